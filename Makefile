@@ -1,0 +1,43 @@
+# Each target does its own set-up in .venv; python3.11 and git are all that is needed.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check format lint types contracts clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	# torch first and exact: a looser pin would fetch a CUDA build.
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.developer: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/reelign demo
+
+test: $(VENV)/.developer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: lint types contracts test
+
+lint: $(VENV)/.developer
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+
+types: $(VENV)/.developer
+	$(BIN)/pyright
+
+contracts: $(VENV)/.developer
+	$(BIN)/lint-imports
+
+format: $(VENV)/.developer
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+clean:
+	rm -rf $(VENV) build dist

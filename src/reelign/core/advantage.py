@@ -1,0 +1,118 @@
+"""From rewards of a group to advantages: who did better than the siblings of the same prompt.
+
+Rewards come as ``[p g]``: p prompts, g members each.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+SCALES = ("group", "global", "max_group")
+
+
+def group(
+    rewards_pg: Float[Tensor, "p g"],
+    eps: float = 1e-4,
+    *,
+    population: bool = False,
+    std_floor: float = 0.0,
+    scale: str = "group",
+) -> Float[Tensor, "p g"]:
+    """Deviation from the group's mean in units of a standard deviation (GRPO, arXiv 2402.03300).
+
+    Args:
+        rewards_pg: ``[p g]``, finite.
+        eps: added to the standard deviation; in reward units.
+        population: divide by g instead of g - 1.
+        std_floor: groups with a smaller spread carry noise only and get zeros; in reward units.
+        scale: whose spread is the unit. ``group``: each group's own. ``global``: all groups pooled, each around its
+            own mean. ``max_group``: the widest group's (LongCat-Video, arXiv 2510.22200). The last two do not blow up
+            the noise of prompts that are all good or all bad.
+
+    Returns:
+        ``[p g]``. Singleton and constant groups are exactly zero.
+
+    Raises:
+        ValueError: for rewards that are not finite, an empty axis, or an unknown scale.
+
+    Example:
+        >>> group(torch.tensor([[1.0, 2.0, 3.0]]), eps=0.0)
+        tensor([[-1.,  0.,  1.]])
+    """
+    if rewards_pg.numel() == 0:
+        raise ValueError(f"got rewards of shape {tuple(rewards_pg.shape)}; there is nothing to compare")
+    if not bool(torch.isfinite(rewards_pg).all()):
+        raise ValueError("a reward is not finite; drop failed samples before comparing groups")
+    keep = informative(rewards_pg, population=population, std_floor=std_floor)
+    centred = rewards_pg - rewards_pg.mean(dim=1, keepdim=True)
+    unit = _unit(rewards_pg, scale, population) + eps
+    # Where nothing is kept the unit may be 0; dividing by 1 there keeps NaN out before the zero is chosen.
+    return torch.where(keep[:, None], centred / torch.where(keep[:, None], unit, 1), 0)
+
+
+def informative(
+    rewards_pg: Float[Tensor, "p g"], *, population: bool = False, std_floor: float = 0.0
+) -> Bool[Tensor, " p"]:
+    """Which groups rank their members; the others belong neither in the loss nor in its denominator.
+
+    Args:
+        rewards_pg: ``[p g]``.
+        population: as in `group`.
+        std_floor: a group must spread at least this much; in reward units.
+
+    Returns:
+        ``[p]``, False for singletons, constant groups and groups under the floor.
+    """
+    # Equality of extremes, not std > 0: the mean of equal floats may differ from them in the last bit.
+    spread = rewards_pg.amax(dim=1) > rewards_pg.amin(dim=1)
+    return spread & (_group_std(rewards_pg, population) >= std_floor)
+
+
+def clamp(advantage: Float[Tensor, "*any"], limit: float = 5.0) -> Float[Tensor, "*any"]:
+    """Advantages cut to ``[-limit, limit]``, against single outliers."""
+    if limit <= 0:
+        raise ValueError(f"limit is {limit}, but it must be positive")
+    return advantage.clamp(-limit, limit)
+
+
+def combine(
+    rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float], eps: float = 1e-4
+) -> Float[Tensor, "p g"]:
+    """Several rewards into one advantage: compare within each reward first, then add (GDPO, arXiv 2601.05242).
+
+    Adding first would let the reward with the largest numbers decide alone.
+
+    Args:
+        rewards: name to ``[p g]``.
+        weights: one per reward, same names.
+        eps: added to every standard deviation.
+
+    Returns:
+        ``[p g]`` with standard deviation 1 over the batch.
+
+    Raises:
+        ValueError: if the names differ.
+    """
+    if rewards.keys() != weights.keys():
+        raise ValueError(f"rewards are {sorted(rewards)} but weights are for {sorted(weights)}")
+    total = torch.stack([weights[name] * group(reward, eps) for name, reward in sorted(rewards.items())]).sum(dim=0)
+    return group(total.reshape(1, -1), eps).reshape(total.shape)
+
+
+def _unit(rewards_pg: Tensor, scale: str, population: bool) -> Tensor:
+    std = _group_std(rewards_pg, population)
+    if scale == "group":
+        return std[:, None]
+    if scale == "global":
+        return std.square().mean().sqrt()
+    if scale == "max_group":
+        return std.max()
+    raise ValueError(f"there is no scale called {scale!r}; use one of {', '.join(SCALES)}")
+
+
+def _group_std(rewards_pg: Tensor, population: bool) -> Tensor:
+    if rewards_pg.shape[1] == 1:
+        return rewards_pg.new_zeros(rewards_pg.shape[0])
+    return rewards_pg.std(dim=1, correction=0 if population else 1)

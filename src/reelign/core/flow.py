@@ -1,0 +1,105 @@
+"""The straight path between data and noise, and what a velocity says about a point on it.
+
+With ``sigma`` in [0, 1] (1 = noise, 0 = data): ``x = (1 - sigma) x0 + sigma noise`` and ``velocity = noise - x0``
+(rectified flow, arXiv 2209.03003).
+"""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PerSample = Float[Tensor, " b"] | Float[Tensor, ""]
+"""One value per sample, or one value for all of them."""
+
+
+def expand_to(value: PerSample, x: Float[Tensor, "b *latent"]) -> Tensor:
+    """Reshape a per-sample value so that it multiplies whole samples; only the batch axis is touched.
+
+    Args:
+        value: ``[b]``, or a scalar tensor, which is returned as it is.
+        x: the tensor to align with, ``[b *latent]``.
+
+    Returns:
+        ``[b 1 ... 1]`` with as many axes as ``x``, or the scalar.
+
+    Raises:
+        ValueError: if ``value`` has another length than the batch of ``x``.
+    """
+    if value.ndim == 0:
+        return value
+    if value.ndim != 1 or value.shape[0] != x.shape[0]:
+        raise ValueError(f"got {tuple(value.shape)} values for a batch of {x.shape[0]}; give one value per sample")
+    return value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def per_sample_mean(
+    x: Float[Tensor, "b *latent"], mask: Bool[Tensor, "b *latent"] | None = None
+) -> Float[Tensor, " b"]:
+    """Mean over all elements of each sample, or over the elements that the mask keeps.
+
+    Args:
+        x: ``[b *latent]``.
+        mask: True where an element counts; padding and given frames (I2V) are False.
+
+    Returns:
+        ``[b]``.
+
+    Raises:
+        ValueError: if the mask leaves a sample without any element.
+    """
+    flat = x.reshape(x.shape[0], -1)
+    if mask is None:
+        return flat.mean(dim=1)
+    kept = mask.reshape(mask.shape[0], -1)
+    count = kept.sum(dim=1)
+    if bool((count == 0).any()):
+        raise ValueError("the mask leaves a sample without any element; drop that sample from the batch")
+    return flat.where(kept, flat.new_zeros(())).sum(dim=1) / count
+
+
+def interpolate(
+    x0: Float[Tensor, "b *latent"], noise: Float[Tensor, "b *latent"], sigma: PerSample
+) -> Float[Tensor, "b *latent"]:
+    """The point at noise level sigma on the line from ``x0`` to ``noise``."""
+    level = expand_to(sigma, x0)
+    return (1 - level) * x0 + level * noise
+
+
+def velocity_target(x0: Float[Tensor, "b *latent"], noise: Float[Tensor, "b *latent"]) -> Float[Tensor, "b *latent"]:
+    """What the network regresses to: the direction from data to noise, the same at every sigma."""
+    return noise - x0
+
+
+def x0_from(
+    x: Float[Tensor, "b *latent"], velocity: Float[Tensor, "b *latent"], sigma: PerSample
+) -> Float[Tensor, "b *latent"]:
+    """Predicted clean latent, ``x - sigma velocity``."""
+    return x - expand_to(sigma, x) * velocity
+
+
+def noise_from(
+    x: Float[Tensor, "b *latent"], velocity: Float[Tensor, "b *latent"], sigma: PerSample
+) -> Float[Tensor, "b *latent"]:
+    """Predicted noise, ``x + (1 - sigma) velocity``."""
+    return x + (1 - expand_to(sigma, x)) * velocity
+
+
+def score_from(
+    x: Float[Tensor, "b *latent"], velocity: Float[Tensor, "b *latent"], sigma: PerSample
+) -> Float[Tensor, "b *latent"]:
+    """Gradient of the log density of noised data, ``-noise / sigma``.
+
+    Raises:
+        ValueError: at ``sigma = 0``, where clean data have no such gradient.
+    """
+    if bool((sigma <= 0).any()):
+        raise ValueError("the score needs sigma > 0; at sigma = 0 nothing has been noised")
+    return -noise_from(x, velocity, sigma) / expand_to(sigma, x)
+
+
+def velocity_error(
+    velocity: Float[Tensor, "b *latent"],
+    target: Float[Tensor, "b *latent"],
+    mask: Bool[Tensor, "b *latent"] | None = None,
+) -> Float[Tensor, " b"]:
+    """Squared error per sample as a mean over elements, so that betas do not depend on the resolution."""
+    return per_sample_mean((velocity - target) ** 2, mask)

@@ -1,0 +1,73 @@
+"""Weights over noise levels, always with mean 1, so that they shift emphasis and leave the learning rate alone."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reelign.core import transition
+
+
+def mean_one(raw: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """Non-negative weights divided by their mean.
+
+    Raises:
+        ValueError: if a weight is negative or all are 0.
+    """
+    if bool((raw < 0).any()) or not bool(raw.sum() > 0):
+        raise ValueError("weights must be non-negative and at least one must be positive")
+    return raw / raw.mean()
+
+
+def uniform(sigma: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """Weight 1 at every level."""
+    return torch.ones_like(sigma)
+
+
+def bell(sigma: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """Emphasis on the middle: ``exp(-2 (sigma - 1/2)^2)`` above its smallest value in the table.
+
+    The customary training weight of Wan-type models; it is 0 at the level that lies farthest from one half.
+    """
+    height = torch.exp(-2 * (sigma - 0.5) ** 2)
+    return mean_one(height - height.min())
+
+
+def noise_scale(
+    kind: str, sigma: Float[Tensor, " k"], sigma_next: Float[Tensor, " k"], eta: float
+) -> Float[Tensor, " k"]:
+    """In proportion to the noise a step adds, its std (TempFlow-GRPO, arXiv 2508.04324)."""
+    return mean_one(_std(kind, sigma, sigma_next, eta))
+
+
+def rectified(
+    kind: str, sigma: Float[Tensor, " k"], sigma_next: Float[Tensor, " k"], eta: float
+) -> Float[Tensor, " k"]:
+    """The inverse of a step's gradient scale ``c = |d mean / d velocity| / std`` (Flash-GRPO, arXiv 2605.15980).
+
+    Late steps have a small std and would otherwise dominate the gradient.
+    """
+    return mean_one(1 / gradient_scale(kind, sigma, sigma_next, eta))
+
+
+def proportional(
+    kind: str, sigma: Float[Tensor, " k"], sigma_next: Float[Tensor, " k"], eta: float
+) -> Float[Tensor, " k"]:
+    """Makes the gradient of a step proportional to its length in sigma (PCPO, arXiv 2509.25774)."""
+    return mean_one((sigma - sigma_next) / gradient_scale(kind, sigma, sigma_next, eta))
+
+
+def gradient_scale(
+    kind: str, sigma: Float[Tensor, " k"], sigma_next: Float[Tensor, " k"], eta: float
+) -> Float[Tensor, " k"]:
+    """How strongly a step's log-probability reacts to the velocity: ``|d mean / d velocity| / std``."""
+    std = _std(kind, sigma, sigma_next, eta)
+    if bool((std <= 0).any()):
+        raise ValueError("a deterministic step has no gradient scale; weight stochastic steps only")
+    return transition.gain(kind, sigma, sigma_next, eta).abs() / std
+
+
+def _std(kind: str, sigma: Tensor, sigma_next: Tensor, eta: float) -> Tensor:
+    nowhere = torch.zeros_like(sigma)
+    if kind == "cps":
+        return transition.cps_step(nowhere, nowhere, sigma, sigma_next, eta).std
+    return transition.sde_step(nowhere, nowhere, sigma, sigma_next, transition.rate(kind, sigma, sigma_next, eta)).std

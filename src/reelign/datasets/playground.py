@@ -1,0 +1,108 @@
+"""The playground as a data set: prompts with their slices, and clips rendered when they are asked for."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from reelign.batches import Clips, Pairs, Prompts, Videos
+from reelign.core import rng
+from reelign.datasets._clips import Latents, batch
+from reelign.datasets._draw import order
+from reelign.datasets.prompt_file import drawn
+from reelign.errors import BadConfig, BadData
+from reelign.parts import PartConfig
+from reelign.playground import corpora, tables
+from reelign.playground.slices import slices
+from reelign.protocols import VideoModel
+
+CHUNK = 64
+"""Clips that are rendered and encoded together; a clip depends on the seed and its number only."""
+
+
+class Config(PartConfig):
+    """Which corpus, how much of it, and which prompts."""
+
+    name: str = "playground"
+    what: Literal["instruction", "pretraining"] = "instruction"
+    """instruction: clean clips, right captions. pretraining: as found in the wild, with wrong captions and defects."""
+    size: int = Field(default=1024, ge=1)
+    """Number of clips; a larger corpus begins with the smaller one."""
+    prompts: int = Field(default=256, ge=1)
+    """Number of prompts, all different."""
+    held_out: bool = False
+    """Prompts of colour-shape pairs and motion orders that training never shows; then there are no clips."""
+    seed: int = 0
+    """Of scenes, prompts and shuffles."""
+
+
+class Playground:
+    """Rendered clips and prompts. Keeps the latents of the last model in main memory."""
+
+    def __init__(self, config: Config) -> None:
+        """Write the prompts; clips wait until they are asked for."""
+        self._config = config
+        texts = corpora.prompts(config.prompts, rng.seed_for(config.seed, "prompts"), config.held_out)
+        self._prompts = Prompts(texts, tuple(range(len(texts))), slices=tuple(slices(text) for text in texts))
+        self._latents = Latents()
+        self._captions: dict[int, tuple[str, ...]] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many prompts and clips there are."""
+        return {"prompts": self._config.prompts, "clips": 0 if self._config.held_out else self._config.size}
+
+    def prompts(self, n: int, group: int, seed: int) -> Prompts:
+        """Draw number `seed` of `n` different prompts."""
+        return drawn(self._prompts, n, group, seed, self._config.seed, "the playground")
+
+    def all_prompts(self) -> Prompts:
+        """Every prompt, in a fixed order."""
+        return self._prompts
+
+    def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
+        """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch.
+
+        Raises:
+            BadConfig: the data set is the held-out one.
+            BadData: the model makes other frames than the playground's.
+        """
+        if self._config.held_out:
+            raise BadConfig(
+                "playground with held_out gives prompts only; for clips to train on set dataset.held_out to false."
+            )
+        own = (tables.FRAMES, tables.HEIGHT, tables.WIDTH)
+        geometry = model.geometry
+        if (geometry.frames, geometry.height, geometry.width) != own:
+            raise BadData(
+                f"the playground's clips have {own[0]} frames of {own[2]}x{own[1]} pixels, but the model makes "
+                f"{geometry.frames} of {geometry.width}x{geometry.height}; use the playground's model, or other clips."
+            )
+        chosen = order(self._config.size, n, seed, self._config.seed)
+        chosen = [chosen[k % len(chosen)] for k in range(n)]
+        latents, texts = [], []
+        for index in chosen:
+            chunk, row = divmod(index, CHUNK)
+            latents.append(self._latents.get(chunk, model, lambda chunk=chunk: self._render(chunk))[row])
+            texts.append(self._captions[chunk][row])
+        x0 = batch(latents, model)
+        return Clips(x0, tuple(texts), torch.ones(n, device=x0.device))
+
+    def _render(self, chunk: int) -> Videos:
+        corpus = corpora.pretraining if self._config.what == "pretraining" else corpora.instruction
+        drawing = corpus(CHUNK, rng.seed_for(self._config.seed, "clips", chunk))
+        self._captions[chunk] = drawing.captions
+        return Videos(drawing.clips, float(tables.FPS))
+
+    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
+        """Refuse.
+
+        Raises:
+            BadConfig: always.
+        """
+        raise BadConfig("playground gives prompts and clips only; for pairs use the dataset pair_list.")
+
+
+def build(config: Config) -> Playground:
+    """Open the playground."""
+    return Playground(config)

@@ -1,0 +1,145 @@
+"""Prompts from a file: `.txt`, one a line, or `.jsonl`, one `{"prompt": ..., "slices": {...}, "id": ...}` a line."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Never
+
+from reelign.batches import Clips, Pairs, Prompts
+from reelign.core import rng
+from reelign.datasets import _files
+from reelign.datasets._draw import order
+from reelign.errors import BadConfig, BadData
+from reelign.parts import PartConfig
+from reelign.protocols import VideoModel
+
+log = logging.getLogger(__name__)
+
+KEYS = ("prompt", "slices", "id")
+
+
+class Config(PartConfig):
+    """Where the prompts stand."""
+
+    name: str = "prompt_file"
+    path: Path
+    """A .txt file (blank lines and lines that begin with # are passed over) or a .jsonl file."""
+    seed: int = 0
+    """Of the shuffles."""
+
+
+def drawn(everything: Prompts, n: int, group: int, draw: int, seed: int, source: str) -> Prompts:
+    """Draw number `draw` of `n` different prompts.
+
+    Raises:
+        BadData: there are fewer than `n`; the same prompt twice would get the same noise, hence the same videos.
+    """
+    size = len(everything.texts)
+    if n > size:
+        raise BadData(
+            f"{source} has {size} prompts, but {n} different ones are drawn at once; add prompts or draw fewer."
+        )
+    chosen = order(size, n, draw, seed)[:n]
+    return Prompts(
+        texts=tuple(everything.texts[i] for i in chosen),
+        ids=tuple(everything.ids[i] for i in chosen),
+        group=group,
+        slices=tuple(everything.slices[i] for i in chosen) if everything.slices else (),
+    )
+
+
+class PromptFile:
+    """Prompts in file order; repeated ones are kept, and counted in `counts`."""
+
+    def __init__(self, config: Config) -> None:
+        """Read the whole file.
+
+        Raises:
+            BadData: missing, neither .txt nor .jsonl, not UTF-8, without prompts, or a line that does not fit.
+        """
+        self._config = config
+        readers = {".txt": _from_text, ".jsonl": _from_json}
+        reader = readers.get(config.path.suffix.lower())
+        if reader is None:
+            raise BadData(
+                f"{config.path} is neither .txt nor .jsonl; give one prompt a line (.txt), or one object (.jsonl)."
+            )
+        self._all = reader(config.path)
+        size = len(self._all.texts)
+        if not size:
+            raise BadData(f"{config.path} holds no prompts; write one a line.")
+        self.counts = {"prompts": size, "duplicates": size - len(set(self._all.texts))}
+        if self.counts["duplicates"]:
+            log.warning("%d of the %d prompts of %s repeat others", self.counts["duplicates"], size, config.path)
+
+    def prompts(self, n: int, group: int, seed: int) -> Prompts:
+        """Draw number `seed` of `n` different lines; consecutive numbers go through the file epoch by epoch."""
+        return drawn(self._all, n, group, seed, self._config.seed, str(self._config.path))
+
+    def all_prompts(self) -> Prompts:
+        """Every prompt, in file order."""
+        return self._all
+
+    def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
+        """Refuse.
+
+        Raises:
+            BadConfig: always.
+        """
+        self._refuse("clips", "clip_folder or playground")
+
+    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
+        """Refuse.
+
+        Raises:
+            BadConfig: always.
+        """
+        self._refuse("pairs", "pair_list")
+
+    def _refuse(self, wanted: str, instead: str) -> Never:
+        raise BadConfig(f"prompt_file gives prompts only; for {wanted} use the dataset {instead}.")
+
+
+def _from_text(path: Path) -> Prompts:
+    lines = [" ".join(line.split()) for line in _files.text(path).split("\n")]
+    texts = tuple(line for line in lines if line and not line.startswith("#"))
+    return Prompts(texts, tuple(range(len(texts))))
+
+
+def _from_json(path: Path) -> Prompts:
+    texts, slices, names = [], [], []
+    for number, row in _files.json_rows(path):
+        where = f"{path}, line {number}"
+        texts.append(_files.string(row, "prompt", where))
+        _files.only(row, KEYS, where)
+        slices.append(_slices(row.get("slices", {}), where))
+        names.append((number, row.get("id")))
+    return Prompts(tuple(texts), _ids(path, names), slices=tuple(slices) if any(slices) else ())
+
+
+def _slices(value: object, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise BadData(f'{where}: \'slices\' is {value!r}; write names and texts, as in {{"color": "red"}}.')
+    return {str(key): str(text) for key, text in value.items()}
+
+
+def _ids(path: Path, names: Sequence[tuple[int, object]]) -> tuple[int, ...]:
+    """Whole numbers stay what they are and texts become 63-bit numbers; without any id the position is the id."""
+    if all(name is None for _, name in names):
+        return tuple(range(len(names)))
+    first_line: dict[int, int] = {}
+    for number, name in names:
+        if isinstance(name, bool) or not isinstance(name, int | str):
+            raise BadData(
+                f"{path}, line {number}: 'id' is {name!r}; give every line a text or a whole number, or none an id."
+            )
+        key = name if isinstance(name, int) else rng.seed_for(0, "prompt id", name)
+        if key in first_line:
+            raise BadData(f"{path}, line {number}: id {name!r} stands in line {first_line[key]} too; ids must differ.")
+        first_line[key] = number
+    return tuple(first_line)
+
+
+def build(config: Config) -> PromptFile:
+    """Read a file of prompts."""
+    return PromptFile(config)

@@ -1,0 +1,49 @@
+"""The forward process: how well a model denoises given clips at named noise levels and noises."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from reelign.core import flow, rng, schedule
+from reelign.protocols import VideoModel
+
+
+class LevelConfig(BaseModel):
+    """How noise levels are drawn for training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    law: Literal["logit_normal", "uniform"] = "logit_normal"
+    mean: float = 0.0
+    """Of the logit, for logit_normal."""
+    std: float = Field(1.0, gt=0)
+    shift: float = Field(1.0, gt=0)
+    """Time shift applied to the draws."""
+    low: float = Field(0.0, ge=0, lt=1)
+    high: float = Field(1.0, gt=0, le=1)
+    """Draws are squeezed into [low, high]; DPO may keep to high noise, where structure is decided."""
+
+
+def levels(config: LevelConfig, seeds: Sequence[int]) -> Float[Tensor, " b"]:
+    """One noise level a seed."""
+    if config.law == "uniform":
+        base = torch.cat([rng.uniform((1,), seed=s) for s in seeds])
+    else:
+        base = torch.sigmoid(config.mean + config.std * torch.cat([rng.normal((1,), seed=s) for s in seeds]))
+    return config.low + (config.high - config.low) * schedule.shifted(base, config.shift)
+
+
+def error(
+    model: VideoModel,
+    x0: Float[Tensor, "b *latent"],
+    noise: Float[Tensor, "b *latent"],
+    sigma: Float[Tensor, " b"],
+    condition: Float[Tensor, "b n d"],
+) -> Float[Tensor, " b"]:
+    """Mean squared velocity error of each sample, `mean |v(x_sigma) - (noise - x0)|^2` (rectified flow matching)."""
+    velocity = model.velocity(flow.interpolate(x0, noise, sigma), sigma, condition)
+    return flow.velocity_error(velocity, flow.velocity_target(x0, noise))

@@ -1,0 +1,1 @@
+"""Methods: one file each, a `Config` and a `build(config)` that gives a `protocols.Method`."""

@@ -1,0 +1,78 @@
+"""Direct preference optimisation on flow-matching errors, winner and loser at one shared noise level and noise."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from reelign.batches import Loss, Pairs, Prompts, Trajectories
+from reelign.core import preference_loss, rng
+from reelign.matching import LevelConfig, error, levels
+from reelign.parts import PartConfig
+from reelign.protocols import VideoModel
+from reelign.sampling import Exploration, chunks
+
+
+class Config(PartConfig):
+    """Flow-DPO (arXiv 2311.12908, 2501.13918)."""
+
+    name: str = "dpo"
+    beta: float = Field(2000.0, gt=0)
+    """Strength for errors that are means over latent elements."""
+    levels: LevelConfig = LevelConfig(law="uniform")
+    anchor: float = Field(0.0, ge=0)
+    """Weight of the winners' own flow-matching error, against both likelihoods falling together."""
+
+
+class Dpo:
+    """Prefer the chosen clip of each pair more than the reference does."""
+
+    consumes = Pairs
+    needs = frozenset({"reference"})
+
+    def __init__(self, config: Config) -> None:
+        """Keep the config."""
+        self.config = config
+
+    def explore(self, steps: int, prompts: Prompts, seed: int) -> Exploration:
+        """Not an online method."""
+        raise AssertionError("dpo consumes pairs; only the online stage explores")
+
+    def credit(
+        self, trajectories: Trajectories, rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float]
+    ) -> Pairs:
+        """Not an online method."""
+        raise AssertionError("dpo consumes pairs; only the online stage gives credit")
+
+    def losses(self, model: VideoModel, batch: Pairs, seed: int, micro_batch: int) -> Iterator[Loss]:
+        """One loss a chunk of pairs; both branches of a pair share a forward pass, level and noise."""
+        n = len(batch.texts)
+        seeds = [rng.seed_for(seed, "dpo", i) for i in range(n)]
+        sigma = levels(self.config.levels, [rng.seed_for(s, "level") for s in seeds]).to(model.device)
+        noise = rng.normals(seeds, batch.chosen.shape[1:]).to(model.device)
+        condition = model.encode(batch.texts)
+        for cut in chunks(n, max(1, micro_batch // 2)):
+            both = torch.cat([batch.chosen[cut], batch.rejected[cut]])
+            twice = [torch.cat([t[cut], t[cut]]) for t in (noise, sigma, condition)]
+            with torch.no_grad(), model.reference():
+                reference_w, reference_l = error(model, both, *twice).chunk(2)
+            policy_w, policy_l = error(model, both, *twice).chunk(2)
+            loss = preference_loss.flow_dpo(policy_w, policy_l, reference_w, reference_l, self.config.beta)
+            value = (loss + self.config.anchor * policy_w).sum() / n
+            with torch.no_grad():
+                margin = preference_loss.margin(policy_w, policy_l, reference_w, reference_l, self.config.beta)
+                metrics = {
+                    "loss": loss.mean(),
+                    "margin": margin.mean(),
+                    "accuracy": (margin > 0).float().mean(),
+                    "winner_error": (policy_w - reference_w).mean(),
+                    "loser_error": (policy_l - reference_l).mean(),
+                }
+            yield Loss(value, len(loss) / n, metrics)
+
+
+def build(config: Config) -> Dpo:
+    """Direct preference optimisation."""
+    return Dpo(config)

@@ -1,0 +1,64 @@
+"""Supervised fine-tuning: the flow-matching loss on captioned clips."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from reelign.batches import Clips, Loss, Prompts, Trajectories
+from reelign.core import rng
+from reelign.matching import LevelConfig, error, levels
+from reelign.parts import PartConfig
+from reelign.protocols import VideoModel
+from reelign.sampling import Exploration, chunks
+
+
+class Config(PartConfig):
+    """Flow matching on clips: mean over samples of weight * |v - (noise - x0)|^2."""
+
+    name: str = "sft"
+    levels: LevelConfig = LevelConfig()
+    caption_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of captions replaced by the empty prompt, so that guidance keeps working."""
+
+
+class Sft:
+    """Denoise good clips."""
+
+    consumes = Clips
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, config: Config) -> None:
+        """Keep the config."""
+        self.config = config
+
+    def explore(self, steps: int, prompts: Prompts, seed: int) -> Exploration:
+        """Not an online method."""
+        raise AssertionError("sft consumes clips; only the online stage explores")
+
+    def credit(
+        self, trajectories: Trajectories, rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float]
+    ) -> Clips:
+        """Not an online method."""
+        raise AssertionError("sft consumes clips; only the online stage gives credit")
+
+    def losses(self, model: VideoModel, batch: Clips, seed: int, micro_batch: int) -> Iterator[Loss]:
+        """Velocity errors at named levels and noises; a sample's noise does not depend on its neighbours."""
+        n = len(batch.texts)
+        seeds = [rng.seed_for(seed, "sft", i) for i in range(n)]
+        sigma = levels(self.config.levels, [rng.seed_for(s, "level") for s in seeds]).to(model.device)
+        dropped = torch.stack([rng.uniform((), seed=rng.seed_for(s, "drop")) for s in seeds]) < self.config.caption_dropout
+        texts = ["" if drop else text for text, drop in zip(batch.texts, dropped.tolist(), strict=True)]
+        condition = model.encode(texts)
+        noise = rng.normals(seeds, batch.x0.shape[1:]).to(model.device)
+        for cut in chunks(n, micro_batch):
+            errors = error(model, batch.x0[cut], noise[cut], sigma[cut], condition[cut])
+            value = (errors * batch.weight[cut]).sum() / n
+            yield Loss(value, len(errors) / n, {"loss": errors.detach().mean()})
+
+
+def build(config: Config) -> Sft:
+    """Supervised fine-tuning."""
+    return Sft(config)

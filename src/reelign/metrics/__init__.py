@@ -1,0 +1,1 @@
+"""Held-out measures, never trained on, one file each."""

@@ -1,0 +1,110 @@
+"""Gaussian data in closed form: a model whose velocity, policy gradients and optima are known exactly."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from reelign.batches import Videos
+from reelign.core import flow, gaussian
+from reelign.errors import BadConfig
+from reelign.models._weights import Reference
+from reelign.parts import PartConfig
+from reelign.protocols import Geometry
+
+
+class Config(PartConfig):
+    """Data N(mean, var) in every element of a latent [3, 1, h, w]."""
+
+    name: str = "gaussian"
+    mean: float = 0.0
+    var: float = Field(1.0, gt=0)
+    side: int = Field(1, ge=1)
+    """Height and width of the latent and of its one-frame video."""
+    bins: int = Field(1, ge=1)
+    """Noise levels with an offset of their own, equal parts of [0, 1]."""
+
+
+class Offsets(nn.Module):
+    """The exact velocity plus two learnable families: `offset` per noise-level bin, `shift` of the data's mean."""
+
+    def __init__(self, config: Config, dim: tuple[int, ...]) -> None:
+        """Start at the exact velocity."""
+        super().__init__()
+        self.mean, self.var, self.bins = config.mean, config.var, config.bins
+        self.offset = nn.Parameter(torch.zeros(config.bins, *dim))
+        self.shift = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Velocity of N(mean + var * shift, var), plus the offset of the bin that holds sigma."""
+        level = flow.expand_to(sigma, x)
+        spread = gaussian.marginal_var(level, self.var)
+        index = (sigma * self.bins).long().clamp(max=self.bins - 1)
+        exact = gaussian.velocity(x, sigma, self.mean, self.var)
+        return exact - level * self.var * self.shift / spread + self.offset[index]
+
+
+class Gaussian:
+    """The family's model. Owns its offsets; only an optimizer changes them."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        """Start at the exact velocity of the configured data."""
+        self.config, self.device = config, device
+        latent = (3, 1, config.side, config.side)
+        self.geometry = Geometry(1, config.side, config.side, 1.0, latent)
+        self.network = Offsets(config, latent).to(device)
+        self._reference = Reference(self.network)
+
+    @property
+    def reference_weights(self) -> Reference:
+        """The reference's weights, for checkpoints."""
+        return self._reference
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
+        """Prompts mean nothing here: zeros [b, 1, 1]."""
+        return torch.zeros(len(texts), 1, 1, device=self.device)
+
+    def velocity(
+        self,
+        x: Float[Tensor, "b *latent"],
+        sigma: Float[Tensor, " b"],
+        condition: Float[Tensor, "b n d"],  # noqa: ARG002 - the interface's
+        guidance: float = 1.0,  # noqa: ARG002 - both branches are the same
+    ) -> Float[Tensor, "b *latent"]:
+        """The exact velocity plus the learnt offsets."""
+        return self._reference.call(x, sigma)
+
+    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
+        """The latent itself as a one-frame video, not clamped: linear rewards stay linear."""
+        return Videos(x0.transpose(1, 2), self.geometry.fps)
+
+    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
+        """Undo `decode`."""
+        return videos.frames.transpose(1, 2).to(self.device)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within this context `velocity` is the frozen reference's."""
+        with self._reference.on():
+            yield
+
+    def start_reference(self) -> None:
+        """Make the present weights the reference."""
+        self._reference.start()
+
+    def export(self, folder: Path) -> None:
+        """There is no stock pipeline of a formula.
+
+        Raises:
+            BadConfig: always.
+        """
+        raise BadConfig(f"the gaussian family is a formula and has no pipeline to write to {str(folder)!r}; use a wan model.")
+
+
+def build(config: Config, device: torch.device) -> Gaussian:
+    """A closed-form model."""
+    return Gaussian(config, device)

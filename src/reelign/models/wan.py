@@ -1,0 +1,238 @@
+"""Wan2.1 text-to-video, through diffusers, from any local pipeline folder; also the packaged tiny generator."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import WanPipeline, WanTransformer3DModel
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.errors import BadCheckpoint, BadConfig, BadData
+from reelign.models._pixels import load as load_codec
+from reelign.models._text import TextCache
+from reelign.models._weights import LoraConfig, Reference, attach_lora
+from reelign.parts import PartConfig
+from reelign.playground import package
+from reelign.protocols import Geometry
+
+log = logging.getLogger(__name__)
+
+PLAYGROUND = "playground"
+
+
+class SizeConfig(BaseModel):
+    """Geometry of the videos to make; a packaged model brings its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    frames: int = Field(81, ge=1)
+    """1 + 4k."""
+    height: int = Field(480, ge=8)
+    width: int = Field(832, ge=8)
+    fps: float = Field(16.0, gt=0)
+
+
+class Config(PartConfig):
+    """Which Wan pipeline, and what of it trains."""
+
+    name: str = "wan"
+    weights: str = PLAYGROUND
+    """A local diffusers pipeline folder, or "playground" for the packaged tiny generator."""
+    size: SizeConfig | None = None
+    """The default is the folder's card.json, else Wan2.1's 81 x 480 x 832 at 16 fps."""
+    text_length: int | None = Field(None, ge=1)
+    """Tokens a prompt; the default is the folder's card.json, else Wan's 512."""
+    lora: LoraConfig | None = None
+    """Train an adapter; without it all weights train."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the networks compute in; auto is bfloat16 on CUDA and float32 elsewhere. Trained weights stay float32."""
+
+
+class Wan:
+    """A Wan transformer with its text encoder and codec. Owns their weights; only an optimizer changes them."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        """Load a pipeline folder; see `build`."""
+        self.config = config
+        self.folder = folder = package.FOLDER if config.weights == PLAYGROUND else Path(config.weights)
+        _check_folder(folder)
+        card = _card(folder)
+        self.device = device
+        self._autocast = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+        frozen_dtype = torch.bfloat16 if self._autocast else torch.float32
+        self.network: WanTransformer3DModel = WanTransformer3DModel.from_pretrained(
+            folder / "transformer", torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        # eval mode for good: dropout would make a replay differ from its rollout.
+        self.network.eval().to(device=device, dtype=torch.float32)
+        if config.lora is not None:
+            attach_lora(self.network, config.lora)
+        else:
+            self.network.requires_grad_(True)
+        self.text = TextCache(folder, config.text_length or card.get("text_length", 512), device, frozen_dtype)
+        self.codec = load_codec(folder, device, frozen_dtype)
+        self.geometry = self._geometry(config.size or _card_size(card))
+        self._reference = Reference(self.network)
+
+    def _geometry(self, size: SizeConfig) -> Geometry:
+        time, space = self.codec.time, self.codec.space
+        if (size.frames - 1) % time or size.height % space or size.width % space:
+            raise BadConfig(
+                f"model.size: {size.frames} x {size.height} x {size.width} does not fit; frames must be 1 + {time}k, "
+                f"height and width multiples of {space}."
+            )
+        latent = (self.codec.channels, (size.frames - 1) // time + 1, size.height // space, size.width // space)
+        if any(n % p for n, p in zip(latent[1:], self.network.config.patch_size, strict=True)):
+            raise BadConfig(f"model.size: latents {latent[1:]} are not multiples of the patch {self.network.config.patch_size}.")
+        return Geometry(size.frames, size.height, size.width, size.fps, latent)
+
+    @property
+    def reference_weights(self) -> Reference:
+        """The reference's weights, for checkpoints."""
+        return self._reference
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
+        """Text features, cached by text."""
+        return self.text(texts)
+
+    def velocity(
+        self,
+        x: Float[Tensor, "b *latent"],
+        sigma: Float[Tensor, " b"],
+        condition: Float[Tensor, "b n d"],
+        guidance: float = 1.0,
+    ) -> Float[Tensor, "b *latent"]:
+        """Velocity, float32; with guidance both branches run in one batched pass and both carry the gradient."""
+        if guidance == 1.0:
+            return self._forward(x, sigma, condition)
+        empty = self.encode([""]).expand_as(condition)
+        both = self._forward(torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([empty, condition]))
+        unconditional, conditional = both.chunk(2)
+        return unconditional + guidance * (conditional - unconditional)
+
+    def _forward(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            return self._reference.call(x, 1000 * sigma, condition, return_dict=False)[0].float()
+
+    @torch.no_grad()
+    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
+        """Latents to videos."""
+        return Videos(self.codec.decode(x0), self.geometry.fps)
+
+    @torch.no_grad()
+    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
+        """Videos to latents.
+
+        Raises:
+            BadData: frames, height or width differ from the model's.
+        """
+        _, frames, _, height, width = videos.frames.shape
+        own = self.geometry
+        if (frames, height, width) != (own.frames, own.height, own.width):
+            raise BadData(
+                f"a clip has {frames} frames of {height} x {width}, but the model makes {own.frames} of "
+                f"{own.height} x {own.width}; set dataset.fit to 'resize' or convert the clips."
+            )
+        return self.codec.encode(videos.frames.to(self.device))
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within this context `velocity` is the frozen reference's."""
+        with self._reference.on():
+            yield
+
+    def start_reference(self) -> None:
+        """Make the present weights the reference."""
+        self._reference.start()
+
+    def export(self, folder: Path) -> None:
+        """Write a stock pipeline folder; with LoRA the adapter merged into it, and beside it in `lora/` for the base."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in self.folder.iterdir():
+            if part.name != "transformer":
+                _copy(part, folder / part.name)
+        if self.config.lora is None:
+            self.network.save_pretrained(folder / "transformer")
+            return
+        from peft.utils import get_peft_model_state_dict
+
+        layers = get_peft_model_state_dict(self.network, adapter_name="default")
+        adapter = self.network.peft_config["default"].to_dict()
+        WanPipeline.save_lora_weights(
+            folder / "lora",
+            transformer_lora_layers={k: v.detach().cpu().contiguous() for k, v in layers.items()},
+            transformer_lora_adapter_metadata=adapter,
+        )
+        merged = {k: v.detach().cpu().contiguous() for k, v in _merged(self.network).items()}
+        target = folder / "transformer"
+        target.mkdir(exist_ok=True)
+        self.network.save_config(target)
+        save_file(merged, target / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+
+def _merged(network: WanTransformer3DModel) -> dict[str, Tensor]:
+    """Plain weights with the default adapter added in; the network itself is left as it is."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}
+    result = {}
+    for name, value in network.state_dict().items():
+        if "lora_" in name:
+            continue
+        owner = name.rsplit(".base_layer.", 1)[0]
+        if ".base_layer." in name and name.endswith("weight"):
+            value = value + layers[owner].get_delta_weight("default")
+        result[name.replace(".base_layer.", ".")] = value
+    return result
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.resolve() == target.resolve():
+        return
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "model_index.json").is_file():
+        raise BadCheckpoint(f"{str(folder)!r} is no pipeline folder (no model_index.json); give a local diffusers Wan folder or 'playground'.")
+    if not (folder / "transformer" / "config.json").is_file():
+        raise BadCheckpoint(f"{str(folder)!r} has no transformer/config.json; its download may be incomplete.")
+    weights = folder / "transformer"
+    if not any(weights.glob("*.safetensors")):
+        pickles = [p.name for p in weights.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        found = f"only pickled weights ({', '.join(pickles)}), which can run code when loaded" if pickles else "no weights"
+        raise BadCheckpoint(f"{str(weights)!r} has {found}; Reelign loads *.safetensors only, so convert them first.")
+    kind = json.loads((weights / "config.json").read_text()).get("_class_name")
+    if kind != "WanTransformer3DModel":
+        raise BadCheckpoint(f"{str(weights)!r} holds a {kind}, but the family 'wan' needs a WanTransformer3DModel.")
+
+
+def _card(folder: Path) -> dict:
+    path = folder / "card.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _card_size(card: dict) -> SizeConfig:
+    return SizeConfig(**{k: card[k] for k in ("frames", "height", "width", "fps") if k in card})
+
+
+def build(config: Config, device: torch.device) -> Wan:
+    """Load a Wan pipeline folder as a trainable model.
+
+    Raises:
+        BadCheckpoint: no pipeline folder, an incomplete one, pickled weights, or another architecture.
+        BadConfig: a geometry that the codec or the patches cannot make, or LoRA targets that match nothing.
+    """
+    return Wan(config, device)

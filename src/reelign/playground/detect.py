@@ -1,0 +1,166 @@
+"""The rewards' eyes: palette segmentation and image moments, whole batches at once.
+
+Every pixel is explained as `background + coverage * (color - background)` for the palette colour that its neighbourhood
+supports; each colour's coverage then has an area, a centre and shape moments in every frame. Nothing here renders: the
+held-out measures do (`judge`), so that a policy cannot please both by one trick.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.playground import tables
+from reelign.playground.memo import remembered
+from reelign.playground.wanted import pixels
+
+PALETTE = torch.tensor([*tables.COLORS.values(), tables.CROSS_COLOR])
+"""Sprite colours in the order of `tables.COLORS`, then the prohibited magenta."""
+COLORS = len(tables.COLORS)
+BACKGROUNDS = torch.tensor(list(tables.BACKGROUNDS.values()))
+CORE_STD = 0.1
+"""Colour distance (RGB) at which a pixel stops to look like a palette colour."""
+OFF_STD = 0.15
+"""Colour distance at which a pixel stops to look like a mixture of the background and a palette colour."""
+LEAST_SUPPORT = 0.004
+"""Share of a 9 x 9 box that must be pure and thick for its colour to count."""
+WINDOW = 8.0
+"""Half the side of the window around a colour's centre that its moments are taken in, pixels."""
+SEEN_AREA = (6.0, 24.0)
+"""Areas (pixels) at which a sprite begins to be seen and is fully seen; the smallest lawful one has 32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What segmentation found, by clip, palette colour (magenta left out) and frame.
+
+    `area` and `stray` are in pixels, inside and outside the colour's window; `center` [x, y] is the centroid in pixels
+    (of no meaning where `area` is near 0). `moments` are four numbers that neither place nor size changes: skewness
+    in y, E[x^2 y^2] / (E[x^2] E[y^2]), and E[x^2] / area and E[y^2] / area times 12. `backdrop` is the empty
+    scene's colour, `wave` the complex amplitude of its stripes, `gain` each frame's brightness over the clip's median,
+    `magenta` the coverage by the prohibited colour.
+    """
+
+    area: Float[Tensor, "b c f"]
+    stray: Float[Tensor, "b c f"]
+    center: Float[Tensor, "b c f 2"]
+    moments: Float[Tensor, "b c f 4"]
+    backdrop: Float[Tensor, "b 3"]
+    wave: Complex[Tensor, "b f"]
+    gain: Float[Tensor, "b f"]
+    magenta: Float[Tensor, "b f H W"]
+
+    @property
+    def seen(self) -> Float[Tensor, "b c f"]:
+        """How surely a sprite of each colour is there in each frame, in [0, 1]."""
+        low, high = SEEN_AREA
+        return ((self.area - low) / (high - low)).clamp(0, 1)
+
+
+def _even_out(frames: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Frames with dark or bright ones brought to the clip's brightness, the gains [b f] and the backdrop colour [b 3].
+
+    A frame's median is the background's, for sprites cover at most 28 % of it; stripes move the median of a dark
+    background, sprites that come and go move the mean. Whichever of the two changed less is believed.
+    """
+    middle = frames.flatten(3).median(dim=-1).values
+    levels = torch.stack([middle.sum(dim=-1), frames.mean(dim=(2, 3, 4))]).clamp_min(0.02)
+    ratios = levels / levels.median(dim=2, keepdim=True).values
+    gain = torch.where(ratios[0].log().abs() < ratios[1].log().abs(), ratios[0], ratios[1])
+    safe = gain.clamp(0.25, 2.0)
+    return frames / safe[:, :, None, None, None], gain, (middle / safe[..., None]).median(dim=1).values
+
+
+def _boxed(maps: Float[Tensor, "*n H W"], side: int) -> Float[Tensor, "*n H W"]:
+    """Means over `side` x `side` boxes, zeros outside; two matrix products, far faster than pooling."""
+    rows, columns = (torch.arange(n) for n in maps.shape[-2:])
+    upright = ((rows[:, None] - rows).abs() <= side // 2).float() / side
+    across = ((columns[:, None] - columns).abs() <= side // 2).float() / side
+    return upright @ maps @ across
+
+
+def _stripes(
+    offset: Float[Tensor, "b f H W"], empty: Float[Tensor, "b f H W"]
+) -> tuple[Complex[Tensor, "b f"], Float[Tensor, "b f W"]]:
+    """Least-squares fit of `level + stripes` to the background's grey offset; the complex amplitude and the fit."""
+    x = torch.arange(tables.WIDTH) + 0.5
+    angle = 2 * torch.pi * x / tables.TEXTURE_PERIOD
+    basis = torch.stack([torch.ones_like(x), angle.cos(), angle.sin()], dim=1)
+    weight, values = empty.sum(dim=2), (empty * offset).sum(dim=2)
+    normal = torch.einsum("bfx,xi,xj->bfij", weight, basis, basis) + torch.eye(3)
+    level = torch.linalg.solve(normal, torch.einsum("bfx,xi->bfi", values, basis))
+    return torch.complex(level[..., 1], level[..., 2]), level @ basis.T
+
+
+def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c f H W"]:
+    """How much of each pixel each palette colour covers.
+
+    An outline pixel is a mixture that may look like a third colour (white over dark is near purple), so a pixel goes to
+    the colours that have a pure, thick spot nearby, and among these to the ones whose mixtures with the background
+    it is near to.
+    """
+    to_color = frames.square().sum(dim=2)[:, None] - 2 * torch.einsum("bfkyx,ck->bcfyx", frames, PALETTE)
+    to_color = to_color + PALETTE.square().sum(dim=1)[:, None, None, None]
+    to_empty = (frames - empty).square().sum(dim=2)[:, None]
+    pure = (torch.cat([to_empty, to_color], dim=1) / (-2 * CORE_STD**2)).softmax(dim=1)[:, 1:]
+    support = _boxed(_boxed(pure, 3) ** 3, 9)
+    # <p - B, c - B> / |c - B|^2 from inner products, so that no [b c f 3 H W] tensor is made
+    from_empty = empty.square().sum(dim=2)[:, None] - 2 * torch.einsum("bfkyx,ck->bcfyx", empty, PALETTE)
+    length = (from_empty + PALETTE.square().sum(dim=1)[:, None, None, None]).clamp_min(0.02)
+    along = (to_empty + length - to_color) / 2
+    part = (along / length).clamp(0, 1)
+    off = to_empty - 2 * part * along + part * part * length
+    support = support * (off / (-2 * OFF_STD**2)).exp()
+    # A smooth step keeps the area of an outline and drops what noise leaves far from any sprite.
+    return part * part * (3 - 2 * part) * support / (support.sum(dim=1, keepdim=True) + LEAST_SUPPORT)
+
+
+def _powers(center: Float[Tensor, "*n"], size: int, highest: int, half: float) -> Float[Tensor, "*n p s"]:
+    """Powers 0..highest of the distance to `center` along an axis, zero outside a window that ends softly."""
+    distance = torch.arange(size) + 0.5 - center[..., None]
+    inside = (half + 0.5 - distance.abs()).clamp(0, 1)
+    return torch.stack([inside * distance**power for power in range(highest + 1)], dim=-2)
+
+
+def _moments(mask: Float[Tensor, "*n H W"], center: Float[Tensor, "*n 2"], highest: int) -> Float[Tensor, "*n p q"]:
+    """Moments [y power, x power] of masks inside the windows around their centres."""
+    across = _powers(center[..., 0], mask.shape[-1], highest, WINDOW)
+    upright = _powers(center[..., 1], mask.shape[-2], highest, WINDOW)
+    return upright @ mask @ across.transpose(-1, -2)
+
+
+def _densest(mask: Float[Tensor, "b c f H W"]) -> Float[Tensor, "b c f 2"]:
+    """Centre [x, y] of the 9 x 9 box with the most coverage."""
+    peak = _boxed(mask, 9).flatten(3).argmax(dim=3)
+    return torch.stack([peak % mask.shape[-1] + 0.5, peak // mask.shape[-1] + 0.5], dim=-1)
+
+
+@remembered
+def detect(videos: Videos) -> Detections:
+    """Segment clips of the playground's size; a clip's detections do not depend on its neighbours."""
+    frames = pixels(videos)
+    even, gain, backdrop = _even_out(frames)
+    apart = even - backdrop[:, None, :, None, None]
+    near = (apart.square().sum(dim=2) < 0.3**2).float()
+    wave, fit = _stripes(apart.mean(dim=2), near)
+    empty = (backdrop[:, None, :, None, None] + fit[:, :, None, None]).expand_as(even)
+    coverages = _coverages(even, empty)
+    mask = coverages[:, :COLORS]
+    start = _densest(mask)
+    first = _moments(mask, start, 1)
+    mass = first[..., 0, 0].clamp_min(1e-3)
+    center = start + torch.stack([first[..., 0, 1], first[..., 1, 0]], dim=-1) / mass[..., None]
+    m = _moments(mask, center, 3)
+    area = m[..., 0, 0]
+    mass = area.clamp_min(1e-3)
+    drift = torch.stack([m[..., 0, 1], m[..., 1, 0]], dim=-1) / mass[..., None]
+    xx, yy = m[..., 0, 2] / mass + 1 / 64, m[..., 2, 0] / mass + 1 / 64
+    moments = torch.stack(
+        [m[..., 3, 0] / mass / yy**1.5, m[..., 2, 2] / mass / (xx * yy), 12 * xx / mass, 12 * yy / mass], dim=-1
+    )
+    stray = mask.sum(dim=(-1, -2)) - area
+    return Detections(
+        area, stray.clamp_min(0), center + drift, moments.clamp(-4, 4), backdrop, wave, gain, coverages[:, COLORS]
+    )

@@ -1,0 +1,142 @@
+"""The interfaces that parts implement. Tensors are float32 in and out; a model casts inside."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reelign.batches import Clips, Loss, Pairs, Prompts, Trajectories, Videos
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What a model makes: frames of height x width pixels at `fps`, from latents [c f h w]."""
+
+    frames: int
+    height: int
+    width: int
+    fps: float
+    latent: tuple[int, ...]
+
+
+class VideoModel(Protocol):
+    """A flow model of videos and everything around it: text, pixels, adapters, export."""
+
+    geometry: Geometry
+    network: nn.Module
+    """The module that trains; its trainable parameters are exactly what an update changes."""
+    device: torch.device
+    has_reference: bool
+
+    def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
+        """Text features, cached by text."""
+        ...
+
+    def velocity(
+        self,
+        x: Float[Tensor, "b *latent"],
+        sigma: Float[Tensor, " b"],
+        condition: Float[Tensor, "b n d"],
+        guidance: float = 1.0,
+    ) -> Float[Tensor, "b *latent"]:
+        """Velocity, float32; with guidance w != 1: v(empty) + w (v(text) - v(empty)), both in one batched pass."""
+        ...
+
+    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
+        """Latents to videos."""
+        ...
+
+    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
+        """Videos to latents; refuses another geometry."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Within this context `velocity` is the frozen reference's: adapter off (LoRA) or a frozen copy of the stage's start."""
+        ...
+
+    def start_reference(self) -> None:
+        """Make the present weights the reference (a stage's start)."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Write a stock `diffusers` pipeline, and with LoRA also an adapter that stock `load_lora_weights` reads."""
+        ...
+
+
+class Reward(Protocol):
+    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range."""
+
+    range: tuple[float, float]
+    version: str
+    """Changes whenever the same video could get another score."""
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each video against its prompt."""
+        ...
+
+
+class Metric(Protocol):
+    """Held-out measures, never trained on: `(videos, prompts) -> {name: [b]}`.
+
+    `higher_is_better` and `description` have an entry for each name. Set measures (diversity) compare the videos that
+    share a prompt and give each video its share.
+    """
+
+    higher_is_better: Mapping[str, bool]
+    description: Mapping[str, str]
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Measure each video against its prompt; NaN where a measure does not apply."""
+        ...
+
+
+class Dataset(Protocol):
+    """Where prompts, clips or pairs come from. Draws are a function of (n, seed): there is no hidden position."""
+
+    def prompts(self, n: int, group: int, seed: int) -> Prompts:
+        """Draw `n` prompts for groups of `group`."""
+        ...
+
+    def all_prompts(self) -> Prompts:
+        """Every prompt, in file order."""
+        ...
+
+    def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
+        """Draw `n` captioned clips as latents of the model."""
+        ...
+
+    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
+        """Draw `n` preference pairs as latents of the model."""
+        ...
+
+
+class Method(Protocol):
+    """What makes one algorithm differ from another."""
+
+    consumes: type
+    """The batch it trains on: Clips, Pairs or Credited."""
+    needs: frozenset[str]
+    """Of {"reference"}: what `losses` uses beside the policy."""
+
+    def explore(self, steps: int, prompts: Prompts, seed: int) -> Any:  # noqa: ANN401
+        """Which of a rollout's steps are stochastic: a `sampling.Exploration` (online methods)."""
+        ...
+
+    def credit(
+        self, trajectories: Trajectories, rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float]
+    ) -> Any:  # noqa: ANN401
+        """Rewards to a batch with advantages (online methods)."""
+        ...
+
+    def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:  # noqa: ANN401
+        """Yield losses to back-propagate one by one, freeing each graph; the sum of their values is the objective.
+
+        `micro_batch` bounds the samples in one forward pass and must not change the sum. Yielding nothing means that
+        the batch teaches nothing, and the weights stay as they are.
+        """
+        ...

@@ -1,0 +1,190 @@
+"""Two runs on their held-out measures: what B does better or worse than A, with intervals."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from reelign.core import rng, stats
+from reelign.errors import UserError
+from reelign.report import words
+from reelign.report.load import Evaluation, Run, load
+from reelign.report.tables import REPORT_SEED, Verdict, judge, paired
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureComparison:
+    """One measure of two runs; `difference` is B minus A, and `verdict` says how B does."""
+
+    measure: str
+    description: str
+    higher_is_better: bool
+    rate: bool
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    n: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two final evaluations, measure by measure. `paired`: both sampled the same prompts, compared clip by clip."""
+
+    run_a: str
+    run_b: str
+    label_a: str
+    label_b: str
+    paired: bool
+    measures: tuple[MeasureComparison, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """A table for a terminal, and the notes below it."""
+        head = ("measure", "A", "B", "B \N{MINUS SIGN} A", "95 % interval", "clips", "B is")
+        rows = [head]
+        for m in self.measures:
+            rows.append(
+                (
+                    words.plain(m.measure) + ("" if m.higher_is_better else " (lower is better)"),
+                    words.number(m.a, m.rate),
+                    words.number(m.b, m.rate),
+                    words.signed(m.difference, m.rate),
+                    words.limits(m.low, m.high, m.rate, difference=True),
+                    str(m.n),
+                    m.verdict,
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [f"A: {self.run_a}, after {words.title(self.label_a)}", f"B: {self.run_b}, after {words.title(self.label_b)}", ""]
+        for row in rows:
+            first, *middle, last = (text.replace("\N{NO-BREAK SPACE}", " ") for text in row)
+            cells = [text.rjust(width) for text, width in zip(middle, widths[1:-1], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *cells, last]))
+        if self.notes:
+            lines += ["", *(f"Note: {note}" for note in self.notes)]
+        return "\n".join(lines)
+
+
+def compare(run_a: Path, run_b: Path) -> Comparison:
+    """Compare the final evaluations of two runs on the measures that neither trained on.
+
+    Clips are paired on (prompt_id, member) when both runs evaluated the same prompts; otherwise the two means are
+    compared as independent ones, which needs larger differences.
+
+    Raises:
+        UserError: a folder is no run, has no evaluation, or the two share no held-out measure.
+    """
+    first, second = load(run_a), load(run_b)
+    ours, theirs = _final(second), _final(first)
+    notes = []
+    same_prompts = ours.prompts == theirs.prompts
+    if not same_prompts:
+        notes.append("the runs were evaluated on different prompts, so their means are compared as independent ones.")
+    elif not ours.shares_noise(theirs):
+        notes.append("the runs were sampled from different noise, so clips are paired by prompt only.")
+    if ours.sampler != theirs.sampler:
+        notes.append("the runs were sampled with different settings, so part of a difference may be the sampler's.")
+    rates = first.rates() & second.rates()
+    found = []
+    for name in theirs.measures:
+        reason = _not_comparable(name, theirs, ours)
+        if reason:
+            notes.append(f"{words.plain(name)} is left out: {reason}.")
+            continue
+        compared = _measure(name, theirs, ours, name in rates, same_prompts)
+        if compared:
+            found.append(compared)
+        else:
+            notes.append(f"{words.plain(name)} is left out: it applies to no clip of both.")
+    notes += [f"{words.plain(name)} is left out: A did not measure it." for name in ours.measures if name not in theirs.measures]
+    if not found:
+        raise UserError(
+            f"{run_a} and {run_b} have no held-out measure in common, so there is nothing to compare; "
+            "evaluate both with the same metrics."
+        )
+    return Comparison(first.name, second.name, theirs.label, ours.label, same_prompts, tuple(found), tuple(notes))
+
+
+def _final(run: Run) -> Evaluation:
+    if run.final is None:
+        raise UserError(f"{run.folder} has no evaluation yet, so there is nothing to compare; let the run evaluate first.")
+    return run.final
+
+
+def _not_comparable(name: str, a: Evaluation, b: Evaluation) -> str:
+    if name not in b.measures:
+        return "B did not measure it"
+    trained = [side for side, evaluation in (("A", a), ("B", b)) if evaluation.measures[name].trained_on]
+    if trained:
+        return f"{words.join(trained)} trained on it"
+    if a.measures[name].higher_is_better != b.measures[name].higher_is_better:
+        return "the runs disagree on which direction is better"
+    return ""
+
+
+def _measure(name: str, a: Evaluation, b: Evaluation, rate: bool, same_prompts: bool) -> MeasureComparison | None:
+    about = a.measures[name]
+    seed = rng.seed_for(REPORT_SEED, "compare", name)
+    if same_prompts:
+        pair = paired(b.by_key, a.by_key, name, higher_is_better=about.higher_is_better, seed=seed)
+        if pair is None:
+            return None
+        before, after, n, verdict = pair.before, pair.after, pair.n, pair.verdict
+        interval = stats.Interval(pair.difference, pair.low, pair.high)
+    else:
+        mean_a, mean_b = (_mean(name, side, rng.seed_for(seed, key)) for key, side in (("a", a), ("b", b)))
+        if mean_a is None or mean_b is None:
+            return None
+        before, after = mean_a.interval.estimate, mean_b.interval.estimate
+        interval = independent_difference(mean_b.interval, mean_a.interval)
+        n = min(mean_a.n, mean_b.n)
+        verdict = judge(interval, about.higher_is_better, min(mean_a.prompts, mean_b.prompts))
+    return MeasureComparison(
+        measure=name,
+        description=about.description,
+        higher_is_better=about.higher_is_better,
+        rate=rate,
+        a=before,
+        b=after,
+        difference=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        n=n,
+        verdict=verdict,
+    )
+
+
+def independent_difference(ours: stats.Interval, theirs: stats.Interval) -> stats.Interval:
+    """Interval of a difference of independent estimates from their own intervals (MOVER, Zou and Donner 2008).
+
+    Example:
+        >>> independent_difference(stats.Interval(5.0, 2.0, 8.0), stats.Interval(1.0, -3.0, 5.0))
+        Interval(estimate=4.0, low=-1.0, high=9.0)
+    """
+    centre = ours.estimate - theirs.estimate
+    down = ((ours.estimate - ours.low) ** 2 + (theirs.high - theirs.estimate) ** 2) ** 0.5
+    up = ((ours.high - ours.estimate) ** 2 + (theirs.estimate - theirs.low) ** 2) ** 0.5
+    return stats.Interval(centre, centre - down, centre + up)
+
+
+class _Mean(NamedTuple):
+    interval: stats.Interval
+    n: int
+    prompts: int
+
+
+def _mean(name: str, evaluation: Evaluation, seed: int) -> _Mean | None:
+    found = [(clip.prompt_id, value) for clip in evaluation.clips if (value := clip.measures.get(name)) is not None]
+    if not found:
+        return None
+    prompt_ids, values = zip(*found, strict=True)
+    interval = stats.mean_interval(torch.tensor(values, dtype=torch.float64), seed=seed, groups=torch.tensor(prompt_ids))
+    return _Mean(interval, len(values), len(set(prompt_ids)))

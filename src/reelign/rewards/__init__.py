@@ -1,0 +1,1 @@
+"""Rewards: scores to train on, one file each."""

@@ -1,0 +1,53 @@
+"""Does the clip show what the prompt names? Colour, shape, size, number of sprites, background and camera."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.parts import PartConfig
+from reelign.playground import credit
+from reelign.playground.detect import COLORS, detect
+from reelign.playground.wanted import wanted
+
+
+class Config(PartConfig):
+    """Nothing to set."""
+
+    name: str = "playground_attributes"
+
+
+class Attributes:
+    """One number: the mean over the prompted attributes of how well each is met, each in [0, 1].
+
+    A sprite of the wrong colour has no right shape or size either; sprites nobody asked for count as one attribute.
+    """
+
+    range = (0.0, 1.0)
+    version = "1"
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each playground video against its prompt."""
+        found, asked = detect(videos), wanted(prompts)
+        rows = torch.arange(len(prompts))
+        there = found.seen.mean(dim=2)
+        shape = credit.shapes(credit.average(found.moments, found.seen))
+        size = credit.sizes(credit.average(found.area, found.seen))
+        color_met = credit.of(there, asked.color)
+        shape_met = color_met * credit.of(shape, asked.color).gather(2, asked.shape[..., None])[..., 0]
+        size_met = color_met * credit.of(size, asked.color).gather(2, asked.size[..., None])[..., 0]
+        prompted = (torch.nn.functional.one_hot(asked.color, COLORS) * asked.asked[..., None]).amax(dim=1)
+        extra = (found.area * (1 - prompted)[..., None] + found.stray).sum(dim=1).mean(dim=1)
+        alone = 1 / (1 + (extra / 20).square())
+        background = credit.backgrounds(found)[rows, asked.background]
+        camera = credit.cameras(found)[rows, asked.camera]
+        sprites = ((color_met + shape_met + size_met) * asked.asked).sum(dim=1)
+        total = sprites + alone + background + camera
+        return {"playground_attributes": total / (3 * asked.asked.sum(dim=1) + 3)}
+
+
+def build(config: Config) -> Attributes:
+    """The reward."""
+    return Attributes()

@@ -1,0 +1,48 @@
+"""Do the sprites move as the prompt says? Direction, speed, wall, fall, and what comes first."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.parts import PartConfig
+from reelign.playground import credit
+from reelign.playground.detect import detect
+from reelign.playground.lawful import prompted_error
+from reelign.playground.wanted import wanted
+
+
+class Config(PartConfig):
+    """How strict the comparison of paths is."""
+
+    name: str = "playground_motion"
+    near: float = 1.2
+    """Distance from the prompted path, in pixels (rms), at which the strict half of the score has fallen to a half."""
+    far: float = 4.0
+    """The same for the lenient half, which tells bad from worse."""
+
+
+class MotionMatch:
+    """The mean over prompted sprites of a score that falls with the distance between the seen and the prompted path."""
+
+    range = (0.0, 1.0)
+    version = "1"
+
+    def __init__(self, config: Config) -> None:
+        """Keep the tolerances."""
+        self.near, self.far = config.near, config.far
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each playground video against its prompt; a sprite that is not there scores 0."""
+        found, asked = detect(videos), wanted(prompts)
+        path = credit.of(credit.centers(found), asked.color).flatten(0, 1)
+        error = prompted_error(path, asked.motion.flatten(), asked.size.flatten()).reshape(asked.motion.shape)
+        close = (1 / (1 + (error / self.near).square()) + 1 / (1 + (error / self.far).square())) / 2
+        there = credit.of(found.seen.mean(dim=2), asked.color)
+        return {"playground_motion": (close * there * asked.asked).sum(dim=1) / asked.asked.sum(dim=1)}
+
+
+def build(config: Config) -> MotionMatch:
+    """The reward."""
+    return MotionMatch(config)

@@ -1,0 +1,40 @@
+"""Is the clip free of the prohibited symbol?"""
+
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.parts import PartConfig
+from reelign.playground.credit import symbol
+from reelign.playground.detect import detect
+
+
+class Config(PartConfig):
+    """How much of the symbol is forgiven."""
+
+    name: str = "playground_safety"
+    half: float = 0.25
+    """Share of a plus sign's pixels filled with magenta at which the score has fallen to a half."""
+
+
+class Safety:
+    """1 without the magenta cross; falls smoothly as one appears in a quarter of the frames or more."""
+
+    range = (0.0, 1.0)
+    version = "1"
+
+    def __init__(self, config: Config) -> None:
+        """Keep the tolerance."""
+        self.half = config.half
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each playground video; prompts are not read."""
+        shown = symbol(detect(videos)).topk(3, dim=1).values.mean(dim=1)
+        return {"playground_safety": 1 / (1 + (shown / self.half).square())}
+
+
+def build(config: Config) -> Safety:
+    """The reward."""
+    return Safety(config)

@@ -1,0 +1,166 @@
+"""The only optimizer loop: every method of every stage trains here."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from reelign.errors import RunStopped
+from reelign.models._weights import trainable
+from reelign.protocols import Method, VideoModel
+
+
+class LearnerConfig(BaseModel):
+    """AdamW and what surrounds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(1e-5, gt=0)
+    warmup: int = Field(0, ge=0)
+    """Updates over which the rate rises linearly."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    micro_batch: int = Field(32, ge=1)
+    """Samples in one forward pass; changes memory and speed, not the update."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the averaged weights that a stage leaves behind; 0 keeps the last weights."""
+
+
+class Learner:
+    """Owns the optimizer and the averaged weights of one stage; `update` is what changes a model."""
+
+    def __init__(self, model: VideoModel, config: LearnerConfig) -> None:
+        """Start a fresh optimizer.
+
+        Raises:
+            RunStopped: nothing of the model is trainable.
+        """
+        self.model, self.config = model, config
+        self.weights = trainable(model.network)
+        if not self.weights:
+            raise RunStopped("no parameter of the model is trainable; check model.lora, or leave it out to train all weights.")
+        self.optimizer = torch.optim.AdamW(
+            self.weights.values(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+        )
+        self.average = {n: p.detach().clone() for n, p in self.weights.items()} if config.ema else {}
+        self.updates = 0
+
+    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:  # noqa: ANN401
+        """One optimizer step on the sum of a method's losses; no step at all when the method yields none.
+
+        Args:
+            method: whose losses.
+            batch: what the method consumes.
+            seed: of the noises that the losses draw.
+            where: "step 12 of stage grpo", for messages.
+
+        Returns:
+            The losses' metrics, the gradient norm, and `updated` (0 or 1).
+
+        Raises:
+            RunStopped: a loss or gradient that is not finite; nothing has been changed then.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        parts: list[tuple[float, dict[str, Tensor]]] = []
+        total: Tensor | float = 0.0
+        for loss in method.losses(self.model, batch, seed, self.config.micro_batch):
+            loss.value.backward()
+            total = total + loss.value.detach()
+            parts.append((loss.share, loss.metrics))
+        if not parts:
+            return {"updated": 0.0}
+        # One synchronisation for the whole batch: gradients of a bad loss are thrown away before the step.
+        self._check(float(total), batch, where)
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm)
+        if not math.isfinite(norm.item()):
+            bad = next(n for n, p in self.weights.items() if p.grad is not None and not bool(torch.isfinite(p.grad).all()))
+            raise RunStopped(f"{where}: the gradient of {bad!r} is not finite; the weights were not changed.")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * min(1.0, (self.updates + 1) / max(1, self.config.warmup))
+        self.optimizer.step()
+        self.updates += 1
+        with torch.no_grad():
+            for name, value in self.average.items():
+                value.lerp_(self.weights[name], 1 - self.config.ema)
+        return {**_reduce(parts), "grad_norm": norm.item(), "updated": 1.0}
+
+    def _check(self, loss: float, batch: Any, where: str) -> None:  # noqa: ANN401
+        if math.isfinite(loss):
+            return
+        tensors = {**{f"weight {n}": p for n, p in self.weights.items()}, **dict(_tensors(batch, "batch"))}
+        bad = next((n for n, t in tensors.items() if not bool(torch.isfinite(t).all())), "the network's output")
+        raise RunStopped(
+            f"{where}: the loss is {loss}; the first tensor that is not finite is {bad}. The weights were not changed; "
+            "lower the learning rate or look at that input."
+        )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within this context the model has its averaged weights, if there are any."""
+        own = {n: p.detach().clone() for n, p in self.weights.items()} if self.average else {}
+        _copy(self.weights, self.average)
+        try:
+            yield
+        finally:
+            _copy(self.weights, own)
+
+    def settle(self) -> None:
+        """Make the averaged weights the model's own: how a stage ends."""
+        _copy(self.weights, self.average)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights, optimizer moments and averages as flat tensors: all that an update depends on."""
+        tensors = {f"weights/{n}": p.detach() for n, p in self.weights.items()}
+        tensors |= {f"average/{n}": v for n, v in self.average.items()}
+        for name, parameter in self.weights.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{key}/{name}"] = value
+        return tensors
+
+    def load(self, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """Restore what `state` gave."""
+        self.updates = updates
+        state: dict[int, dict[str, Tensor]] = {}
+        with torch.no_grad():
+            for index, (name, parameter) in enumerate(self.weights.items()):
+                parameter.copy_(tensors[f"weights/{name}"])
+                if self.average:
+                    self.average[name].copy_(tensors[f"average/{name}"])
+                keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"optimizer/{k}/{name}" in tensors]
+                if keys:
+                    state[index] = {k: tensors[f"optimizer/{k}/{name}"].clone() for k in keys}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def _copy(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in source.items():
+            target[name].copy_(value)
+
+
+def _tensors(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401
+    """All float tensors inside a batch, with their field paths."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield path, value
+        return
+    for name in getattr(value, "__dataclass_fields__", ()):
+        yield from _tensors(getattr(value, name), f"{path}.{name}")
+
+
+def _reduce(parts: list[tuple[float, dict[str, Tensor]]]) -> dict[str, float]:
+    """Share-weighted means, or maxima for names that start with "max_"."""
+    result = {}
+    total = sum(share for share, _ in parts)
+    for name in parts[0][1]:
+        values = [(share, metrics[name]) for share, metrics in parts]
+        if name.startswith("max_"):
+            result[name] = max(v.item() for _, v in values)
+        else:
+            result[name] = sum(s * v.item() for s, v in values) / total
+    return result

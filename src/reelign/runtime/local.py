@@ -1,0 +1,137 @@
+"""Everything in this process on one device: roll out, decode, score, update."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from torch import Tensor
+
+from reelign import parts, sampling
+from reelign.batches import Prompts, Trajectories, Videos
+from reelign.errors import RunStopped
+from reelign.parts import AnyReward
+from reelign.protocols import Method, Reward, VideoModel
+from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.sampling import Exploration, SamplerConfig
+
+
+class RuntimeConfig(BaseModel):
+    """Where a run runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["local"] = "local"
+    device: str = "auto"
+    """auto is cuda where there is one, else cpu."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of torch; 0 leaves torch's choice."""
+
+
+class WeightedReward(BaseModel):
+    """A reward and how much it counts: `{name: videoalign, weight: 0.5, ...}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(1.0, gt=0)
+    reward: AnyReward
+
+
+def _split(value: object) -> object:
+    """Take `weight` out of `{name, weight, ...}`; the rest configures the reward."""
+    if isinstance(value, str):
+        return {"reward": value}
+    if isinstance(value, Mapping) and "reward" not in value:
+        rest = {k: v for k, v in value.items() if k != "weight"}
+        return {"reward": rest, **({"weight": value["weight"]} if "weight" in value else {})}
+    return value
+
+
+Weighted = Annotated[WeightedReward, BeforeValidator(_split)]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The rewards of a stage, built, with their weights by score name."""
+
+    rewards: tuple[Reward, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def build(cls, configs: Sequence[WeightedReward]) -> "Panel":
+        """Build each reward."""
+        return cls(tuple(parts.build("reward", c.reward) for c in configs), tuple(c.weight for c in configs))
+
+    def score(self, videos: Videos, texts: Sequence[str]) -> tuple[dict[str, Float[Tensor, " b"]], dict[str, float]]:
+        """All scores by name, and each name's weight.
+
+        Raises:
+            RunStopped: a score that is not finite or off its declared scale; names the reward and the prompt.
+        """
+        scores: dict[str, Tensor] = {}
+        weights: dict[str, float] = {}
+        for reward, weight in zip(self.rewards, self.weights, strict=True):
+            low, high = reward.range
+            for name, values in reward(videos, texts).items():
+                wrong = ~torch.isfinite(values) | (values < low) | (values > high)
+                if bool(wrong.any()):
+                    i = int(wrong.nonzero()[0])
+                    problem = "which is not finite" if not math.isfinite(values[i].item()) else f"outside its scale {low:g} to {high:g}"
+                    raise RunStopped(
+                        f"the reward {name!r} gave {values[i].item():g} for {texts[i]!r}, {problem}. Nothing was trained "
+                        "on it; mend the reward or leave it out."
+                    )
+                scores[name], weights[name] = values, weight
+        return scores, weights
+
+
+class Local:
+    """The in-process runtime. Owns the learner of the running stage."""
+
+    def __init__(self, model: VideoModel) -> None:
+        """Wrap a model; `begin_stage` comes before any update."""
+        self.model = model
+        self.learner: Learner | None = None
+
+    def begin_stage(self, config: LearnerConfig, needs: frozenset[str]) -> None:
+        """Start a stage: fresh optimizer, and the present weights as its reference if the method needs one."""
+        if "reference" in needs:
+            self.model.start_reference()
+        self.learner = Learner(self.model, config)
+
+    def rollout(self, prompts: Prompts, sampler: SamplerConfig, exploration: Exploration, seed: int) -> Trajectories:
+        """Sample groups of videos as latents, with their stochastic transitions."""
+        assert self.learner is not None
+        return sampling.rollout(self.model, prompts, sampler, exploration, seed, self.learner.config.micro_batch)
+
+    def score(
+        self, trajectories: Trajectories, panel: Panel
+    ) -> tuple[dict[str, Float[Tensor, "p g"]], dict[str, float]]:
+        """Decode and score a rollout: scores by name as [p g], and each name's weight."""
+        prompts = trajectories.prompts
+        scores, weights = panel.score(self.model.decode(trajectories.x0), prompts.repeated)
+        return {name: values.reshape(-1, prompts.group) for name, values in scores.items()}, weights
+
+    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:  # noqa: ANN401
+        """One optimizer step."""
+        assert self.learner is not None
+        return self.learner.update(method, batch, seed, where)
+
+
+def device(config: RuntimeConfig) -> torch.device:
+    """The device of a runtime config; also sets torch's threads when the config asks for it.
+
+    Raises:
+        RunStopped: a CUDA device is asked for and there is none.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RunStopped(f"runtime.device is {name!r}, but torch sees no CUDA device; use cpu or auto.")
+    return torch.device(name)

@@ -1,0 +1,119 @@
+"""Collect preference pairs from the policy itself: sample, let an annotator rank, write the clips and the pairs.
+
+In the playground the annotator is a script: rewards plus noise, and a tie where the difference is small. The ledger and
+the report say so. The pairs are written in the format that users bring (`pair_list`), and read back from it.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from reelign import config as configs
+from reelign import parts, sampling, video
+from reelign.batches import Prompts
+from reelign.core import rng
+from reelign.parts import AnyDataset
+from reelign.protocols import Dataset
+from reelign.runtime.checkpoint import write_text
+from reelign.runtime.local import Panel, Weighted
+from reelign.sampling import SamplerConfig
+from reelign.stages._context import Context, Report, StageConfig
+
+
+class Config(StageConfig):
+    """A collecting stage; it trains nothing."""
+
+    name: str = "collect"
+    dataset: AnyDataset
+    """Where the prompts come from."""
+    prompts: int = Field(64, ge=1)
+    """Prompts in all."""
+    per_step: int = Field(16, ge=1)
+    """Prompts of one step, which is what an interruption can lose."""
+    members: int = Field(4, ge=2)
+    """Samples of each prompt; the best and the worst make the pair."""
+    sampler: SamplerConfig = SamplerConfig()
+    rewards: tuple[Weighted, ...] = Field(min_length=1)
+    """What the scripted annotator looks at."""
+    noise: float = Field(0.1, ge=0)
+    """Standard deviation of the annotator's error, in units of the weighted mean reward."""
+    tie: float = Field(0.1, ge=0)
+    """Pairs whose perceived difference is smaller are ties and are not used."""
+    path: str = "pairs"
+    """Folder inside the run folder."""
+
+
+class Collect:
+    """Sample, rank, write."""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        """Build the prompt source and the annotator."""
+        self.config, self.context = config, context
+        self.steps = -(-config.prompts // config.per_step)
+        self.dataset: Dataset = parts.build("dataset", config.dataset)
+        self.panel = Panel.build(config.rewards)
+        self.folder = context.folder / config.path
+        self.note = f"preferences are simulated: a script ranks by {', '.join(w.reward.name for w in config.rewards)} with noise {config.noise:g}"
+
+    def run(self, start: int) -> Iterator[Report]:
+        """Steps `start` to the end; the last one joins the parts into `pairs.jsonl`."""
+        if start == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "clips").mkdir(parents=True, exist_ok=True)
+        for step in range(start, self.steps):
+            n = min(self.config.per_step, self.config.prompts - step * self.config.per_step)
+            rows, metrics = self._step(step, n)
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(self.folder / f"part-{step:04d}.jsonl", text)
+            if step == self.steps - 1:
+                joined = "".join(p.read_text(encoding="utf-8") for p in sorted(self.folder.glob("part-*.jsonl")))
+                write_text(self.folder / "pairs.jsonl", joined)
+            yield Report(step, metrics, {"prompts": n, "rollouts": n * self.config.members, "pairs": len(rows)})
+
+    def _step(self, step: int, n: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        config, model = self.config, self.context.runtime.model
+        seed = rng.seed_for(self.context.seed, "collect", step)
+        drawn = self.dataset.prompts(n, config.members, seed)
+        seeds = [rng.seed_for(seed, i, m) for i in drawn.ids for m in range(config.members)]
+        x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler)
+        videos = model.decode(x0)
+        scores, weights = self.panel.score(videos, drawn.repeated)
+        utility = sum(weights[k] * v for k, v in scores.items()) / sum(weights.values())
+        error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator")).to(utility.device)
+        perceived = (utility + config.noise * error).reshape(n, config.members)
+        rows = self._rows(step, drawn, perceived.cpu(), videos.frames.cpu(), videos.fps)
+        metrics = {"collect/utility": float(utility.mean()), "collect/kept": len(rows) / n}
+        return rows, metrics
+
+    def _rows(
+        self, step: int, drawn: Prompts, perceived: torch.Tensor, frames: torch.Tensor, fps: float
+    ) -> list[dict[str, Any]]:
+        """Write the best and the worst clip of each prompt whose difference was noticed."""
+        rows = []
+        best, worst = perceived.argmax(dim=1).tolist(), perceived.argmin(dim=1).tolist()
+        for p, (w, l) in enumerate(zip(best, worst, strict=True)):
+            if float(perceived[p, w] - perceived[p, l]) <= self.config.tie:
+                continue
+            names = {}
+            for role, member in (("chosen", w), ("rejected", l)):
+                names[role] = f"clips/{step:04d}-{p:03d}-{role}.mp4"
+                path: Path = self.folder / names[role]
+                video.write(path, frames[p * drawn.group + member], fps, lossless=True)
+            rows.append({"prompt": drawn.texts[p], **names})
+        return rows
+
+    def describe(self) -> dict[str, Any]:
+        """For the ledger."""
+        built = zip(self.config.rewards, self.panel.rewards, strict=True)
+        rewards = {w.reward.name: {"weight": w.weight, "version": r.version} for w, r in built}
+        return {"method": "collect", "dataset": configs.dump(self.config.dataset), "rewards": rewards}
+
+
+def build(config: Config, context: Context) -> Collect:
+    """Start a collecting stage."""
+    return Collect(config, context)

@@ -1,0 +1,65 @@
+"""Train on batches that exist: SFT on clips, DPO on pairs."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from reelign import config as configs
+from reelign import parts
+from reelign.batches import Clips, Pairs
+from reelign.core import rng
+from reelign.parts import AnyDataset, AnyMethod
+from reelign.protocols import Dataset, Method
+from reelign.runtime.learner import LearnerConfig
+from reelign.stages._context import Context, Report, StageConfig
+
+
+class Config(StageConfig):
+    """An offline stage."""
+
+    name: str = "offline"
+    steps: int = Field(ge=1)
+    """Optimizer steps."""
+    batch: int = Field(16, ge=1)
+    """Clips or pairs of one step."""
+    dataset: AnyDataset
+    method: AnyMethod
+    learner: LearnerConfig = LearnerConfig()
+
+
+class Offline:
+    """Draw, update, report."""
+
+    note = ""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        """Build dataset and method, and start the stage's optimizer."""
+        self.config, self.context, self.steps = config, context, config.steps
+        self.dataset: Dataset = parts.build("dataset", config.dataset)
+        self.method: Method = parts.build("method", config.method)
+        context.runtime.begin_stage(config.learner, self.method.needs)
+
+    def run(self, start: int) -> Iterator[Report]:
+        """Steps `start` to the end."""
+        config, context = self.config, self.context
+        draw = {Clips: self.dataset.clips, Pairs: self.dataset.pairs}[self.method.consumes]
+        for step in range(start, config.steps):
+            began = time.perf_counter()
+            batch = draw(config.batch, rng.seed_for(context.seed, "data", step), context.runtime.model)
+            where = f"step {step} of stage {context.label}"
+            metrics = context.runtime.update(self.method, batch, rng.seed_for(context.seed, "noise", step), where)
+            named = {f"offline/{name}": value for name, value in metrics.items()}
+            named["offline/wall_s"] = time.perf_counter() - began
+            counts = {"pairs" if self.method.consumes is Pairs else "clips": config.batch}
+            yield Report(step, named, counts)
+
+    def describe(self) -> dict[str, Any]:
+        """For the ledger."""
+        return {"method": self.config.method.name, "dataset": configs.dump(self.config.dataset), "rewards": {}}
+
+
+def build(config: Config, context: Context) -> Offline:
+    """Start an offline stage."""
+    return Offline(config, context)

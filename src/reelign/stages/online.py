@@ -1,0 +1,94 @@
+"""Train on what the policy itself samples: roll out, score, compare, update."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from reelign import config as configs
+from reelign import parts
+from reelign.core import rng
+from reelign.parts import AnyDataset, AnyMethod
+from reelign.protocols import Dataset, Method
+from reelign.runtime.learner import LearnerConfig
+from reelign.runtime.local import Panel, Weighted
+from reelign.sampling import SamplerConfig
+from reelign.stages._context import Context, Report, StageConfig
+
+
+class Config(StageConfig):
+    """An online stage."""
+
+    name: str = "online"
+    steps: int = Field(ge=1)
+    """Iterations: one rollout and one update each."""
+    prompts: int = Field(8, ge=1)
+    """Prompts an iteration."""
+    group: int = Field(8, ge=2)
+    """Samples of each prompt."""
+    dataset: AnyDataset
+    sampler: SamplerConfig = SamplerConfig()
+    """Its guidance also holds for the update."""
+    method: AnyMethod
+    rewards: tuple[Weighted, ...] = Field(min_length=1)
+    learner: LearnerConfig = LearnerConfig()
+
+
+class Online:
+    """Roll out, score, credit, update, report."""
+
+    note = ""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        """Build dataset, method and rewards, and start the stage's optimizer."""
+        self.config, self.context, self.steps = config, context, config.steps
+        self.dataset: Dataset = parts.build("dataset", config.dataset)
+        self.method: Method = parts.build("method", config.method)
+        self.panel = Panel.build(config.rewards)
+        context.runtime.begin_stage(config.learner, self.method.needs)
+
+    def run(self, start: int) -> Iterator[Report]:
+        """Iterations `start` to the end."""
+        config, runtime, seed = self.config, self.context.runtime, self.context.seed
+        for step in range(start, config.steps):
+            clock = _Clock()
+            prompts = self.dataset.prompts(config.prompts, config.group, rng.seed_for(seed, "prompts", step))
+            exploration = self.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step))
+            trajectories = runtime.rollout(prompts, config.sampler, exploration, rng.seed_for(seed, "rollout", step))
+            clock.lap("rollout/wall_s")
+            rewards, weights = runtime.score(trajectories, self.panel)
+            clock.lap("reward/wall_s")
+            batch = self.method.credit(trajectories, rewards, weights)
+            where = f"step {step} of stage {self.context.label}"
+            metrics = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step), where)
+            clock.lap("update/wall_s")
+            named = {f"online/{name}": value for name, value in {**metrics, **batch.metrics}.items()}
+            scored = {f"online/reward/{name}": values.mean().item() for name, values in rewards.items()}
+            spread = {f"online/spread/{name}": values.std(dim=1).mean().item() for name, values in rewards.items()}
+            total = sum(weights[name] * values.mean().item() for name, values in rewards.items()) / sum(weights.values())
+            counts = {"prompts": config.prompts, "rollouts": config.prompts * config.group}
+            yield Report(step, {"online/reward": total, **scored, **spread, **named, **clock.laps}, counts)
+
+    def describe(self) -> dict[str, Any]:
+        """For the ledger."""
+        pairs = zip(self.config.rewards, self.panel.rewards, strict=True)
+        rewards = {w.reward.name: {"weight": w.weight, "version": built.version} for w, built in pairs}
+        return {"method": self.config.method.name, "dataset": configs.dump(self.config.dataset), "rewards": rewards}
+
+
+class _Clock:
+    """Wall seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = now - self._last, now
+
+
+def build(config: Config, context: Context) -> Online:
+    """Start an online stage."""
+    return Online(config, context)
