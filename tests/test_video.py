@@ -34,6 +34,14 @@ def path(tmp_path: Path, clips: torch.Tensor) -> Path:
     return tmp_path / "a.mp4"
 
 
+@pytest.fixture(scope="module")
+def whole_file(clips: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a readable clip of 4 frames."""
+    path = tmp_path_factory.mktemp("whole") / "a.mp4"
+    video.write(path, clips[0, :4], 8, lossless=True)
+    return path.read_bytes()
+
+
 def sentence(path: Path, **expected: object) -> str:
     """What the user reads when `path` is refused: one line, with the file's name, and nothing of FFmpeg's traceback."""
     with pytest.raises(BadData) as caught:
@@ -54,9 +62,9 @@ def test_a_lossless_clip_returns_within_eight_bits(clips, tmp_path):
         assert_close(back.frames, clip, atol=EIGHT_BITS, rtol=0)
 
 
-@pytest.mark.parametrize(("scale", "mean", "worst"), [(8, 1.2, 25), (1, 3.5, 190)])
+@pytest.mark.parametrize(("scale", "mean", "worst"), [(8, 0.9, 7), (1, 3.0, 190)])
 def test_a_clip_for_browsers_returns_as_close_as_the_docstring_says(clips, tmp_path, scale, mean, worst):
-    # Measured: mean 1.0 and worst 19 at scale 8, mean 3.0 and worst 175 at scale 1 (of 255): chroma has half resolution.
+    # Measured: mean 0.80 and worst 6.3 at scale 8, mean 2.74 and worst 184 at scale 1: chroma has half resolution.
     errors = []
     for clip in clips:
         video.write(tmp_path / "a.mp4", clip, 8, scale)
@@ -87,7 +95,10 @@ def test_the_same_frames_give_the_same_bytes(clips, tmp_path, lossless):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    frames=st.integers(1, 6), height=st.integers(1, 20), width=st.integers(1, 20), fps=st.sampled_from([0.5, 8, 23.976, 60])
+    frames=st.integers(1, 6),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+    fps=st.sampled_from([0.5, 8, 23.976, 60]),
 )
 def test_any_shape_and_rate_survives_lossless(tmp_path_factory, frames, height, width, fps):
     path = tmp_path_factory.mktemp("shapes") / "a.mp4"
@@ -153,19 +164,21 @@ def test_damage_inside_a_clip_is_named(path):
     assert re.search("damaged|cannot be read as an mp4", sentence(path))
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_no_damage_escapes_as_another_error(tmp_path_factory, clips, data):
+@settings(max_examples=60, deadline=None)
+@given(
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=30),
+    kept=st.floats(0, 1),
+)
+def test_no_damage_escapes_as_another_error(tmp_path_factory, whole_file, flips, kept):
+    content = bytearray(whole_file)
+    for place, value in flips:
+        content[int(place * len(content))] = value
     path = tmp_path_factory.mktemp("damage") / "a.mp4"
-    video.write(path, clips[0, :4], 8, lossless=True)
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 30))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    path.write_bytes(content[: int(kept * len(content))])
     try:
-        video.read(path, frames=4, size=(32, 32))
+        video.read(path, frames=4, size=(32, 32))  # harmless flips leave a readable clip
     except BadData as error:
-        assert "\n" not in str(error)  # noqa: PT017 - harmless flips may leave a readable clip
+        assert "\n" not in str(error)  # noqa: PT017
 
 
 def test_sound_alone_is_named(tmp_path):

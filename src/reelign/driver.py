@@ -29,6 +29,7 @@ from reelign.runtime.checkpoint import Checkpoint, write_text
 from reelign.runtime.local import Local, RuntimeConfig, device
 from reelign.stages import evaluate
 from reelign.stages._context import Context, Report, Stage
+from reelign.stages.evaluate import Config as EvaluateConfig
 
 Json = dict[str, Any]
 
@@ -54,7 +55,7 @@ class Recipe(BaseModel):
     run: RunConfig
     model: AnyModel
     stages: tuple[AnyStage, ...] = Field(min_length=1)
-    evaluate: evaluate.Config | None = None
+    evaluate: EvaluateConfig | None = None
     """Held-out evaluation before the first stage and after every stage that trains; gates need it."""
     runtime: RuntimeConfig = RuntimeConfig()
 

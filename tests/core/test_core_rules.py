@@ -68,7 +68,7 @@ def test_rule_03_coarse_velocities_hurt_less_at_high_noise() -> None:
 
 def test_rule_04_log_ratios_do_not_depend_on_the_resolution() -> None:
     for row in _rollout("flow", 0.7)[:3]:
-        big = tuple(t.repeat(1, 1, 1, 4) if t.ndim > 1 else t for t in row)
+        big = tuple(t.repeat(1, 1, 1, 1, 4) if t.ndim > 1 else t for t in row)
         assert_close(_replay("flow", big, 0.1), _replay("flow", row, 0.1))
 
 
@@ -150,10 +150,17 @@ def _variance_error(kind: str, eta: float, n: int) -> float:
     return abs(variances[-1].item() / 0.5 - 1)
 
 
-@pytest.mark.parametrize(("kind", "eta"), [("flow", 0.7), ("dance", 0.3), ("flash", 1.0)])
+@pytest.mark.parametrize(("kind", "eta"), [("dance", 0.3), ("flash", 1.0)])
 def test_rule_12_sde_samplers_approach_the_marginals_in_proportion_to_the_step(kind: str, eta: float) -> None:
     assert _variance_error(kind, eta, 800) < 0.01
     assert _variance_error(kind, eta, 200) / _variance_error(kind, eta, 800) == pytest.approx(4, rel=0.25)
+
+
+def test_rule_12_flow_approaches_them_more_slowly_because_of_its_pole() -> None:
+    # The first step forgets its start like delta^(eta^2 / 2) only, so the variance error falls like n^(-eta^2).
+    errors = [_variance_error("flow", 0.7, n) for n in (800, 3200)]
+    assert errors[0] < 0.01
+    assert 1.3 < errors[0] / errors[1] < 2.2
 
 
 def test_rule_12_cps_keeps_the_mean_but_not_the_variance_of_spread_data() -> None:

@@ -64,10 +64,10 @@ def mixture_velocity(
         means: of the components.
         var: of every component.
     """
-    batch = x.shape[0]
-    level = _per_sample(sigma, x)[:, None]
-    distance = (x[:, None] - (1 - _column(level, means)) * means).reshape(batch, len(weights), -1).square().sum(dim=2)
-    share = torch.softmax(weights.log() - distance / (2 * marginal_var(level, var)), dim=1)
+    level = sigma.expand(len(x))
+    centres = (1 - _column(level[:, None], means)) * means
+    distance = (x[:, None] - centres).reshape(len(x), len(weights), -1).square().sum(dim=2)
+    share = torch.softmax(weights.log() - distance / (2 * marginal_var(level, var))[:, None], dim=1)
     each = torch.stack([velocity(x, sigma, component, var) for component in means], dim=1)
     return (_column(share, means) * each).sum(dim=1)
 
@@ -256,10 +256,6 @@ def quadratic_offsets(c: Chain, q: float, target: float, tau: float) -> Optimum:
     kl = gained**2 / (2 * free)
     value = -q / 2 * ((start + gained - target) ** 2 + var) - tau * kl
     return Optimum(start + gained, var, kl, value, gained * influence(c) * c.std.square() / free)
-
-
-def _per_sample(sigma: Tensor, x: Tensor) -> Tensor:
-    return sigma.expand(x.shape[0]) if sigma.ndim == 0 else sigma
 
 
 def _column(values: Tensor, means: Tensor) -> Tensor:

@@ -273,7 +273,7 @@ def _turn(eta: Strength, sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _per_sample(value: Tensor, x: Tensor) -> Tensor:
-    return value.expand(x.shape[0]) if value.ndim == 0 else value
+    return value.expand(x.shape[0])
 
 
 def _positive_std(transition: Transition) -> Tensor:

@@ -14,7 +14,7 @@ from reelign.errors import BadData, RunStopped
 
 
 def write_clip_folder(
-    folder: str | Path, clips: Float[Tensor, "b f 3 H W"], captions: Sequence[str], fps: float
+    folder: str | Path, clips: Float[Tensor, "b f 3 H W"], captions: Sequence[str], fps: float | int
 ) -> Path:
     """Write clips as `000000.mp4` + `000000.txt`, ...; the folder appears under its name once all of it is written.
 
@@ -88,7 +88,7 @@ def write_pairs(
     texts: Sequence[str],
     chosen: Float[Tensor, "b f 3 H W"],
     rejected: Float[Tensor, "b f 3 H W"],
-    fps: float,
+    fps: float | int,
     ties: Collection[int] = (),
 ) -> Path:
     """Write pairs for `pair_list`: clips to a folder named after the list, and last the list that makes them count.

@@ -73,7 +73,10 @@ class Wan:
             folder / "transformer", torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
         # eval mode for good: dropout would make a replay differ from its rollout.
-        self.network.eval().to(device=device, dtype=torch.float32)
+        self.network.eval()
+        for name, buffer in self.network.rope.named_buffers():
+            setattr(self.network.rope, name, buffer.float())  # float64 angles would double the cost of attention on CPU
+        self.network.to(device=device)
         if config.lora is not None:
             attach_lora(self.network, config.lora)
         else:

@@ -12,7 +12,7 @@ SHAPE_MOMENTS = torch.tensor([[0.0, 0.70, 0.0], [0.0, 1.0, 0.0], [-0.5, 0.84, 0.
 SHAPE_STD = torch.tensor([0.17, 0.07, 0.12])
 SIZE_SPLIT = 66.0
 """Area in pixels between the largest small sprite (52) and the smallest large one (84.5)."""
-SIZE_STD = 0.1
+SIZE_STD = 0.07
 """In log area."""
 
 
@@ -42,7 +42,7 @@ def sizes(area: Float[Tensor, "*n"]) -> Float[Tensor, "*n s"]:
 def backgrounds(found: Detections) -> Float[Tensor, "b n"]:
     """How near the backdrop is to each background colour, in [0, 1]."""
     apart = (found.backdrop[:, None] - BACKGROUNDS).square().sum(dim=-1)
-    return 1 / (1 + apart / 0.1**2)
+    return 1 / (1 + apart / 0.15**2)
 
 
 def cameras(found: Detections) -> Float[Tensor, "b 3"]:
@@ -50,7 +50,7 @@ def cameras(found: Detections) -> Float[Tensor, "b 3"]:
     turn = (found.wave[:, 1:] * found.wave[:, :-1].conj()).mean(dim=1)
     speed = turn.angle() * tables.TEXTURE_PERIOD / (2 * torch.pi)
     strength = turn.abs().sqrt() / (tables.TEXTURE_AMPLITUDE / 2)
-    striped = strength.square() / (1 + strength.square())
+    striped = strength**4 / (1 + strength**4)
     moves = 1 / (1 + ((speed[:, None] - torch.tensor(list(tables.CAMERAS.values()))) / 0.4).square())
     still = torch.tensor([float(name == "still") for name in tables.CAMERAS])
     return torch.lerp(still.expand_as(moves), moves, striped[:, None])

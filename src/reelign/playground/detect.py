@@ -26,8 +26,8 @@ OFF_STD = 0.15
 """Colour distance at which a pixel stops to look like a mixture of the background and a palette colour."""
 LEAST_SUPPORT = 0.004
 """Share of a 9 x 9 box that must be pure and thick for its colour to count."""
-WINDOW = 8.0
-"""Half the side of the window around a colour's centre that its moments are taken in, pixels."""
+WINDOWS = (6.0, 8.7)
+"""Half the side of the window around a colour's centre that its moments are taken in, for small and large areas, pixels."""
 SEEN_AREA = (6.0, 24.0)
 """Areas (pixels) at which a sprite begins to be seen and is fully seen; the smallest lawful one has 32."""
 
@@ -117,17 +117,19 @@ def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 H
     return part * part * (3 - 2 * part) * support / (support.sum(dim=1, keepdim=True) + LEAST_SUPPORT)
 
 
-def _powers(center: Float[Tensor, "*n"], size: int, highest: int, half: float) -> Float[Tensor, "*n p s"]:
+def _powers(center: Float[Tensor, "*n"], size: int, highest: int, half: Tensor) -> Float[Tensor, "*n p s"]:
     """Powers 0..highest of the distance to `center` along an axis, zero outside a window that ends softly."""
     distance = torch.arange(size) + 0.5 - center[..., None]
-    inside = (half + 0.5 - distance.abs()).clamp(0, 1)
+    inside = (half[..., None] + 0.5 - distance.abs()).clamp(0, 1)
     return torch.stack([inside * distance**power for power in range(highest + 1)], dim=-2)
 
 
-def _moments(mask: Float[Tensor, "*n H W"], center: Float[Tensor, "*n 2"], highest: int) -> Float[Tensor, "*n p q"]:
-    """Moments [y power, x power] of masks inside the windows around their centres."""
-    across = _powers(center[..., 0], mask.shape[-1], highest, WINDOW)
-    upright = _powers(center[..., 1], mask.shape[-2], highest, WINDOW)
+def _moments(
+    mask: Float[Tensor, "*n H W"], center: Float[Tensor, "*n 2"], half: Float[Tensor, "*n"], highest: int
+) -> Float[Tensor, "*n p q"]:
+    """Moments [y power, x power] of masks inside windows of half side `half` around their centres."""
+    across = _powers(center[..., 0], mask.shape[-1], highest, half)
+    upright = _powers(center[..., 1], mask.shape[-2], highest, half)
     return upright @ mask @ across.transpose(-1, -2)
 
 
@@ -149,10 +151,12 @@ def detect(videos: Videos) -> Detections:
     coverages = _coverages(even, empty)
     mask = coverages[:, :COLORS]
     start = _densest(mask)
-    first = _moments(mask, start, 1)
+    small, large = WINDOWS
+    first = _moments(mask, start, torch.full_like(start[..., 0], large), 1)
     mass = first[..., 0, 0].clamp_min(1e-3)
     center = start + torch.stack([first[..., 0, 1], first[..., 1, 0]], dim=-1) / mass[..., None]
-    m = _moments(mask, center, 3)
+    half = (small + (large - small) * (first[..., 0, 0] - 52) / 32).clamp(small, large)
+    m = _moments(mask, center, half, 3)
     area = m[..., 0, 0]
     mass = area.clamp_min(1e-3)
     drift = torch.stack([m[..., 0, 1], m[..., 1, 0]], dim=-1) / mass[..., None]

@@ -4,17 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from reelign.report import words
 from reelign.report.load import Run
 
 WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 36
+LEFT, RIGHT, TOP, BOTTOM = 54, 10, 12, 36
 MOST_BANDS = 120
 """Hover targets of one chart; more would only overlap, and each costs 150 bytes."""
 WINDOW = 15
-"""The bold line is a running mean over one such part of the steps."""
+"""The bold line looks at one such part of the steps at a time."""
 
 KNOWN = {
     "online/reward": ("reward", "weighted sum of the rewards, mean over the batch"),
@@ -72,14 +72,24 @@ def charts(run: Run, stage: str) -> tuple[Chart, ...]:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Centred running mean; the window shrinks evenly at both ends, so that a straight line stays straight."""
-    half = len(values) // WINDOW // 2 + (len(values) > 4)
-    means = []
+    """Running line fit: each value becomes that of the least-squares line through its neighbours.
+
+    In the middle this is the running mean; at both ends it neither lags behind a trend nor follows the last value's noise.
+
+    Example:
+        >>> [round(v, 6) for v in smoothed([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])]
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    """
+    half = max(len(values) // WINDOW // 2, 2)
+    fitted = []
     for index in range(len(values)):
-        reach = min(half, index, len(values) - 1 - index)
-        window = values[index - reach : index + reach + 1]
-        means.append(sum(window) / len(window))
-    return means
+        start = max(index - half, 0)
+        window = values[start : index + half + 1]
+        centre, mean = (len(window) - 1) / 2, sum(window) / len(window)
+        spread = sum((k - centre) ** 2 for k in range(len(window)))
+        slope = sum((k - centre) * v for k, v in enumerate(window)) / spread if spread else 0.0
+        fitted.append(mean + slope * (index - start - centre))
+    return fitted
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -99,7 +109,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def line_chart(points: Sequence[tuple[int, float]], *, name: str, unit: str = "") -> Markup:
-    """Raw values as a thin line, their running mean as a bold one; hovering names step and value.
+    """Raw values as a thin line, a running line fit as a bold one; hovering names step and value.
 
     Args:
         points: (step, value), finite, at least one.
@@ -136,7 +146,7 @@ def line_chart(points: Sequence[tuple[int, float]], *, name: str, unit: str = ""
     middle = (HEIGHT - BOTTOM + TOP) / 2
     parts += [
         Markup('<text class="axis mid" x="{}" y="{}">step</text>').format((WIDTH + LEFT - RIGHT) / 2, HEIGHT - 6),
-        Markup('<text class="axis mid" transform="translate(10 {}) rotate(-90)">{}</text>').format(middle, label),
+        Markup('<text class="axis mid" transform="translate(9 {}) rotate(-90)">{}</text>').format(middle, label),
         Markup('<path class="raw" d="{}"/>').format(_path([x(s) for s in steps], [y(v) for v in values])),
         Markup('<path class="smooth" d="{}"/>').format(_path([x(s) for s in steps], [y(v) for v in smoothed(values)])),
     ]
@@ -177,7 +187,7 @@ def whisker(mean: float, low: float, high: float, *, limits: tuple[float, float]
     if reference is not None:
         mark = Markup('<line class="was" x1="{0:.1f}" x2="{0:.1f}" y1="1" y2="11"/>').format(x(reference))
     return Markup(
-        '<svg class="whisker" viewBox="0 0 100 12" aria-hidden="true"><line class="scale" x1="4" x2="96" y1="6" y2="6"/>'
+        '<svg class="whisker" viewBox="0 0 100 12" preserveAspectRatio="xMinYMid" aria-hidden="true"><line class="scale" x1="4" x2="96" y1="6" y2="6"/>'
         '{}<line class="span" x1="{:.1f}" x2="{:.1f}" y1="6" y2="6"/><circle cx="{:.1f}" cy="6" r="3"/></svg>'
     ).format(mark, x(low), x(high), x(mean))
 
@@ -200,7 +210,8 @@ def _described(quantity: str) -> tuple[str, str]:
 
 
 def _tick(value: float) -> str:
-    return str(escape(f"{value:g}".replace("-", "\N{MINUS SIGN}")))
+    text = f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _path(xs: Sequence[float], ys: Sequence[float]) -> str:

@@ -55,7 +55,14 @@ def headline(run: Run, table: MeasureTable) -> tuple[Markup, ...]:
 
 def caveats(run: Run, table: MeasureTable) -> tuple[Caveat, ...]:
     """What qualifies the numbers of this run, the grave ones first."""
-    found = [*_hacking(run, table), *_trained_on(table), *_unlike_evaluations(run), *_notes(run), *_fallen(run)]
+    found = [
+        *_hacking(run, table),
+        *_given_back(table),
+        *_trained_on(table),
+        *_unlike_evaluations(run),
+        *_notes(run),
+        *_fallen(run),
+    ]
     if run.final is not None:
         prompts = len(run.final.prompts)
         if prompts < FEWEST_PROMPTS:
@@ -94,12 +101,7 @@ def _moves(items: list[tuple[Row, Cell]]) -> Markup:
 
 
 def _move(row: Row, cell: Cell) -> Markup:
-    assert row.first is not None
-    before, after = row.first.mean, cell.mean
-    name = words.plain(row.measure)
-    wrong = words.failures(row.measure)
-    if row.rate and row.higher_is_better and wrong is not None:
-        name, before, after = wrong, 1 - before, 1 - after
+    name, before, after = _told(row, cell)
     verb = "rose" if after > before else "fell"
     return Markup("{} {} from {} to <strong>{}</strong>").format(
         name, verb, words.number(before, row.rate), words.number(after, row.rate)
@@ -107,9 +109,21 @@ def _move(row: Row, cell: Cell) -> Markup:
 
 
 def _stayed(row: Row, cell: Cell) -> Markup:
+    name, before, after = _told(row, cell)
+    numbers = words.number(before, row.rate), words.number(after, row.rate)
+    return Markup("{} ({}\N{NO-BREAK SPACE}\N{RIGHTWARDS ARROW}\N{NO-BREAK SPACE}{})").format(name, *numbers)
+
+
+def _told(row: Row, cell: Cell) -> tuple[str, float, float]:
+    """A measure as the headline tells it: shares as what goes wrong, which is what a reader pictures."""
     assert row.first is not None
-    before, after = words.number(row.first.mean, row.rate), words.number(cell.mean, row.rate)
-    return Markup("{} ({} \N{RIGHTWARDS ARROW} {})").format(words.plain(row.measure), before, after)
+    before, after = row.first.mean, cell.mean
+    wrong = words.failures(row.measure)
+    if row.rate and row.higher_is_better and wrong is not None:
+        return wrong, 1 - before, 1 - after
+    name = words.plain(row.measure)
+    plural = "" if name.endswith("s") or not row.rate or row.higher_is_better else "s"
+    return name + plural, before, after
 
 
 def _join(items: list[Markup]) -> Markup:
@@ -152,6 +166,22 @@ def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
                     grave=True,
                 )
             )
+    return found
+
+
+def _given_back(table: MeasureTable) -> list[Caveat]:
+    """A stage that lost what an earlier one had gained; the headline, from start to end, would not show it."""
+    found = []
+    for index, label in enumerate(table.labels):
+        lost = []
+        for row in table.rows:
+            cell = row.cells[index]
+            if cell and cell.to_previous and cell.to_previous.verdict == "worse" and not row.trained_on:
+                d = cell.to_previous
+                by = words.signed(d.difference, row.rate), words.limits(d.low, d.high, row.rate, difference=True)
+                lost.append(f"{words.plain(row.measure)} ({by[0]}{' points' if row.rate else ''} {by[1]})")
+        if lost:
+            found.append(Caveat(f"{words.title(label)} made this worse than the stage before: {words.join(lost)}."))
     return found
 
 

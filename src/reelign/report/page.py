@@ -34,7 +34,8 @@ class Badge:
     """One measure of one clip: `tone` is right, wrong, plain (a score) or none (does not apply)."""
 
     measure: str
-    text: str
+    name: str
+    value: str
     tone: str
 
 
@@ -110,7 +111,6 @@ def render(run: Run) -> str:
         plain=words.plain,
         number=words.number,
         signed=words.signed,
-        limits=words.limits,
         seconds=words.seconds,
         shortened=words.shortened,
         json=json.dumps,
@@ -137,6 +137,8 @@ def render(run: Run) -> str:
         settings=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True, width=100),
         total_s=sum(stage.wall_s or 0 for stage in run.stages),
         heat=_heat,
+        words_limits=words.limits,
+        pixelated_below=PIXELATED_BELOW,
     )
 
 
@@ -188,13 +190,15 @@ def _badges(run: Run, clip: Clip | None, measured: Sequence[str], rates: frozens
     badges = []
     for name in measured:
         value = clip.measures.get(name)
+        better_up = run.measures[name].higher_is_better
         if value is None:
-            badges.append(Badge(name, "does not apply", "none"))
+            badges.append(Badge(name, words.badge(name, None), "does not apply", "none"))
         elif name in rates:
-            right = (value == 1.0) == run.measures[name].higher_is_better
-            badges.append(Badge(name, "right" if right else "wrong", "right" if right else "wrong"))
+            right = (value == 1.0) == better_up
+            verdict = "right" if right else "wrong"
+            badges.append(Badge(name, words.badge(name, right, better_up), verdict, verdict))
         else:
-            badges.append(Badge(name, words.number(value), "plain"))
+            badges.append(Badge(name, words.badge(name, None), words.number(value), "plain"))
     return tuple(badges)
 
 
@@ -271,10 +275,13 @@ def _policy(style: str, script: str) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file so that readers see the old one or the new one, never a part."""
+    """Write a file so that readers see the old one or the new one, never a part.
+
+    JSON can smuggle lone surrogates into a prompt; they have no UTF-8 and become question marks.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 import math
 
 _LONGEST_ACRONYM = 4
+_RIGHT = ("right", "correct", "ok", "followed")
 PROMPT_SHOWN = 400
 """Characters of a prompt that the page shows; the run folder has all of it."""
 
@@ -33,6 +34,19 @@ def plain(name: str) -> str:
     return name.replace("_", " ").replace("/", " · ").strip()
 
 
+def badge(name: str, right: bool | None, higher_is_better: bool = True) -> str:
+    """What stands beside a clip's mark: the thing judged, without the judgement.
+
+    Example:
+        >>> badge("motion_right", True), badge("violation", True, higher_is_better=False), badge("violation", False, False)
+        ('motion', 'no violation', 'violation')
+    """
+    if right and not higher_is_better:
+        return f"no {plain(name)}"
+    stem, _, ending = name.rpartition("_")
+    return plain(stem if stem and ending in _RIGHT else name)
+
+
 def failures(name: str) -> str | None:
     """What the opposite of a share counts, where its name says what is right.
 
@@ -41,7 +55,7 @@ def failures(name: str) -> str | None:
         ('attribute failures', 'physics failures', None)
     """
     stem, _, ending = name.rpartition("_")
-    if ending not in ("right", "correct", "ok", "followed") or not stem:
+    if ending not in _RIGHT or not stem:
         return None
     if stem.endswith("s") and not stem.endswith(("ss", "ics", "us", "is")):
         stem = stem[:-1]

@@ -78,7 +78,7 @@ class Collect:
     def _step(self, step: int, n: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
         config, model = self.config, self.context.runtime.model
         seed = rng.seed_for(self.context.seed, "collect", step)
-        drawn = self.dataset.prompts(n, config.members, seed)
+        drawn = self.dataset.prompts(n, config.members, rng.integer(1 << 20, seed=self.context.seed) + step)
         seeds = [rng.seed_for(seed, i, m) for i in drawn.ids for m in range(config.members)]
         x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler)
         videos = model.decode(x0)

@@ -45,9 +45,11 @@ class Offline:
         """Steps `start` to the end."""
         config, context = self.config, self.context
         draw = {Clips: self.dataset.clips, Pairs: self.dataset.pairs}[self.method.consumes]
+        # Draws are consecutive, so that a dataset can go through all it has before it repeats; each run starts elsewhere.
+        first = rng.integer(1 << 20, seed=rng.seed_for(context.seed, "data"))
         for step in range(start, config.steps):
             began = time.perf_counter()
-            batch = draw(config.batch, rng.seed_for(context.seed, "data", step), context.runtime.model)
+            batch = draw(config.batch, first + step, context.runtime.model)
             where = f"step {step} of stage {context.label}"
             metrics = context.runtime.update(self.method, batch, rng.seed_for(context.seed, "noise", step), where)
             named = {f"offline/{name}": value for name, value in metrics.items()}

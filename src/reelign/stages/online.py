@@ -51,9 +51,10 @@ class Online:
     def run(self, start: int) -> Iterator[Report]:
         """Iterations `start` to the end."""
         config, runtime, seed = self.config, self.context.runtime, self.context.seed
+        first = rng.integer(1 << 20, seed=rng.seed_for(seed, "prompts"))
         for step in range(start, config.steps):
             clock = _Clock()
-            prompts = self.dataset.prompts(config.prompts, config.group, rng.seed_for(seed, "prompts", step))
+            prompts = self.dataset.prompts(config.prompts, config.group, first + step)
             exploration = self.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step))
             trajectories = runtime.rollout(prompts, config.sampler, exploration, rng.seed_for(seed, "rollout", step))
             clock.lap("rollout/wall_s")

@@ -16,7 +16,7 @@ FLAT = "constant noise gradient is the definition of rectification (arXiv 2605.1
 def advantages() -> list[Check]:
     """Group comparison."""
 
-    def of(rewards: list[Real], eps: float = 1e-4, **options: float) -> list[float]:
+    def of(rewards: list[Real], eps: float = 1e-4, **options: float | bool) -> list[float]:
         return advantage.group(_doubles(rewards)[None], eps, **options)[0].tolist()  # pyright: ignore[reportArgumentType]
 
     five = [-1.26491106, -0.63245553, 0, 0.63245553, 1.26491106]

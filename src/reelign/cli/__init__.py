@@ -1,0 +1,55 @@
+"""The command line. Results go to stdout, logs and progress to stderr; exit codes 0 done, 1 failed, 2 your input, 130 Ctrl-C."""
+
+import sys
+
+import typer
+
+from reelign import __version__
+from reelign.cli import align, compare, config, demo, evaluate, parts, playground, report, sample, score, verify
+
+app = typer.Typer(
+    name="reelign",
+    help="Realign pretrained video generators: supervised shaping, reward-driven RL, preference refinement.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (demo, align, verify, sample, score, evaluate, compare, report, parts, config):
+    app.command(name=module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(playground.app, name="playground")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"reelign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an input error."),
+) -> None:
+    """Options that stand before the command."""
+    from reelign.cli import _console
+
+    _console.setup(debug)
+
+
+def main() -> None:
+    """Run a command; an input error is one sentence on stderr and exit code 2."""
+    from reelign.errors import UserError
+
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        from reelign.cli import _console
+
+        if _console.DEBUG:
+            raise
+        sys.stderr.write(f"reelign: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("reelign: stopped.\n")
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""`python -m reelign.cli` is `reelign`."""
+
+from reelign.cli import main
+
+main()

@@ -1,0 +1,43 @@
+"""`reelign align RECIPE`: run a recipe."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    recipe: Path = typer.Argument(..., help="A YAML recipe."),
+    overrides: list[str] = typer.Option([], "--set", help="key=value, as in stages.1.method.clip=2e-4; repeatable."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and stop before any compute."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with a run that was interrupted."),
+) -> None:
+    """Take a model through its stages, with gates between them, and write a report."""
+    from reelign import config as configs
+    from reelign import driver
+
+    tree = configs.override(configs.read(recipe), overrides)
+    checked = configs.validate(driver.Recipe, tree)
+    if dry_run:
+        driver.check(checked)
+        typer.echo(f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), settings {configs.digest(checked)}.")
+        return
+    finish(checked, resume)
+
+
+def finish(recipe: object, resume: bool) -> None:
+    """Run a checked recipe under a progress bar, then write its report and say where it is."""
+    import sys
+
+    from reelign import driver
+    from reelign.cli._console import Bar
+    from reelign.report import page
+
+    assert isinstance(recipe, driver.Recipe)
+    try:
+        with Bar() as bar:
+            folder = driver.run(recipe, bar, resume)
+    except driver.Interrupted as stopped:
+        sys.stderr.write(f"reelign: {stopped}\n")
+        raise typer.Exit(130) from None
+    typer.echo(f"report  {page.write(folder)}")
+    typer.echo(f"model   {folder / 'final'}")

@@ -1,0 +1,18 @@
+"""`reelign compare RUN_A RUN_B`."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    run_a: Path = typer.Argument(..., help="A run folder."),
+    run_b: Path = typer.Argument(..., help="Another run folder, compared with the first."),
+    as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
+) -> None:
+    """Compare two runs on their held-out measures, paired where the prompts are the same."""
+    from reelign.cli._console import emit
+    from reelign.report.compare import compare
+
+    found = compare(run_a, run_b)
+    emit(found.to_dict(), as_json, found.table())

@@ -1,0 +1,58 @@
+"""`reelign demo`: the main job on two CPU cores, from the packaged generator to a report."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    out: Path = typer.Option(Path("runs"), "--out", "-o", help="Where the run and its data go."),
+    seed: int = typer.Option(0, help="Seed of the run."),
+    overrides: list[str] = typer.Option([], "--set", help="key=value on the demo's recipe; repeatable."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with a demo that was interrupted."),
+) -> None:
+    """Take the packaged tiny generator through SFT, GRPO and DPO, and write a report you can open in a browser."""
+    from reelign import config as configs
+    from reelign import driver
+    from reelign.cli.align import finish
+
+    data = out / "demo-data"
+    write_data(data)
+    name = f"demo-{seed}" if seed else "demo"
+    given = [f"run.name={name}", f"run.root={out}", f"run.seed={seed}"]
+    finish(configs.validate(driver.Recipe, configs.override(recipe(data), [*given, *overrides])), resume)
+
+
+def recipe(data: Path) -> dict:
+    """The demo's recipe, reading its data below `data`."""
+    import json
+
+    from reelign import config as configs
+
+    text = json.dumps(configs.read(Path(__file__).with_name("demo.yaml")))
+    return json.loads(text.replace("{data}", json.dumps(str(data))[1:-1]))
+
+
+def write_data(folder: Path, clips: int = 600, prompts: int = 512, judged: int = 120) -> None:
+    """Write what the recipe reads, in the formats that users bring; nothing to do if it is all there.
+
+    A folder of clips with captions, a file of training prompts, and a file of prompts to judge by: half of them with
+    colour-shape pairs or motion orders that no training stage prompts.
+    """
+    from reelign.datasets import _write
+    from reelign.playground import corpora, tables
+    from reelign.playground.slices import slices
+
+    done = folder / "complete"
+    if done.exists():
+        return
+    shown = corpora.instruction(clips, seed=101)
+    _write.write_clip_folder(folder / "clips", shown.clips, shown.captions, tables.FPS)
+    training = corpora.prompts(prompts, seed=202)
+    held_out = corpora.prompts(judged // 2, seed=303, held_out=True)
+    fresh = tuple(t for t in corpora.prompts(judged, seed=404) if t not in set(training))[: judged - len(held_out)]
+    # Interleaved, so that the first ones, whose videos the report shows, are of both kinds.
+    both = [text for pair in zip(held_out, fresh, strict=True) for text in pair]
+    _write.write_prompts(folder / "prompts.jsonl", training, [slices(t) for t in training])
+    _write.write_prompts(folder / "held_out.jsonl", both, [slices(t) for t in both])
+    done.touch()

@@ -1,0 +1,32 @@
+"""`reelign score VIDEO... --reward NAME --prompt TEXT`."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    videos: list[Path] = typer.Argument(..., help="One or more mp4 files."),
+    prompt: str = typer.Option(..., "--prompt", "-p", help="What the videos should show."),
+    rewards: list[str] = typer.Option([], "--reward", "-r", help="Reward by name; repeatable."),
+    metrics: list[str] = typer.Option([], "--metric", "-m", help="Held-out measure by name; repeatable."),
+    as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
+) -> None:
+    """Score videos against a prompt."""
+    from reelign import parts, video
+    from reelign.batches import Videos
+    from reelign.cli._console import emit, table
+    from reelign.errors import BadConfig
+
+    if not rewards and not metrics:
+        raise BadConfig(f"score needs --reward or --metric; rewards: {', '.join(parts.available('reward'))}; metrics: {', '.join(parts.available('metric'))}.")
+    judges = [parts.build("reward", parts.configure("reward", n)) for n in rewards]
+    judges += [parts.build("metric", parts.configure("metric", n)) for n in metrics]
+    rows = []
+    for path in videos:
+        frames, fps = video.read(path)
+        one = Videos(frames[None], fps)
+        values = {name: float(v[0]) for judge in judges for name, v in judge(one, (prompt,)).items()}
+        rows.append({"video": str(path), **values})
+    names = list(rows[0])
+    emit(rows, as_json, table(names, [[row[n] for n in names] for row in rows]))
