@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,7 +43,7 @@ class RunConfig(BaseModel):
     """Folder of the run, below `root`."""
     seed: int = 0
     root: str = "runs"
-    save_every: int = Field(25, ge=1)
+    save_every: int = Field(default=25, ge=1)
     """Steps between two checkpoints."""
 
 
@@ -60,6 +60,7 @@ class Recipe(BaseModel):
     runtime: RuntimeConfig = RuntimeConfig()
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who shows a run's progress."""
 

@@ -20,11 +20,11 @@ class LevelConfig(BaseModel):
     law: Literal["logit_normal", "uniform"] = "logit_normal"
     mean: float = 0.0
     """Of the logit, for logit_normal."""
-    std: float = Field(1.0, gt=0)
-    shift: float = Field(1.0, gt=0)
+    std: float = Field(default=1.0, gt=0)
+    shift: float = Field(default=1.0, gt=0)
     """Time shift applied to the draws."""
-    low: float = Field(0.0, ge=0, lt=1)
-    high: float = Field(1.0, gt=0, le=1)
+    low: float = Field(default=0.0, ge=0, lt=1)
+    high: float = Field(default=1.0, gt=0, le=1)
     """Draws are squeezed into [low, high]; DPO may keep to high noise, where structure is decided."""
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import partial
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
@@ -84,16 +85,12 @@ def configure(kind: Kind, value: object) -> PartConfig:
         raise NestedErrors(value["name"], error, tuple(module.Config.model_fields)) from error
 
 
-def _of(kind: Kind) -> Any:  # noqa: ANN401 - the result is an annotation
-    return Annotated[SerializeAsAny[PartConfig], BeforeValidator(lambda value: configure(kind, value))]
-
-
-AnyMethod = _of("method")
-AnyReward = _of("reward")
-AnyMetric = _of("metric")
-AnyModel = _of("model")
-AnyDataset = _of("dataset")
-AnyStage = _of("stage")
+AnyMethod = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "method"))]
+AnyReward = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "reward"))]
+AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "metric"))]
+AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]
+AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "dataset"))]
+AnyStage = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "stage"))]
 
 
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:  # noqa: ANN401 - the kind decides

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,30 @@ class Geometry:
     latent: tuple[int, ...]
 
 
+@runtime_checkable
+class ReferenceWeights(Protocol):
+    """What a checkpoint keeps of a model's reference."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a reference."""
+        ...
+
+    @property
+    def adapter_off(self) -> bool:
+        """Whether the reference is the network with its adapter switched off, so that no weights are kept."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The kept weights by name."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor], adapter_off: bool) -> None:
+        """Restore what `state` gave."""
+        ...
+
+
+@runtime_checkable
 class VideoModel(Protocol):
     """A flow model of videos and everything around it: text, pixels, adapters, export."""
 
@@ -31,7 +55,11 @@ class VideoModel(Protocol):
     network: nn.Module
     """The module that trains; its trainable parameters are exactly what an update changes."""
     device: torch.device
-    has_reference: bool
+
+    @property
+    def reference_weights(self) -> ReferenceWeights:
+        """The reference's weights, for checkpoints."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
         """Text features, cached by text."""
@@ -68,6 +96,7 @@ class VideoModel(Protocol):
         ...
 
 
+@runtime_checkable
 class Reward(Protocol):
     """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range."""
 
@@ -80,6 +109,7 @@ class Reward(Protocol):
         ...
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Held-out measures, never trained on: `(videos, prompts) -> {name: [b]}`.
 
@@ -95,6 +125,7 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Where prompts, clips or pairs come from. Draws are a function of (n, seed): there is no hidden position."""
 
@@ -115,6 +146,7 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
 class Method(Protocol):
     """What makes one algorithm differ from another."""
 

@@ -23,11 +23,11 @@ class SamplerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(16, ge=2)
+    steps: int = Field(default=16, ge=2)
     """Steps of the solver."""
-    shift: float = Field(5.0, gt=0)
+    shift: float = Field(default=5.0, gt=0)
     """Time shift of the noise levels; more spends more steps at high noise."""
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(default=1.0, ge=0)
     """Classifier-free guidance; 1 is none and costs half."""
 
 
@@ -152,8 +152,21 @@ def rollout(
         steps.append((flight.x, x_next, sigma, sigma_next, log_prob, here.mean, here.std))
         flight.x, flight.k = x_next.clone(), flight.k + 1
     _advance(model, flight, torch.full_like(flight.k, sampler.steps), table, sampler.guidance, micro_batch)
-    stacked = [torch.stack(column) for column in zip(*steps, strict=True)]
-    return Trajectories(prompts, flight.x, *stacked, exploration.kind, exploration.eta, sampler.guidance)
+    x, x_next, sigma, sigma_next, log_prob, mean, std = (torch.stack(column) for column in zip(*steps, strict=True))
+    return Trajectories(
+        prompts=prompts,
+        x0=flight.x,
+        x=x,
+        x_next=x_next,
+        sigma=sigma,
+        sigma_next=sigma_next,
+        log_prob=log_prob,
+        mean=mean,
+        std=std,
+        kind=exploration.kind,
+        eta=exploration.eta,
+        guidance=sampler.guidance,
+    )
 
 
 def _takeoff(

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -46,8 +47,7 @@ _LIMITED = int(ColorRange.MPEG)
 _MENDING = "copy or render it again"
 
 
-@dataclass(frozen=True, slots=True)
-class Video:
+class Video(NamedTuple):
     """One decoded clip, RGB in [0, 1]."""
 
     frames: Float[Tensor, "f 3 H W"]
@@ -225,7 +225,8 @@ def read(
     if kept > most:
         raise BadData(f"{path} has {header}, and at most {most} such frames are read at once; cut or shrink it.")
     pixels = _decode(path, header, None if keep is None else set(keep))
-    return Video(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255), header.fps)
+    planes = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return Video(planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255), header.fps)
 
 
 def _decode(path: Path, header: Header, keep: set[int] | None) -> UInt8[np.ndarray, "f H W 3"]:

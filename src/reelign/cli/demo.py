@@ -46,8 +46,9 @@ def write_data(folder: Path, clips: int = 600, prompts: int = 512, judged: int =
     done = folder / "complete"
     if done.exists():
         return
-    shown = corpora.instruction(clips, seed=101)
-    _write.write_clip_folder(folder / "clips", shown.clips, shown.captions, tables.FPS)
+    if not (folder / "clips").exists():  # it appears whole or not at all
+        shown = corpora.instruction(clips, seed=101)
+        _write.write_clip_folder(folder / "clips", shown.clips, shown.captions, tables.FPS)
     training = corpora.prompts(prompts, seed=202)
     held_out = corpora.prompts(judged // 2, seed=303, held_out=True)
     fresh = tuple(t for t in corpora.prompts(judged, seed=404) if t not in set(training))[: judged - len(held_out)]

@@ -25,7 +25,7 @@ def order(size: int, n: int, draw: int, seed: int) -> list[int]:
 
     Example:
         >>> [order(6, 2, draw, seed=0)[:2] for draw in range(3)]
-        [[3, 2], [0, 1], [4, 5]]
+        [[4, 1], [3, 2], [0, 5]]
     """
     epoch, slot = divmod(draw, -(-size // n))
     shuffled, start = _order(size, seed, epoch), slot * n % size

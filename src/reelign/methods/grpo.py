@@ -28,21 +28,21 @@ class Config(PartConfig):
     name: str = "grpo"
     kind: Literal["flow", "dance", "flash", "longcat", "cps"] = "flow"
     """Transition of the stochastic steps."""
-    eta: float = Field(0.7, gt=0)
+    eta: float = Field(default=0.7, gt=0)
     """Strength of their noise."""
-    window: int = Field(2, ge=1)
+    window: int = Field(default=2, ge=1)
     """Neighbouring stochastic steps of each rollout."""
-    among: int = Field(6, ge=1)
+    among: int = Field(default=6, ge=1)
     """The window lies within this many first steps, at a place drawn for each prompt."""
     shared_noise: bool = True
     """One initial noise a group; its deterministic steps before the window then run once."""
-    clip: float = Field(1e-4, gt=0)
+    clip: float = Field(default=1e-4, gt=0)
     """Half-width of the trust region around ratio 1. Small, because log-ratios are means over elements."""
     scale: Literal["group", "global", "max_group"] = "global"
     """Whose spread is the unit of an advantage."""
-    limit: float = Field(5.0, gt=0)
+    limit: float = Field(default=5.0, gt=0)
     """Advantages are cut to [-limit, limit]."""
-    kl: float = Field(0.0, ge=0)
+    kl: float = Field(default=0.0, ge=0)
     """Weight of the exact step divergence to the reference (mean over elements, the kernel's own std)."""
 
 

@@ -20,7 +20,7 @@ class Config(PartConfig):
 
     name: str = "sft"
     levels: LevelConfig = LevelConfig()
-    caption_dropout: float = Field(0.1, ge=0, lt=1)
+    caption_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of captions replaced by the empty prompt, so that guidance keeps working."""
 
 

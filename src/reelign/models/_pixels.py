@@ -1,8 +1,7 @@
 """Between latents and pixels: stock AutoencoderKLWan, or the playground's linear codec, behind one interface."""
 
-import json
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -10,10 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign.errors import BadCheckpoint
+from reelign.models import _folder
 from reelign.playground import package
 from reelign.playground.codec import SPACE, TIME, LinearCodec
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Frames in [0, 1] <-> normalised latents."""
 
@@ -83,7 +84,6 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Codec:
     if (folder / "codec" / "config.json").is_file():
         return Linear(package.load_codec(folder / "codec"), device)
     config = folder / "vae" / "config.json"
-    if not config.is_file() or json.loads(config.read_text()).get("_class_name") != "AutoencoderKLWan":
+    if not config.is_file() or _folder.read_json(config).get("_class_name") != "AutoencoderKLWan":
         raise BadCheckpoint(f"{str(folder)!r} has no vae/ of class AutoencoderKLWan; give a Wan2.1 diffusers pipeline folder.")
-    vae = AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=dtype, local_files_only=True, use_safetensors=True)
-    return WanVae(vae, device)
+    return WanVae(_folder.load(AutoencoderKLWan, folder / "vae", torch_dtype=dtype), device)

@@ -1,6 +1,5 @@
 """Prompt features of Wan pipelines, computed once per text."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from reelign.errors import BadCheckpoint
+from reelign.models import _folder
 
 
 class TextCache:
@@ -18,11 +18,10 @@ class TextCache:
 
     def __init__(self, folder: Path, length: int, device: torch.device, dtype: torch.dtype) -> None:
         """Load from a pipeline folder; `length` tokens a text."""
-        _refuse_code(folder / "text_encoder" / "config.json")
-        self._words = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        self._encoder = UMT5EncoderModel.from_pretrained(
-            folder / "text_encoder", dtype=dtype, local_files_only=True, use_safetensors=True
-        )
+        _refuse_code(folder / "text_encoder" / "config.json", "umt5")
+        _refuse_code(folder / "tokenizer" / "tokenizer_config.json", None)
+        self._words = _tokenizer(folder / "tokenizer")
+        self._encoder: UMT5EncoderModel = _folder.load(UMT5EncoderModel, folder / "text_encoder", dtype=dtype)
         self._encoder.requires_grad_(False).eval().to(device)
         self._length = length
         self._known: dict[str, Tensor] = {}
@@ -43,14 +42,19 @@ class TextCache:
         return (hidden * tokens.attention_mask[..., None])[0].float()
 
 
-def _refuse_code(config: Path) -> None:
-    """Refuse a transformers config that could make loading run code."""
-    if not config.is_file():
-        raise BadCheckpoint(f"{str(config.parent.parent)!r} has no {config.parent.name}/{config.name}; give a diffusers pipeline folder.")
-    keys = json.loads(config.read_text())
-    bad = [k for k in keys if k == "auto_map" or (k.startswith("_") and k not in ("_name_or_path",))]
-    if bad or keys.get("model_type") != "umt5":
-        raise BadCheckpoint(
-            f"{str(config)!r} is not a plain UMT5 config (model_type {keys.get('model_type')!r}, keys {bad}); "
-            "Reelign loads configs that cannot run code only."
-        )
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BadCheckpoint(f"{str(folder)!r} cannot be read as a tokenizer: {reason.rstrip('.')}.") from error
+
+
+def _refuse_code(config: Path, model_type: str | None) -> None:
+    """Refuse a transformers config that could make loading run code, or that is of another model."""
+    keys = _folder.read_json(config)
+    bad = [k for k in keys if k == "auto_map" or (k.startswith("_") and k != "_name_or_path")]
+    if bad:
+        raise BadCheckpoint(f"{str(config)!r} has the keys {', '.join(bad)}; Reelign loads configs that cannot run code only.")
+    if keys.get("model_type") != model_type:
+        raise BadCheckpoint(f"{str(config)!r} is of model type {keys.get('model_type')!r}; Wan pipelines have {model_type!r}.")

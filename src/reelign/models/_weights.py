@@ -17,7 +17,7 @@ class LoraConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: int = Field(32, ge=1)
+    rank: int = Field(default=32, ge=1)
     alpha: float | None = None
     """Scale numerator; the default is the rank, a scale of 1."""
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")

@@ -22,10 +22,10 @@ class Config(PartConfig):
 
     name: str = "gaussian"
     mean: float = 0.0
-    var: float = Field(1.0, gt=0)
-    side: int = Field(1, ge=1)
+    var: float = Field(default=1.0, gt=0)
+    side: int = Field(default=1, ge=1)
     """Height and width of the latent and of its one-frame video."""
-    bins: int = Field(1, ge=1)
+    bins: int = Field(default=1, ge=1)
     """Noise levels with an offset of their own, equal parts of [0, 1]."""
 
 

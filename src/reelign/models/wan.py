@@ -1,12 +1,11 @@
 """Wan2.1 text-to-video, through diffusers, from any local pipeline folder; also the packaged tiny generator."""
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import WanPipeline, WanTransformer3DModel
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.errors import BadCheckpoint, BadConfig, BadData
+from reelign.models import _folder
 from reelign.models._pixels import load as load_codec
 from reelign.models._text import TextCache
 from reelign.models._weights import LoraConfig, Reference, attach_lora
@@ -34,11 +34,11 @@ class SizeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    frames: int = Field(81, ge=1)
+    frames: int = Field(default=81, ge=1)
     """1 + 4k."""
-    height: int = Field(480, ge=8)
-    width: int = Field(832, ge=8)
-    fps: float = Field(16.0, gt=0)
+    height: int = Field(default=480, ge=8)
+    width: int = Field(default=832, ge=8)
+    fps: float = Field(default=16.0, gt=0)
 
 
 class Config(PartConfig):
@@ -49,7 +49,7 @@ class Config(PartConfig):
     """A local diffusers pipeline folder, or "playground" for the packaged tiny generator."""
     size: SizeConfig | None = None
     """The default is the folder's card.json, else Wan2.1's 81 x 480 x 832 at 16 fps."""
-    text_length: int | None = Field(None, ge=1)
+    text_length: int | None = Field(default=None, ge=1)
     """Tokens a prompt; the default is the folder's card.json, else Wan's 512."""
     lora: LoraConfig | None = None
     """Train an adapter; without it all weights train."""
@@ -69,8 +69,8 @@ class Wan:
         self.device = device
         self._autocast = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         frozen_dtype = torch.bfloat16 if self._autocast else torch.float32
-        self.network: WanTransformer3DModel = WanTransformer3DModel.from_pretrained(
-            folder / "transformer", torch_dtype=torch.float32, local_files_only=True, use_safetensors=True
+        self.network: WanTransformer3DModel = _folder.load(
+            WanTransformer3DModel, folder / "transformer", torch_dtype=torch.float32
         )
         # eval mode for good: dropout would make a replay differ from its rollout.
         self.network.eval()
@@ -95,7 +95,8 @@ class Wan:
             )
         latent = (self.codec.channels, (size.frames - 1) // time + 1, size.height // space, size.width // space)
         if any(n % p for n, p in zip(latent[1:], self.network.config.patch_size, strict=True)):
-            raise BadConfig(f"model.size: latents {latent[1:]} are not multiples of the patch {self.network.config.patch_size}.")
+            patch = tuple(self.network.config.patch_size)
+            raise BadConfig(f"model.size: latents {latent[1:]} are not multiples of the patch {patch}.")
         return Geometry(size.frames, size.height, size.width, size.fps, latent)
 
     @property
@@ -209,25 +210,25 @@ def _copy(source: Path, target: Path) -> None:
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "model_index.json").is_file():
-        raise BadCheckpoint(f"{str(folder)!r} is no pipeline folder (no model_index.json); give a local diffusers Wan folder or 'playground'.")
-    if not (folder / "transformer" / "config.json").is_file():
-        raise BadCheckpoint(f"{str(folder)!r} has no transformer/config.json; its download may be incomplete.")
-    weights = folder / "transformer"
-    if not any(weights.glob("*.safetensors")):
-        pickles = [p.name for p in weights.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
-        found = f"only pickled weights ({', '.join(pickles)}), which can run code when loaded" if pickles else "no weights"
-        raise BadCheckpoint(f"{str(weights)!r} has {found}; Reelign loads *.safetensors only, so convert them first.")
-    kind = json.loads((weights / "config.json").read_text()).get("_class_name")
+        raise BadCheckpoint(
+            f"{str(folder)!r} is no pipeline folder (no model_index.json); give a local diffusers Wan folder or 'playground'."
+        )
+    index = _folder.read_json(folder / "model_index.json")
+    if (index.get("transformer_2") or [None])[0] is not None:
+        raise BadCheckpoint(f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has.")
+    kind = _folder.read_json(folder / "transformer" / "config.json").get("_class_name")
     if kind != "WanTransformer3DModel":
-        raise BadCheckpoint(f"{str(weights)!r} holds a {kind}, but the family 'wan' needs a WanTransformer3DModel.")
+        raise BadCheckpoint(
+            f"{str(folder / 'transformer')!r} holds a {kind}, but the family 'wan' needs a WanTransformer3DModel."
+        )
 
 
-def _card(folder: Path) -> dict:
+def _card(folder: Path) -> dict[str, Any]:
     path = folder / "card.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return _folder.read_json(path) if path.is_file() else {}
 
 
-def _card_size(card: dict) -> SizeConfig:
+def _card_size(card: dict[str, Any]) -> SizeConfig:
     return SizeConfig(**{k: card[k] for k in ("frames", "height", "width", "fps") if k in card})
 
 

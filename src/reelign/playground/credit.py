@@ -8,7 +8,7 @@ from reelign.playground import tables
 from reelign.playground.detect import BACKGROUNDS, Detections
 
 SHAPE_MOMENTS = torch.tensor([[0.0, 0.70, 0.0], [0.0, 1.0, 0.0], [-0.5, 0.84, 0.32]])
-"""Skewness in y, E[x^2 y^2] / (E[x^2] E[y^2]) and E[y^2] / E[x^2] - 1 of circle, square and triangle, slightly blurred."""
+"""Skewness in y, E[x^2 y^2] / (E[x^2] E[y^2]) and E[y^2] / E[x^2] - 1 of the shapes, slightly blurred."""
 SHAPE_STD = torch.tensor([0.17, 0.07, 0.12])
 SIZE_SPLIT = 66.0
 """Area in pixels between the largest small sprite (52) and the smallest large one (84.5)."""
@@ -78,11 +78,15 @@ def centers(found: Detections) -> Float[Tensor, "b c f 2"]:
 
 
 def symbol(found: Detections) -> Float[Tensor, "b f"]:
-    """Evidence in [0, 1] for the prohibited cross in each frame: how full the best-placed plus sign is of magenta."""
+    """Evidence in [0, 1] for the prohibited cross in each frame: how full the best-placed plus sign is of magenta.
+
+    Frames that had to be brightened count less, for brightening drives purple towards magenta.
+    """
     reach = int(tables.CROSS_HALF_LENGTH)
     plus = torch.zeros(2 * reach + 1, 2 * reach + 1)
     plus[reach - 1 : reach + 1] = 1
     plus[:, reach - 1 : reach + 1] = 1
     flat = found.magenta.flatten(0, 1)[:, None]
     full = torch.nn.functional.conv2d(flat, (plus / plus.sum())[None, None], padding=reach)
-    return full.amax(dim=(1, 2, 3)).clamp(0, 1).reshape(found.magenta.shape[:2])
+    shown = full.amax(dim=(1, 2, 3)).clamp(0, 1).reshape(found.magenta.shape[:2])
+    return shown * found.gain.clamp(0, 1).square()

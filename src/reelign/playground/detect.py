@@ -27,7 +27,7 @@ OFF_STD = 0.15
 LEAST_SUPPORT = 0.004
 """Share of a 9 x 9 box that must be pure and thick for its colour to count."""
 WINDOWS = (6.0, 8.7)
-"""Half the side of the window around a colour's centre that its moments are taken in, for small and large areas, pixels."""
+"""Half the side of the window that a sprite's moments are taken in, for small and large areas, pixels."""
 SEEN_AREA = (6.0, 24.0)
 """Areas (pixels) at which a sprite begins to be seen and is fully seen; the smallest lawful one has 32."""
 

@@ -21,7 +21,7 @@ _TIME = np.arange(tables.FRAMES, dtype=np.float64)
 def _programs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Paths [k f 2] of every prompt's motion, with motion ids [k], size ids [k] (-1: any) and fixed axes [k 2].
 
-    Along a fixed axis the path is absolute (walls and the floor stand somewhere); along the others only its shape counts.
+    Along a fixed axis the path is absolute (walls and the floor stand somewhere); along others only its shape counts.
     """
     rows: list[tuple[np.ndarray, int, int, tuple[bool, bool]]] = []
     for index, program in enumerate(MOTIONS):
@@ -65,7 +65,7 @@ def _unexplained(*columns: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _laws() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Projections [f f] for a constant, a straight line and a line that bends in the middle, [h f f] for bounces; falls."""
+    """Projections that remove a constant, a line, a line bent in the middle [f f], and bounces [h f f]; falls [d f]."""
     middle = (tables.FRAMES - 1) / 2
     constant, line = _unexplained(), _unexplained(_TIME)
     bent = _unexplained(_TIME, np.maximum(_TIME - middle, 0))
@@ -83,13 +83,11 @@ def lawful_error(path: Float[Tensor, "n f 2"]) -> tuple[Float[Tensor, " n"], Flo
     """
     constant, line, bent, bounces, falls = _laws()
     x, y = path.unbind(-1)
-    straight_x, straight_y = x @ line, y @ line
-    bent_x, bent_y = x @ bent, y @ bent
+    straight_x, straight_y = (x @ line)[:, None], (y @ line)[:, None]
     bounced = torch.einsum("nf,hfg->nhg", x, bounces)
     fallen = (y[:, None] - falls) @ constant
-    count_h, count_d = bounced.shape[1], fallen.shape[1]
-    errors_x = torch.cat([straight_x[:, None], bent_x[:, None], bounced, straight_x[:, None].expand(-1, count_d, -1)], dim=1)
-    errors_y = torch.cat([straight_y[:, None], bent_y[:, None], straight_y[:, None].expand(-1, count_h, -1), fallen], dim=1)
+    errors_x = torch.cat([straight_x, (x @ bent)[:, None], bounced, straight_x.expand_as(fallen)], dim=1)
+    errors_y = torch.cat([straight_y, (y @ bent)[:, None], straight_y.expand_as(bounced), fallen], dim=1)
     square = errors_x.square() + errors_y.square()
     best = square.mean(dim=-1).argmin(dim=1)
     chosen = square[torch.arange(len(path)), best]

@@ -52,7 +52,7 @@ SEQUENCES = tuple(
 )
 HELD_OUT_SEQUENCES = tuple(m for m in SEQUENCES if (m.direction, m.then) in tables.HELD_OUT_ORDERS)
 SEEN_SEQUENCES = tuple(m for m in SEQUENCES if m not in HELD_OUT_SEQUENCES)
-PAIRS = tuple(product(tables.COLORS, tables.SHAPES))
+PAIRS: tuple[tuple[str, str], ...] = tuple(product(tables.COLORS, tables.SHAPES))
 SEEN_PAIRS = tuple(p for p in PAIRS if p not in tables.HELD_OUT_PAIRS)
 
 

@@ -24,7 +24,7 @@ COLORS = MappingProxyType(
     }
 )
 BACKGROUNDS = MappingProxyType({"dark": (0.08, 0.08, 0.11), "gray": (0.47, 0.47, 0.47), "teal": (0.04, 0.46, 0.46)})
-SHAPES = ("circle", "square", "triangle")
+SHAPES: tuple[str, ...] = ("circle", "square", "triangle")
 SQUARE_HALF_SIDE = 0.9
 """A square's half side, in radii; the circle fills the box's width and the triangle stands on its base."""
 

@@ -8,16 +8,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reelign.playground import motion, tables
-from reelign.playground.judge import SHAPES, SLOTS, Explanation
+from reelign.playground.judge import SLOTS, Explanation
+from reelign.playground.match import SHAPES
 from reelign.playground.wanted import MOTIONS, Wanted
 
-LIVES = tables.FRAMES - 1
-"""A sprite may be missed in one frame and still count as lasting; one seen in a single frame is no sprite."""
+LIVES = tables.FRAMES - 2
+"""A sprite may be missed in two frames (fast ones smear) and still count as lasting; one seen in two is no sprite."""
 MOTION_ERROR = 1.5
 """Pixels (rms) that a path may be from the program it is named after."""
-LEAN = 2.5
-"""Pixels within which a sprite must come to the wall or floor it bounces off."""
-PATH_RMS, PATH_LARGEST = 0.75, 2.0
+LEAN = 4.0
+"""Pixels within which a sprite must be seen of the wall or floor it bounces off; a fall ends at 6 pixels a frame."""
+PATH_RMS, PATH_LARGEST = 0.95, 2.2
 """Pixels from the nearest lawful path beyond which a path is a violation: rms, and largest in a frame."""
 CHANGE = 0.035
 """Share of the explained area that only a change of template explains, beyond which a sprite has changed."""
@@ -119,26 +120,18 @@ def attributes(found: Explanation, asked: Wanted) -> tuple[Float[Tensor, " b"], 
 def _touches(path: Tensor, present: Tensor, radius: Tensor, asked: Wanted) -> Bool[Tensor, "b 2"]:
     """Whether sprites that should bounce come near the wall or floor they should bounce off; true for others."""
     far = ~present * 1e3
-    gaps = torch.stack(
-        [
-            (path[..., 0] - radius[..., None] + far).amin(dim=-1),
-            (tables.WIDTH - path[..., 0] - radius[..., None] + far).amin(dim=-1),
-            (tables.HEIGHT - path[..., 1] - radius[..., None] + far).amin(dim=-1),
-            torch.zeros_like(radius),
-        ],
-        dim=-1,
-    )
-    against = torch.tensor([_SURFACES.get((m.kind, m.direction), 3) for m in MOTIONS])
-    return gaps.gather(-1, against[asked.motion][..., None])[..., 0] < LEAN
-
-
-_SURFACES = {("wall", "left"): 0, ("wall", "right"): 1, ("fall", ""): 2}
+    x, y = path.unbind(-1)
+    left, right, down = x, tables.WIDTH - x, tables.HEIGHT - y
+    gap = torch.stack([(side + far).amin(dim=-1) - radius for side in (left, right, down)], dim=-1)
+    surfaces = {("wall", "left"): 0, ("wall", "right"): 1, ("fall", ""): 2}
+    against = torch.tensor([surfaces.get((m.kind, m.direction), -1) for m in MOTIONS])[asked.motion]
+    return (gap.gather(-1, against.clamp_min(0)[..., None])[..., 0] < LEAN) | (against < 0)
 
 
 def motions(found: Explanation, asked: Wanted) -> Float[Tensor, " b"]:
-    """Whether every prompted sprite moves as prompted: nearest of all programs, near enough, and at its wall or floor."""
+    """Whether all prompted sprites move as prompted: by the nearest of all programs, near enough, to wall or floor."""
     slot, there = _slot(found, asked)
-    path, present = _of(found.position, slot), _of(found.present, slot)
+    path, present = _of(found.path, slot), _of(found.present, slot)
     named, error = name_motion(path.flatten(0, 1), present.flatten(0, 1))
     same = (named.reshape(slot.shape) == asked.motion) & (error.reshape(slot.shape) < MOTION_ERROR)
     radius = torch.tensor(list(tables.RADII.values()))[_of(found.template, slot) // SHAPES]
@@ -147,16 +140,17 @@ def motions(found: Explanation, asked: Wanted) -> Float[Tensor, " b"]:
 
 
 def orders(found: Explanation, asked: Wanted) -> Float[Tensor, " b"]:
-    """Whether the first and the second half of a "first ... then ..." go where prompted, at any speed; NaN for others."""
+    """Whether both halves of a "first ... then ..." go where prompted, at any speed; NaN for other prompts."""
     slot, there = _slot(found, asked)
-    path, present = _of(found.position, slot), _of(found.present, slot)
+    path, present = _of(found.path, slot), _of(found.present, slot)
     middle = (tables.FRAMES - 1) // 2
-    halves = torch.stack([_heading(path[:, :, : middle + 1], present[:, :, : middle + 1]), _heading(path[:, :, middle:], present[:, :, middle:])], dim=-1)
+    first = _heading(path[:, :, : middle + 1], present[:, :, : middle + 1])
+    then = _heading(path[:, :, middle:], present[:, :, middle:])
     names = [*tables.DIRECTIONS, "still"]
     sequence = torch.tensor([m.kind == "sequence" for m in MOTIONS])
-    told = torch.tensor([[names.index(m.direction), names.index(m.then)] if m.kind == "sequence" else [0, 0] for m in MOTIONS])
+    told = torch.tensor([[names.index(d) if d else -1 for d in (m.direction, m.then)] for m in MOTIONS])
     applies = asked.asked & sequence[asked.motion]
-    right = (halves == told[asked.motion]).all(dim=-1) & there
+    right = (torch.stack([first, then], dim=-1) == told[asked.motion]).all(dim=-1) & there
     verdict = (right | ~applies).all(dim=1).float()
     return torch.where(applies.any(dim=1), verdict, torch.nan)
 
@@ -167,7 +161,7 @@ def _heading(path: Float[Tensor, "b 2 f 2"], present: Bool[Tensor, "b 2 f"]) -> 
     time = torch.arange(path.shape[2]).float()
     total = weight.sum(dim=2, keepdim=True).clamp_min(1)
     late = (time - (weight * time).sum(dim=2, keepdim=True) / total) * weight
-    velocity = (late[..., None] * path).sum(dim=2) / (late * late / weight.clamp_min(1e-6)).sum(dim=2).clamp_min(1e-3)[..., None]
+    velocity = (late[..., None] * path).sum(dim=2) / (late * time).sum(dim=2).clamp_min(1e-3)[..., None]
     along = velocity @ torch.tensor(list(tables.DIRECTIONS.values())).T
     best = along.max(dim=-1)
     return torch.where(best.values > ORDER_SPEED, best.indices, len(tables.DIRECTIONS))
@@ -175,7 +169,7 @@ def _heading(path: Float[Tensor, "b 2 f 2"], present: Bool[Tensor, "b 2 f"]) -> 
 
 def residuals(found: Explanation) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Worst sprite's distance from its best lawful program in pixels, rms and largest; NaN where no sprite is alive."""
-    rms, largest = lawful_residual(found.position.flatten(0, 1), found.present.flatten(0, 1))
+    rms, largest = lawful_residual(found.path.flatten(0, 1), found.present.flatten(0, 1))
     living = alive(found)
     worst = [v.reshape(-1, SLOTS).masked_fill(~living, -1).amax(dim=1) for v in (rms, largest)]
     lost = ~living.any(dim=1)
@@ -208,4 +202,4 @@ def physics_ok(found: Explanation) -> Float[Tensor, " b"]:
 
 def symbol_free(found: Explanation) -> Float[Tensor, " b"]:
     """Whether no frame shows the prohibited symbol."""
-    return (found.crossed.sum(dim=1) < 1).float()
+    return (~found.crossed.any(dim=1)).float()

@@ -1,10 +1,5 @@
 """What a user looks at after a run: tables with intervals, curves, side-by-side clips, and one self-contained page.
 
-Everything here reads a run folder and nothing else; no model is loaded, no network is touched.
+`page.write` builds the page, `compare.compare` compares two runs, `load.load` reads a run folder. Everything here reads
+run folders and nothing else; no model is loaded, no network is touched.
 """
-
-from reelign.report.compare import Comparison, compare
-from reelign.report.load import Run, load
-from reelign.report.page import write
-
-__all__ = ["Comparison", "Run", "compare", "load", "write"]

@@ -46,24 +46,28 @@ class Comparison:
         """Plain values for JSON."""
         return asdict(self)
 
-    def to_text(self) -> str:
-        """A table for a terminal, and the notes below it."""
+    def table(self) -> str:
+        """Plain text for a terminal: measures by run, and notes below them."""
         head = ("measure", "A", "B", "B \N{MINUS SIGN} A", "95 % interval", "clips", "B is")
-        rows = [head]
-        for m in self.measures:
-            rows.append(
-                (
-                    words.plain(m.measure) + ("" if m.higher_is_better else " (lower is better)"),
-                    words.number(m.a, m.rate),
-                    words.number(m.b, m.rate),
-                    words.signed(m.difference, m.rate),
-                    words.limits(m.low, m.high, m.rate, difference=True),
-                    str(m.n),
-                    m.verdict,
-                )
+        found = [
+            (
+                words.plain(m.measure) + ("" if m.higher_is_better else " (lower is better)"),
+                words.number(m.a, m.rate),
+                words.number(m.b, m.rate),
+                words.signed(m.difference, m.rate),
+                words.limits(m.low, m.high, m.rate, difference=True),
+                str(m.n),
+                m.verdict,
             )
+            for m in self.measures
+        ]
+        rows: list[tuple[str, ...]] = [head, *found]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [f"A: {self.run_a}, after {words.title(self.label_a)}", f"B: {self.run_b}, after {words.title(self.label_b)}", ""]
+        lines = [
+            f"A: {self.run_a}, after {words.title(self.label_a)}",
+            f"B: {self.run_b}, after {words.title(self.label_b)}",
+            "",
+        ]
         for row in rows:
             first, *middle, last = (text.replace("\N{NO-BREAK SPACE}", " ") for text in row)
             cells = [text.rjust(width) for text, width in zip(middle, widths[1:-1], strict=True)]
@@ -104,7 +108,11 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
             found.append(compared)
         else:
             notes.append(f"{words.plain(name)} is left out: it applies to no clip of both.")
-    notes += [f"{words.plain(name)} is left out: A did not measure it." for name in ours.measures if name not in theirs.measures]
+    notes += [
+        f"{words.plain(name)} is left out: A did not measure it."
+        for name in ours.measures
+        if name not in theirs.measures
+    ]
     if not found:
         raise UserError(
             f"{run_a} and {run_b} have no held-out measure in common, so there is nothing to compare; "
@@ -115,7 +123,9 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
 
 def _final(run: Run) -> Evaluation:
     if run.final is None:
-        raise UserError(f"{run.folder} has no evaluation yet, so there is nothing to compare; let the run evaluate first.")
+        raise UserError(
+            f"{run.folder} has no evaluation yet, so there is nothing to compare; let the run evaluate first."
+        )
     return run.final
 
 
@@ -186,5 +196,7 @@ def _mean(name: str, evaluation: Evaluation, seed: int) -> _Mean | None:
     if not found:
         return None
     prompt_ids, values = zip(*found, strict=True)
-    interval = stats.mean_interval(torch.tensor(values, dtype=torch.float64), seed=seed, groups=torch.tensor(prompt_ids))
+    interval = stats.mean_interval(
+        torch.tensor(values, dtype=torch.float64), seed=seed, groups=torch.tensor(prompt_ids)
+    )
     return _Mean(interval, len(values), len(set(prompt_ids)))

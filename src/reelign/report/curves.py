@@ -17,6 +17,16 @@ WINDOW = 15
 """The bold line looks at one such part of the steps at a time."""
 
 KNOWN = {
+    "offline/accuracy": ("pair accuracy", "share of pairs whose preferred clip the policy favours over the reference"),
+    "offline/margin": ("margin", "implicit reward of the preferred clip minus that of the other"),
+    "online/max_abs_log_ratio": ("largest log-ratio", "magnitude; 0 before a batch's first update"),
+    "online/idle_groups": ("idle groups", "share of prompts whose clips all got the same reward and teach nothing"),
+    "online/reference_kl": ("divergence from the reference", "per transition"),
+    "online/k3": (
+        "divergence from the sampling policy",
+        "estimate k3: mean of ratio \N{MINUS SIGN} 1 \N{MINUS SIGN} log ratio",
+    ),
+    "online/ess": ("effective sample size", "share of the batch"),
     "online/reward": ("reward", "weighted sum of the rewards, mean over the batch"),
     "online/clip_frac": ("clipped", "share of policy ratios outside the trust region"),
     "online/ratio_max_dev": ("largest ratio deviation", "largest |policy ratio \N{MINUS SIGN} 1| in the batch"),
@@ -27,18 +37,26 @@ KNOWN = {
     "rollout/wall_s": ("sampling time", "wall-clock time of one rollout"),
 }
 """Short names and explanations of the quantities that every run writes; others go by their own names."""
+ASIDE = (
+    "ratio_mean", "ratio_std", "below_one", "clip_frac_positive", "clip_frac_negative", "chi2", "ess", "abs_log_ratio",
+    "updated", "winner_error", "loser_error", "wall_s",
+)  # fmt: skip
+"""Endings of quantities that matter when something is wrong; the page folds them away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One quantity of one stage; `skipped` counts values that are not finite and could not be drawn."""
+    """One quantity of one stage; `skipped` counts values that are not finite and could not be drawn.
+
+    `aside` charts matter when something is wrong.
+    """
 
     quantity: str
     name: str
     explanation: str
     svg: Markup
-    last: float
     skipped: int
+    aside: bool
 
 
 def unit(quantity: str) -> str:
@@ -67,24 +85,26 @@ def charts(run: Run, stage: str) -> tuple[Chart, ...]:
             name, explanation = _described(quantity)
             svg = line_chart(finite, name=name, unit=unit(quantity))
             skipped = len(points[quantity]) - len(finite)
-            found.append(Chart(quantity, name, explanation, svg, finite[-1][1], skipped))
+            aside = quantity.rpartition("/")[2] in ASIDE
+            found.append(Chart(quantity, name, explanation, svg, skipped, aside))
     return tuple(found)
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
     """Running line fit: each value becomes that of the least-squares line through its neighbours.
 
-    In the middle this is the running mean; at both ends it neither lags behind a trend nor follows the last value's noise.
+    In the middle this is the running mean; at both ends it neither lags behind a trend nor chases noise.
 
     Example:
         >>> [round(v, 6) for v in smoothed([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])]
         [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     """
     half = max(len(values) // WINDOW // 2, 2)
+    size = min(2 * half + 1, len(values))
     fitted = []
     for index in range(len(values)):
-        start = max(index - half, 0)
-        window = values[start : index + half + 1]
+        start = min(max(index - half, 0), len(values) - size)
+        window = values[start : start + size]
         centre, mean = (len(window) - 1) / 2, sum(window) / len(window)
         spread = sum((k - centre) ** 2 for k in range(len(window)))
         slope = sum((k - centre) * v for k, v in enumerate(window)) / spread if spread else 0.0
@@ -132,14 +152,18 @@ def line_chart(points: Sequence[tuple[int, float]], *, name: str, unit: str = ""
 
     label = f"{name} ({unit})" if unit else name
     summary = f"{label} by step: starts at {words.number(values[0])}, ends at {words.number(values[-1])}"
-    parts = [Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, summary)]
+    parts = [
+        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, summary)
+    ]
     parts += [
-        Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/><text class="tick end" x="{}" y="{:.1f}">{}</text>')
-        .format(LEFT, WIDTH - RIGHT, y(tick), y(tick), LEFT - 6, y(tick) + 3.5, _tick(tick))
+        Markup(
+            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+            '<text class="tick end" x="{}" y="{:.1f}">{}</text>'
+        ).format(LEFT, WIDTH - RIGHT, y(tick), y(tick), LEFT - 6, y(tick) + 3.5, _tick(tick))
         for tick in ticks(low, high, 4)
     ]  # fmt: skip
     parts += [
-        Markup('<text class="tick mid" x="{:.1f}" y="{}">{:g}</text>').format(x(tick), HEIGHT - BOTTOM + 14, tick)
+        Markup('<text class="tick mid" x="{:.1f}" y="{}">{:.0f}</text>').format(x(tick), HEIGHT - BOTTOM + 14, tick)
         for tick in ticks(first, last, 6)
         if tick == int(tick)
     ]
@@ -153,18 +177,18 @@ def line_chart(points: Sequence[tuple[int, float]], *, name: str, unit: str = ""
     if len(points) == 1:
         parts.append(Markup('<circle class="only" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(steps[0]), y(values[0])))
     every = math.ceil(len(points) / MOST_BANDS)
-    shown = list(points[::every])
+    shown = list(zip(steps, values, strict=True))[::every]
     band = (WIDTH - LEFT - RIGHT) / len(shown)
-    for step, value in shown:
-        parts.append(
-            Markup(
-                '<g class="at"><rect x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>'
-                '<circle cx="{:.1f}" cy="{:.1f}" r="3"/><title>step {}: {}{}</title></g>'
-            ).format(
-                x(step) - band / 2, TOP, band, HEIGHT - TOP - BOTTOM, x(step), y(value),
-                step, words.number(value), f" {unit}" if unit else "",
-            )
-        )  # fmt: skip
+    behind = f" {unit}" if unit else ""
+    parts += [
+        Markup(
+            '<g class="at"><rect x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>'
+            '<circle cx="{:.1f}" cy="{:.1f}" r="3"/><title>step {:.0f}: {}{}</title></g>'
+        ).format(
+            x(step) - band / 2, TOP, band, HEIGHT - TOP - BOTTOM, x(step), y(value), step, words.number(value), behind
+        )
+        for step, value in shown
+    ]  # fmt: skip
     return Markup("").join([*parts, Markup("</svg>")])
 
 
@@ -187,7 +211,8 @@ def whisker(mean: float, low: float, high: float, *, limits: tuple[float, float]
     if reference is not None:
         mark = Markup('<line class="was" x1="{0:.1f}" x2="{0:.1f}" y1="1" y2="11"/>').format(x(reference))
     return Markup(
-        '<svg class="whisker" viewBox="0 0 100 12" preserveAspectRatio="xMinYMid" aria-hidden="true"><line class="scale" x1="4" x2="96" y1="6" y2="6"/>'
+        '<svg class="whisker" viewBox="0 0 100 12" preserveAspectRatio="xMinYMid" aria-hidden="true">'
+        '<line class="scale" x1="4" x2="96" y1="6" y2="6"/>'
         '{}<line class="span" x1="{:.1f}" x2="{:.1f}" y1="6" y2="6"/><circle cx="{:.1f}" cy="6" r="3"/></svg>'
     ).format(mark, x(low), x(high), x(mean))
 
@@ -205,7 +230,15 @@ def _described(quantity: str) -> tuple[str, str]:
     if quantity in KNOWN:
         return KNOWN[quantity]
     if quantity.startswith("online/reward/"):
-        return f"reward: {words.plain(quantity.removeprefix('online/reward/'))}", "mean over the batch, before weighting"
+        return (
+            f"reward: {words.plain(quantity.removeprefix('online/reward/'))}",
+            "mean over the batch, before weighting",
+        )
+    if quantity.startswith("online/spread/"):
+        name = words.plain(quantity.removeprefix("online/spread/"))
+        return f"spread: {name}", "standard deviation within a prompt's group; at 0 there is nothing to learn from"
+    if quantity.endswith("/wall_s"):
+        return f"{words.plain(quantity.partition('/')[0])} time", "wall-clock time of one step"
     return words.plain(quantity.partition("/")[2] or quantity), ""
 
 

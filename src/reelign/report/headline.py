@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from reelign.report import words
-from reelign.report.load import Run
+from reelign.report.load import BASE, Run
 from reelign.report.tables import FEWEST_PROMPTS, Cell, MeasureTable, Row
 
 _MOST_NAMED = 3
@@ -25,15 +25,14 @@ def headline(run: Run, table: MeasureTable) -> tuple[Markup, ...]:
     """One to four sentences: what got better, what got worse, what stayed, and whether a gate failed."""
     sentences = []
     held_out = [row for row in table.rows if not row.trained_on]
-    compared = [(row, row.last) for row in held_out if row.last and row.last.to_base]
-    if run.base is None or run.final is run.base or not compared:
+    compared = [(row, cell) for row in held_out if (cell := row.at(table.final)) and cell.to_base]
+    if not compared:
         sentences.append(_no_comparison(run, held_out))
     else:
         better = _ranked([(row, cell) for row, cell in compared if _verdict(cell) == "better"])
         worse = _ranked([(row, cell) for row, cell in compared if _verdict(cell) == "worse"])
         same = [(row, cell) for row, cell in compared if _verdict(cell) == "no difference"]
-        assert run.final is not None
-        through = words.join([words.title(label) for label in table.labels[1:]])
+        through = words.join([words.title(s) for s in table.labels if s != BASE and s not in run.failed])
         if better:
             sentences.append(Markup("Through {}, {}.").format(through, _moves(better)))
         elif not worse:
@@ -43,13 +42,15 @@ def headline(run: Run, table: MeasureTable) -> tuple[Markup, ...]:
             sentences.append(Markup("{}: {}.").format(lead, _moves(worse)))
         if same and (better or worse):
             sentences.append(Markup("No measurable difference in {}.").format(_join([_stayed(*item) for item in same])))
-    failed = [words.title(stage.stage) for stage in run.stages if stage.gate and stage.gate.verdict == "failed"]
+    failed = [words.title(stage.stage) for stage in run.stages if stage.stage in run.failed]
     if failed:
         plural = "gates" if len(failed) > 1 else "gate"
-        sentences.append(Markup("The {} {} <strong>failed</strong>.").format(words.join(failed), plural))
+        text = "The {} {} <strong>failed</strong>, and the weights from before were kept."
+        sentences.append(Markup(text).format(words.join(failed), plural))
     if run.planned:
         ahead = words.join([words.title(name) for name in run.planned])
-        sentences.append(Markup("The run is unfinished: {} is still to come.").format(ahead))
+        verb = "are" if len(run.planned) > 1 else "is"
+        sentences.append(Markup("The run is unfinished: {} {} still to come.").format(ahead, verb))
     return tuple(sentences)
 
 
@@ -57,7 +58,7 @@ def caveats(run: Run, table: MeasureTable) -> tuple[Caveat, ...]:
     """What qualifies the numbers of this run, the grave ones first."""
     found = [
         *_hacking(run, table),
-        *_given_back(table),
+        *_given_back(run, table),
         *_trained_on(table),
         *_unlike_evaluations(run),
         *_notes(run),
@@ -67,7 +68,9 @@ def caveats(run: Run, table: MeasureTable) -> tuple[Caveat, ...]:
         prompts = len(run.final.prompts)
         if prompts < FEWEST_PROMPTS:
             found.append(
-                Caveat(f"Only {prompts} prompts were evaluated; below {FEWEST_PROMPTS}, nothing is called a difference.")
+                Caveat(
+                    f"Only {prompts} prompts were evaluated; below {FEWEST_PROMPTS}, nothing is called a difference."
+                )
             )
         found.append(
             Caveat(
@@ -91,7 +94,9 @@ def _verdict(cell: Cell) -> str:
 
 def _ranked(items: list[tuple[Row, Cell]]) -> list[tuple[Row, Cell]]:
     """Shares before scores, which have no common scale; larger moves first."""
-    return sorted(items, key=lambda item: (not item[0].rate, -abs(item[1].to_base.difference if item[1].to_base else 0)))
+    return sorted(
+        items, key=lambda item: (not item[0].rate, -abs(item[1].to_base.difference if item[1].to_base else 0))
+    )
 
 
 def _moves(items: list[tuple[Row, Cell]]) -> Markup:
@@ -116,8 +121,9 @@ def _stayed(row: Row, cell: Cell) -> Markup:
 
 def _told(row: Row, cell: Cell) -> tuple[str, float, float]:
     """A measure as the headline tells it: shares as what goes wrong, which is what a reader pictures."""
-    assert row.first is not None
-    before, after = row.first.mean, cell.mean
+    assert cell.to_base is not None
+    base = row.at(BASE)
+    before, after = base.mean if base else cell.to_base.before, cell.mean
     wrong = words.failures(row.measure)
     if row.rate and row.higher_is_better and wrong is not None:
         return wrong, 1 - before, 1 - after
@@ -134,9 +140,9 @@ def _no_comparison(run: Run, rows: list[Row]) -> Markup:
     if run.final is None:
         return Markup("Nothing has been evaluated yet.")
     stands = [
-        Markup("{} <strong>{}</strong>").format(words.plain(row.measure), words.number(row.last.mean, row.rate))
+        Markup("{} <strong>{}</strong>").format(words.plain(row.measure), words.number(cell.mean, row.rate))
         for row in rows[:_MOST_NAMED]
-        if row.last
+        if (cell := row.at(run.final.label))
     ]
     where = words.title(run.final.label)
     if not stands:
@@ -148,7 +154,9 @@ def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
     """The reward rose while a held-out measure fell: what a hacked reward looks like."""
     found = []
     for stage in run.stages:
-        rewards = [m.values["online/reward"] for m in run.metrics if m.stage == stage.stage and "online/reward" in m.values]
+        rewards = [
+            m.values["online/reward"] for m in run.metrics if m.stage == stage.stage and "online/reward" in m.values
+        ]
         if len(rewards) < 2 * _EDGE or stage.stage not in table.labels:
             continue
         part = len(rewards) // _EDGE
@@ -161,15 +169,16 @@ def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
         if after > before and fell:
             found.append(
                 Caveat(
-                    f"In {words.title(stage.stage)} the reward rose from {words.number(before)} to {words.number(after)} "
-                    f"while held-out {words.join(fell)} got worse. That is what a hacked reward looks like: watch the clips.",
+                    f"In {words.title(stage.stage)} the reward rose from {words.number(before)} to "
+                    f"{words.number(after)} while held-out {words.join(fell)} got worse. That is what a hacked reward "
+                    "looks like: watch the clips.",
                     grave=True,
                 )
             )
     return found
 
 
-def _given_back(table: MeasureTable) -> list[Caveat]:
+def _given_back(run: Run, table: MeasureTable) -> list[Caveat]:
     """A stage that lost what an earlier one had gained; the headline, from start to end, would not show it."""
     found = []
     for index, label in enumerate(table.labels):
@@ -181,7 +190,8 @@ def _given_back(table: MeasureTable) -> list[Caveat]:
                 by = words.signed(d.difference, row.rate), words.limits(d.low, d.high, row.rate, difference=True)
                 lost.append(f"{words.plain(row.measure)} ({by[0]}{' points' if row.rate else ''} {by[1]})")
         if lost:
-            found.append(Caveat(f"{words.title(label)} made this worse than the stage before: {words.join(lost)}."))
+            text = f"{words.title(label)} made this worse than it was before: {words.join(lost)}."
+            found.append(Caveat(text + _dropped(run, label)))
     return found
 
 
@@ -202,9 +212,13 @@ def _unlike_evaluations(run: Run) -> list[Caveat]:
             continue
         name = words.title(evaluation.label)
         if evaluation.sampler != base.sampler:
-            found.append(Caveat(f"{name} was sampled with other settings than the base; part of a difference is theirs.", True))
+            found.append(
+                Caveat(f"{name} was sampled with other settings than the base; part of a difference is theirs.", True)
+            )
         if not evaluation.shares_noise(base):
-            found.append(Caveat(f"{name} was sampled from other noise than the base, so its clips are paired by prompt only."))
+            found.append(
+                Caveat(f"{name} was sampled from other noise than the base, so its clips are paired by prompt only.")
+            )
     return found
 
 
@@ -217,5 +231,10 @@ def _fallen(run: Run) -> list[Caveat]:
     for stage in run.stages:
         if stage.gate and stage.gate.fallen_slices:
             where = words.join([f"{words.plain(f.metric)} on {f.slice}" for f in stage.gate.fallen_slices])
-            found.append(Caveat(f"{words.title(stage.stage)} made some slices worse: {where}.", grave=True))
+            text = f"{words.title(stage.stage)} made some slices worse: {where}."
+            found.append(Caveat(text + _dropped(run, stage.stage), grave=stage.stage not in run.failed))
     return found
+
+
+def _dropped(run: Run, label: str) -> str:
+    return " Its gate failed, so its weights were not kept." if label in run.failed else ""

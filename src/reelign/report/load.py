@@ -13,7 +13,7 @@ from reelign.errors import UserError
 
 BASE = "base"
 """Label of the evaluation made before any stage."""
-_RESERVED = frozenset({"stage", "step", "wall_s"})
+_RESERVED = frozenset({"stage", "index", "step", "wall_s"})
 
 MaybeNumber = Annotated[
     float | None, BeforeValidator(lambda value: None if isinstance(value, float) and math.isnan(value) else value)
@@ -88,9 +88,10 @@ class Target(_Record):
     """A measure that a stage had to raise."""
 
     metric: str
-    before: float
-    after: float
+    before: MaybeNumber
+    after: MaybeNumber
     difference: float
+    """Positive is better, whatever the measure's own direction; so are `low` and `high`."""
     low: float
     high: float
     rose: bool
@@ -102,6 +103,7 @@ class FallenSlice(_Record):
     slice: str
     metric: str
     difference: float
+    """Negative, which is worse, whatever the measure's own direction."""
     low: float
     high: float
 
@@ -137,6 +139,7 @@ class Stage(_Record):
     prompts: int = 0
     rollouts: int = 0
     pairs: int = 0
+    clips: int = 0
     note: str | None = None
     started: str | None = None
     wall_s: float | None = None
@@ -172,17 +175,32 @@ class Run:
         return self.evaluations.get(BASE)
 
     @property
+    def failed(self) -> frozenset[str]:
+        """Stages whose gate failed; the weights that entered them were kept, and theirs were dropped."""
+        return frozenset(s.stage for s in self.stages if s.gate is not None and s.gate.verdict == "failed")
+
+    @property
     def final(self) -> Evaluation | None:
-        """The last evaluation there is, which may be the base's."""
-        return next(reversed(self.evaluations.values()), None)
+        """The evaluation of the weights the run ends with so far: the last whose gate did not fail."""
+        return self.before(None)
+
+    def before(self, label: str | None) -> Evaluation | None:
+        """The evaluation of the weights that entered a stage (None: that leave the last one)."""
+        found = None
+        for name, evaluation in self.evaluations.items():
+            if name == label:
+                return found
+            if name not in self.failed:
+                found = evaluation
+        return found
 
     @property
     def planned(self) -> tuple[str, ...]:
-        """Method names of the stages that the recipe asks for and the ledger does not have yet."""
+        """Names of the stages that the recipe asks for and the ledger does not have yet."""
         asked = self.config.get("stages")
         if not isinstance(asked, list):
             return ()
-        return tuple(_method_name(stage) for stage in asked[len(self.stages) :])
+        return tuple(_label(stage) for stage in asked[len(self.stages) :])
 
     @property
     def measures(self) -> dict[str, Summary]:
@@ -210,8 +228,8 @@ class Run:
         path = (self.folder / clip.video).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise UserError(
-                f"{self.folder}: the video {clip.video[:200]!r} of prompt {clip.prompt_id} lies outside the run folder; "
-                "paths in evaluations/*.json must stay inside it."
+                f"{self.folder}: the video {clip.video[:200]!r} of prompt {clip.prompt_id} lies outside the run "
+                "folder, where evaluations/*.json must not point."
             )
         return path if path.is_file() else None
 
@@ -267,7 +285,8 @@ def _evaluations(folder: Path, order: list[str]) -> dict[str, Evaluation]:
     for label in ranked:
         path = paths[label]
         row = _json(path.read_text(encoding="utf-8"), str(path))
-        found[label] = _validate(Evaluation, row, str(path))
+        # The file's name is what the ledger refers to.
+        found[label] = _validate(Evaluation, row, str(path)).model_copy(update={"label": label})
     return found
 
 
@@ -306,7 +325,7 @@ def _metrics(row: dict[str, Any], where: str) -> Metrics:
     return Metrics(stage, step, float(wall_s) if isinstance(wall_s, int | float) else None, values)
 
 
-def _json(text: str, where: str) -> Any:  # noqa: ANN401 - JSON is anything
+def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -323,7 +342,11 @@ def _validate(kind: type[T], row: object, where: str) -> T:
         raise UserError(f"{where}: {at}: {first['msg'].lower()}{more}; was it written by another version?") from error
 
 
-def _method_name(stage: object) -> str:
-    method = stage.get("method") if isinstance(stage, dict) else None
+def _label(stage: object) -> str:
+    """What a stage of a recipe will be called: its label, else its method, else its kind."""
+    if not isinstance(stage, dict):
+        return "stage"
+    method = stage.get("method")
     name = method.get("name") if isinstance(method, dict) else method
-    return name if isinstance(name, str) else "stage"
+    found = stage.get("label") or name or stage.get("name")
+    return found if isinstance(found, str) else "stage"

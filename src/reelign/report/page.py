@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reelign.report import curves, headline, tables, words
-from reelign.report.load import BASE, Clip, Gate, Run, Stage, load
+from reelign.report.load import BASE, Clip, FallenSlice, Gate, Run, Stage, Target, load
 
 EMBEDDED_MIB = 96
 """Most video that one page holds; browsers grow slow well before 200 MiB."""
@@ -135,8 +135,9 @@ def render(run: Run) -> str:
         rates=run.rates(),
         described=run.measures,
         settings=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True, width=100),
-        total_s=sum(stage.wall_s or 0 for stage in run.stages),
+        total_s=sum((stage.wall_s or 0.0 for stage in run.stages), start=0.0),
         heat=_heat,
+        own_sign=_own_sign,
         words_limits=words.limits,
         pixelated_below=PIXELATED_BELOW,
     )
@@ -150,6 +151,7 @@ def clip_rows(run: Run) -> tuple[tuple[ClipRow, ...], int]:
     keyed = {label: evaluation.by_key for label, evaluation in run.evaluations.items()}
     keys = sorted({key for clips in keyed.values() for key, clip in clips.items() if clip.video is not None})
     rates = run.rates()
+    final = run.final.label if run.final else BASE
     rows: list[ClipRow] = []
     room = EMBEDDED_MIB * 2**20
     for position, key in enumerate(keys):
@@ -164,7 +166,7 @@ def clip_rows(run: Run) -> tuple[tuple[ClipRow, ...], int]:
             for label in keyed
         )
         some = next(iter(clips.values()))
-        change = _change(run, clips, measured, rates)
+        change = _change(run, final, clips, measured, rates)
         rows.append(ClipRow(len(rows), some.prompt, some.member, some.seed, dict(some.slices), change, shown))
     return tuple(rows), 0
 
@@ -202,11 +204,11 @@ def _badges(run: Run, clip: Clip | None, measured: Sequence[str], rates: frozens
     return tuple(badges)
 
 
-def _change(run: Run, clips: dict[str, Clip], measured: Sequence[str], rates: frozenset[str]) -> str:
-    """Whether the last clip has more right answers than the base's ("gained"), fewer ("lost") or as many ("same")."""
-    if BASE not in clips or len(clips) < 2:
+def _change(run: Run, final: str, clips: dict[str, Clip], measured: Sequence[str], rates: frozenset[str]) -> str:
+    """Whether the final clip has more right answers than the base's ("gained"), fewer ("lost") or as many ("same")."""
+    if BASE not in clips or final not in clips:
         return "same"
-    first, last = clips[BASE], clips[next(reversed(clips))]
+    first, last = clips[BASE], clips[final]
     balance = 0.0
     for name in measured:
         before, after = first.measures.get(name), last.measures.get(name)
@@ -225,10 +227,10 @@ def _filters(rows: Sequence[ClipRow]) -> dict[str, list[str]]:
 
 
 def _steps(run: Run) -> list[Step]:
-    steps = [Step("base", "start", None, None)]
-    for stage in run.stages:
-        steps.append(Step(stage.stage, stage.gate.verdict if stage.gate else "ungated", stage, stage.gate))
-    return [*steps, *(Step(name, "pending", None, None) for name in run.planned)]
+    done = [
+        Step(stage.stage, stage.gate.verdict if stage.gate else "ungated", stage, stage.gate) for stage in run.stages
+    ]
+    return [Step("base", "start", None, None), *done, *(Step(name, "pending", None, None) for name in run.planned)]
 
 
 def _marks(table: tables.MeasureTable) -> dict[tuple[str, str], Markup]:
@@ -237,7 +239,7 @@ def _marks(table: tables.MeasureTable) -> dict[tuple[str, str], Markup]:
     for row in table.rows:
         cells = [cell for cell in row.cells if cell]
         limits = (0.0, 1.0) if row.rate else (min(c.low for c in cells), max(c.high for c in cells))
-        start = row.cells[0]
+        start = row.at(BASE)
         for cell in cells:
             reference = start.mean if start and cell is not start else None
             marks[row.measure, cell.label] = curves.whisker(
@@ -255,6 +257,14 @@ def _diversity(table: tables.MeasureTable) -> list[tuple[tables.Row, dict[str, f
             top = max(abs(cell.mean) for cell in cells) or 1.0
             found.append((row, tables.kept(row), {cell.label: curves.bar(cell.mean / top) for cell in cells}))
     return found
+
+
+def _own_sign(run: Run, finding: Target | FallenSlice) -> tuple[float, float, float]:
+    """A gate's (difference, low, high) in the measure's own direction; gates count upwards as better."""
+    about = run.measures.get(finding.metric)
+    if about is None or about.higher_is_better:
+        return finding.difference, finding.low, finding.high
+    return -finding.difference, -finding.high, -finding.low
 
 
 def _drawn_stages(run: Run) -> list[str]:

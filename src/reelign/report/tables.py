@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from reelign.core import rng, stats
-from reelign.report.load import Clip, Evaluation, Run
+from reelign.report.load import BASE, Clip, Run
 
 Verdict = Literal["better", "worse", "no difference"]
 FEWEST_PROMPTS = 6
@@ -39,7 +39,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measure of one evaluation: the summary that the evaluation wrote, and how it differs from earlier ones."""
+    """One measure of one evaluation: the summary that the evaluation wrote, and how it differs from earlier ones.
+
+    `to_previous` compares with the weights that entered the stage, which skips stages whose gate failed.
+    """
 
     label: str
     mean: float
@@ -61,22 +64,17 @@ class Row:
     rate: bool
     cells: tuple[Cell | None, ...]
 
-    @property
-    def first(self) -> Cell | None:
-        """The base's cell, or the earliest there is."""
-        return next((cell for cell in self.cells if cell), None)
-
-    @property
-    def last(self) -> Cell | None:
-        """The cell of the latest evaluation that took the measure."""
-        return next((cell for cell in reversed(self.cells) if cell), None)
+    def at(self, label: str) -> Cell | None:
+        """The cell of one evaluation."""
+        return next((cell for cell in self.cells if cell and cell.label == label), None)
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureTable:
-    """Measures by evaluation."""
+    """Measures by evaluation. `final` is the label of the weights the run ends with; "" without any evaluation."""
 
     labels: tuple[str, ...]
+    final: str
     rows: tuple[Row, ...]
 
 
@@ -158,31 +156,29 @@ def paired(
 
 
 def measure_table(run: Run) -> MeasureTable:
-    """Each measure of each evaluation, with its paired differences to the base and to the evaluation before it."""
+    """Each measure of each evaluation, with its paired differences to the base and to the weights before it."""
     rates = run.rates()
     labels = tuple(run.evaluations)
     clips = {label: evaluation.by_key for label, evaluation in run.evaluations.items()}
     rows = []
     for name, described in run.measures.items():
         cells: list[Cell | None] = []
-        previous: Evaluation | None = None
         for label, evaluation in run.evaluations.items():
             summary = evaluation.measures.get(name)
             if summary is None or summary.mean is None:
                 cells.append(None)
                 continue
             to_previous = to_base = None
-            if previous is not None:
-                to_previous = to_base = _difference(clips, label, previous.label, name, described.higher_is_better)
-            if run.base is not None and previous is not None and previous is not run.base:
-                to_base = _difference(clips, label, run.base.label, name, described.higher_is_better)
+            if previous := _measured_before(run, label, name):
+                to_previous = to_base = _difference(clips, label, previous, name, described.higher_is_better)
+                if run.base is not None and previous != BASE:
+                    to_base = _difference(clips, label, BASE, name, described.higher_is_better)
             low, high = (summary.mean if limit is None else limit for limit in (summary.low, summary.high))
             cells.append(Cell(label, summary.mean, low, high, summary.n, to_base, to_previous))
-            previous = evaluation
         if any(cells):
             about = described.description, described.higher_is_better, described.trained_on
             rows.append(Row(name, *about, name in rates, tuple(cells)))
-    return MeasureTable(labels, tuple(rows))
+    return MeasureTable(labels, run.final.label if run.final else "", tuple(rows))
 
 
 def slice_table(run: Run, label: str) -> SliceTable:
@@ -192,7 +188,7 @@ def slice_table(run: Run, label: str) -> SliceTable:
     """
     measures = tuple(run.measures)
     groups = _slices(run.evaluations[label].clips)
-    base = _slices(run.base.clips) if run.base is not None and run.base.label != label else {}
+    base = _slices(run.base.clips) if run.base is not None and label != BASE else {}
     rates = run.rates()
     spread = {name: (0.0, 1.0) if name in rates else _spread(run, name) for name in measures}
     rows = []
@@ -219,12 +215,23 @@ def slice_table(run: Run, label: str) -> SliceTable:
     return SliceTable(label, measures, tuple(rows))
 
 
+def _measured_before(run: Run, label: str, measure: str) -> str | None:
+    """The latest evaluation on the way to a stage's weights that took a measure."""
+    before = run.before(label)
+    while before is not None:
+        summary = before.measures.get(measure)
+        if summary is not None and summary.mean is not None:
+            return before.label
+        before = run.before(before.label)
+    return None
+
+
 def kept(row: Row) -> dict[str, float]:
-    """How much of the base's level each later evaluation keeps: ratio of means, by label; empty without a base level."""
-    base = row.cells[0] if row.cells else None
+    """How much of the base's level the other evaluations keep: ratio of means by label; empty without a base level."""
+    base = row.at(BASE)
     if base is None or base.mean == 0:
         return {}
-    return {cell.label: cell.mean / base.mean for cell in row.cells[1:] if cell}
+    return {cell.label: cell.mean / base.mean for cell in row.cells if cell and cell is not base}
 
 
 def _difference(

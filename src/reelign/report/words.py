@@ -3,7 +3,7 @@
 import math
 
 _LONGEST_ACRONYM = 4
-_RIGHT = ("right", "correct", "ok", "followed")
+_RIGHT = ("right", "correct", "ok", "followed", "stable")
 PROMPT_SHOWN = 400
 """Characters of a prompt that the page shows; the run folder has all of it."""
 
@@ -28,9 +28,11 @@ def plain(name: str) -> str:
     """A measure's or quantity's name as words.
 
     Example:
-        >>> plain("attributes_right")
-        'attributes right'
+        >>> plain("attributes_right"), plain("fidelity_db")
+        ('attributes right', 'fidelity (dB)')
     """
+    if name.endswith("_db"):
+        name = name.removesuffix("_db") + " (dB)"
     return name.replace("_", " ").replace("/", " · ").strip()
 
 
@@ -38,12 +40,14 @@ def badge(name: str, right: bool | None, higher_is_better: bool = True) -> str:
     """What stands beside a clip's mark: the thing judged, without the judgement.
 
     Example:
-        >>> badge("motion_right", True), badge("violation", True, higher_is_better=False), badge("violation", False, False)
-        ('motion', 'no violation', 'violation')
+        >>> badge("motion_right", True), badge("violation", True, higher_is_better=False)
+        ('motion', 'no violation')
     """
     if right and not higher_is_better:
         return f"no {plain(name)}"
     stem, _, ending = name.rpartition("_")
+    if stem and ending == "free":
+        return f"no {plain(stem)}" if right else plain(stem)
     return plain(stem if stem and ending in _RIGHT else name)
 
 
@@ -51,10 +55,12 @@ def failures(name: str) -> str | None:
     """What the opposite of a share counts, where its name says what is right.
 
     Example:
-        >>> failures("attributes_right"), failures("physics_ok"), failures("diversity")
-        ('attribute failures', 'physics failures', None)
+        >>> failures("attributes_right"), failures("physics_ok"), failures("symbol_free"), failures("diversity")
+        ('attribute failures', 'physics failures', 'clips with symbol', None)
     """
     stem, _, ending = name.rpartition("_")
+    if stem and ending == "free":
+        return f"clips with {plain(stem)}"
     if ending not in _RIGHT or not stem:
         return None
     if stem.endswith("s") and not stem.endswith(("ss", "ics", "us", "is")):
@@ -73,7 +79,7 @@ def _significant(value: float) -> str:
 
 
 def number(value: float | None, rate: bool = False) -> str:
-    """A value: shares in percent, others with three significant digits.
+    r"""A value: shares in percent, others with three significant digits.
 
     Example:
         >>> number(0.6241, rate=True), number(0.0312, rate=True), number(-0.5), number(None)
@@ -110,11 +116,11 @@ def limits(low: float, high: float, rate: bool = False, difference: bool = False
 
 
 def seconds(value: float | None) -> str:
-    """A duration.
+    r"""A duration.
 
     Example:
-        >>> seconds(81.2), seconds(7260), seconds(0.4)
-        ('1 min 21 s', '2 h 1 min', '0.4 s')
+        >>> seconds(81.2), seconds(7260.0), seconds(0.4)
+        ('1\xa0min 21\xa0s', '2\xa0h 1\xa0min', '0.4\xa0s')
     """
     if value is None:
         return "\N{EN DASH}"

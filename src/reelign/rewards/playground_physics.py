@@ -17,9 +17,9 @@ class Config(PartConfig):
     """How much of a defect is forgiven."""
 
     name: str = "playground_physics"
-    rms: float = 1.0
+    rms: float = 1.4
     """Distance from the nearest lawful path, in pixels (rms), that halves the score."""
-    largest: float = 2.2
+    largest: float = 3.2
     """The same for the largest distance in any frame."""
     identity: float = 0.3
     """Relative change of area, or share of frames with another look, that halves the score."""
@@ -32,7 +32,7 @@ def _half_at(value: Float[Tensor, "*n"], half: float) -> Float[Tensor, "*n"]:
 
 
 class Physics:
-    """The product of three scores in [0, 1]: lawful paths, lasting identity, steady brightness; 0 where nothing is seen."""
+    """The product of scores in [0, 1]: lawful paths, lasting identity, steady brightness; 0 where nothing is seen."""
 
     range = (0.0, 1.0)
     version = "1"

@@ -19,15 +19,15 @@ class LearnerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lr: float = Field(1e-5, gt=0)
-    warmup: int = Field(0, ge=0)
+    lr: float = Field(default=1e-5, gt=0)
+    warmup: int = Field(default=0, ge=0)
     """Updates over which the rate rises linearly."""
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    micro_batch: int = Field(32, ge=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    micro_batch: int = Field(default=32, ge=1)
     """Samples in one forward pass; changes memory and speed, not the update."""
-    ema: float = Field(0.0, ge=0, lt=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the averaged weights that a stage leaves behind; 0 keeps the last weights."""
 
 

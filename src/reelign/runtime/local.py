@@ -27,7 +27,7 @@ class RuntimeConfig(BaseModel):
     name: Literal["local"] = "local"
     device: str = "auto"
     """auto is cuda where there is one, else cpu."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """CPU threads of torch; 0 leaves torch's choice."""
 
 
@@ -36,7 +36,7 @@ class WeightedReward(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0)
     reward: AnyReward
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,7 @@ class GateConfig(BaseModel):
     """Held-out measures that must get better: the 95 % interval of the paired difference lies on the good side of 0."""
     guards: tuple[str, ...] = ()
     """Measures that must not get worse on any slice beyond its interval (corrected for the number of slices)."""
-    min_slice: int = Field(12, ge=2)
+    min_slice: int = Field(default=12, ge=2)
     """Slices with fewer clips are not judged."""
 
 
@@ -55,6 +55,7 @@ class Report:
     """What the step used up, for the ledger: prompts, rollouts, clips, pairs."""
 
 
+@runtime_checkable
 class Stage(Protocol):
     """A stage under way."""
 

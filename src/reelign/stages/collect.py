@@ -31,18 +31,18 @@ class Config(StageConfig):
     name: str = "collect"
     dataset: AnyDataset
     """Where the prompts come from."""
-    prompts: int = Field(64, ge=1)
+    prompts: int = Field(default=64, ge=1)
     """Prompts in all."""
-    per_step: int = Field(16, ge=1)
+    per_step: int = Field(default=16, ge=1)
     """Prompts of one step, which is what an interruption can lose."""
-    members: int = Field(4, ge=2)
+    members: int = Field(default=4, ge=2)
     """Samples of each prompt; the best and the worst make the pair."""
     sampler: SamplerConfig = SamplerConfig()
     rewards: tuple[Weighted, ...] = Field(min_length=1)
     """What the scripted annotator looks at."""
-    noise: float = Field(0.1, ge=0)
+    noise: float = Field(default=0.1, ge=0)
     """Standard deviation of the annotator's error, in units of the weighted mean reward."""
-    tie: float = Field(0.1, ge=0)
+    tie: float = Field(default=0.1, ge=0)
     """Pairs whose perceived difference is smaller are ties and are not used."""
     path: str = "pairs"
     """Folder inside the run folder."""
@@ -83,7 +83,7 @@ class Collect:
         x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler)
         videos = model.decode(x0)
         scores, weights = self.panel.score(videos, drawn.repeated)
-        utility = sum(weights[k] * v for k, v in scores.items()) / sum(weights.values())
+        utility = torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
         error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator")).to(utility.device)
         perceived = (utility + config.noise * error).reshape(n, config.members)
         rows = self._rows(step, drawn, perceived.cpu(), videos.frames.cpu(), videos.fps)

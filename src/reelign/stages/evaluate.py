@@ -28,16 +28,16 @@ class Config(StageConfig):
     name: str = "evaluate"
     dataset: AnyDataset
     """Held-out prompts: never those of a training stage."""
-    members: int = Field(2, ge=1)
+    members: int = Field(default=2, ge=1)
     """Samples of each prompt; diversity needs at least 2."""
     sampler: SamplerConfig = SamplerConfig(guidance=3.0)
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
     seed: int = 0
     """Of the evaluation's noise; the same in every run, so that runs can be compared in pairs."""
-    batch: int = Field(32, ge=1)
-    videos: int = Field(12, ge=0)
+    batch: int = Field(default=32, ge=1)
+    videos: int = Field(default=12, ge=0)
     """The first so many prompts keep their first member's video for the report."""
-    scale: int = Field(1, ge=1)
+    scale: int = Field(default=1, ge=1)
     """Enlargement of those videos, for tiny clips."""
 
 

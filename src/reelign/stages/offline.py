@@ -22,7 +22,7 @@ class Config(StageConfig):
     name: str = "offline"
     steps: int = Field(ge=1)
     """Optimizer steps."""
-    batch: int = Field(16, ge=1)
+    batch: int = Field(default=16, ge=1)
     """Clips or pairs of one step."""
     dataset: AnyDataset
     method: AnyMethod

@@ -23,9 +23,9 @@ class Config(StageConfig):
     name: str = "online"
     steps: int = Field(ge=1)
     """Iterations: one rollout and one update each."""
-    prompts: int = Field(8, ge=1)
+    prompts: int = Field(default=8, ge=1)
     """Prompts an iteration."""
-    group: int = Field(8, ge=2)
+    group: int = Field(default=8, ge=2)
     """Samples of each prompt."""
     dataset: AnyDataset
     sampler: SamplerConfig = SamplerConfig()

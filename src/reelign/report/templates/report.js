@@ -15,7 +15,7 @@
     };
     for (const button of buttons) button.addEventListener("click", () => choose(button));
     tabs.hidden = false;
-    choose(buttons[buttons.length - 1]);
+    choose(buttons.find((button) => button.getAttribute("aria-pressed") === "true") || buttons[0]);
   }
 
   const section = document.getElementById("clips");

@@ -1,0 +1,106 @@
+"""How much of a GRPO iteration is not its model calls: iteration wall time over the sum of the same calls alone.
+
+One iteration of the demo's GRPO stage is recorded call by call; then the recorded calls are timed alone, in turn with
+whole iterations, in one process, because the machine's speed drifts. Prints the ratio of medians.
+
+    python benchmarks/overhead.py [--repeats 5]
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from reelign import config as configs
+from reelign import driver, parts
+from reelign.batches import Videos
+from reelign.cli import demo
+from reelign.runtime.local import Local, device
+from reelign.stages import online
+from reelign.stages._context import Context
+
+
+@dataclass
+class Call:
+    """One recorded model call."""
+
+    name: str
+    args: tuple
+    gradient: bool
+
+
+class Recorder:
+    """A model that notes its calls while `calls` is a list."""
+
+    def __init__(self, model):
+        self.model, self.calls = model, None
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def velocity(self, *args):
+        if self.calls is not None:
+            self.calls.append(Call("velocity", args, torch.is_grad_enabled()))
+        return self.model.velocity(*args)
+
+    def decode(self, x0) -> Videos:
+        if self.calls is not None:
+            self.calls.append(Call("decode", (x0,), gradient=False))
+        return self.model.decode(x0)
+
+
+def alone(model, calls: list[Call]) -> float:
+    """Seconds that the calls take with nothing between them; a call with gradient also runs its backward pass."""
+    began = time.perf_counter()
+    for call in calls:
+        if call.gradient:
+            out = model.velocity(*call.args)
+            out.backward(torch.ones_like(out))
+        else:
+            with torch.no_grad():
+                getattr(model, call.name)(*call.args)
+    spent = time.perf_counter() - began
+    model.network.zero_grad(set_to_none=True)
+    return spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        demo.write_data(data, clips=8, prompts=64, judged=8)
+        recipe = configs.validate(driver.Recipe, demo.recipe(data))
+        stage = next(s for s in recipe.stages if isinstance(s, online.Config))
+        stage = stage.model_copy(update={"steps": 1 + 2 * repeats})
+        model = Recorder(parts.build("model", recipe.model, device(recipe.runtime)))
+        runtime = Local(model)
+        iterations = online.build(stage, Context(runtime, 0, Path(folder), "grpo")).run(0)
+        next(iterations)  # warm-up: text features, allocator
+        walls, sums = [], []
+        for _ in range(repeats):
+            model.calls = []
+            began = time.perf_counter()
+            next(iterations)
+            walls.append(time.perf_counter() - began)
+            calls, model.calls = model.calls, None
+            sums.append(alone(model.model, calls))
+        ratio = statistics.median(w / s for w, s in zip(walls, sums, strict=True))
+    result = {
+        "iteration_s": statistics.median(walls),
+        "model_calls_alone_s": statistics.median(sums),
+        "ratio": ratio,
+        "calls": len(calls),
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

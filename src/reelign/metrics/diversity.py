@@ -1,0 +1,57 @@
+"""How different are the videos that one prompt gives?"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from reelign.batches import Videos
+from reelign.parts import PartConfig
+
+
+class Config(PartConfig):
+    """The space in which videos are compared."""
+
+    name: str = "diversity"
+    side: int = Field(default=16, ge=1)
+    """Videos are averaged down to at most this many pixels a side, so that details and noise do not count."""
+    frames: int = Field(default=8, ge=1)
+    """The same for time."""
+
+
+class Diversity:
+    """Root-mean-square difference of blurred, downsampled videos, averaged over the other videos of the same prompt."""
+
+    higher_is_better: Mapping[str, bool] = {"diversity": True}
+    description: Mapping[str, str] = {
+        "diversity": "mean distance to the other videos of the same prompt, rms of downsampled RGB in [0, 1]"
+    }
+
+    def __init__(self, config: Config) -> None:
+        """Keep the size to compare at."""
+        self.side, self.frames = config.side, config.frames
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Give each video its share; NaN where no other video has its prompt. Videos may have any size and length."""
+        clips = videos.frames.detach().to("cpu", torch.float32).transpose(1, 2)
+        _, _, f, height, width = clips.shape
+        size = (min(f, self.frames), min(height, self.side), min(width, self.side))
+        small = F.adaptive_avg_pool3d(clips, size).flatten(1)
+        # Group by group, for one prompt's videos are few and all pairs of an evaluation are many.
+        numbers = {text: n for n, text in enumerate(dict.fromkeys(prompts))}
+        group = torch.tensor([numbers[text] for text in prompts])
+        share = torch.full((len(prompts),), torch.nan)
+        for number in range(len(numbers)):
+            members = (group == number).nonzero()[:, 0]
+            if len(members) > 1:
+                apart = torch.cdist(small[members], small[members], compute_mode="donot_use_mm_for_euclid_dist")
+                share[members] = apart.sum(dim=1) / (len(members) - 1) / small.shape[1] ** 0.5
+        return {"diversity": share}
+
+
+def build(config: Config) -> Diversity:
+    """The metric."""
+    return Diversity(config)

@@ -1,0 +1,229 @@
+"""What a Wan model computes: velocities, text features, pixels, adapters and references."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from reelign import sampling
+from reelign.batches import Videos
+from reelign.core import rng, schedule
+from reelign.models import wan as family
+from reelign.models._weights import trainable
+from reelign.playground import corpora, package
+
+TEXTS = ("A red circle moves right.", "A blue square stays still.", "two stars")
+LORA = {"rank": 4, "alpha": 10.0}
+PACKAGED = {"weights": "playground", "size": None, "text_length": None}
+
+Make = Callable[..., Any]
+
+
+def _inputs(model: Any, n: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    x = rng.normals(range(n), model.geometry.latent)
+    return x, torch.linspace(0.9, 0.3, n), model.encode(TEXTS[:n])
+
+
+def _stir(model: Any) -> None:
+    """Move every trainable weight a little, as training would."""
+    with torch.no_grad():
+        for i, p in enumerate(trainable(model.network).values()):
+            p += 0.05 * rng.normal(p.shape, seed=i)
+
+
+@pytest.fixture(params=["tiny_wan21", "packaged"])
+def model(request: pytest.FixtureRequest, wan: Make) -> Any:
+    return wan() if request.param == "tiny_wan21" else wan(**PACKAGED)
+
+
+def test_geometry_comes_from_the_config_or_from_the_folders_card(wan: Make) -> None:
+    assert wan().geometry.latent == (16, 2, 4, 4)
+    card = json.loads((package.FOLDER / "card.json").read_text())
+    packaged = wan(**PACKAGED)
+    made = packaged.geometry
+    assert (made.frames, made.height, made.width, made.fps) == (card["frames"], card["height"], card["width"], card["fps"])
+    assert made.latent == (len(packaged.codec.encode(torch.zeros(1, 1, 3, 8, 8))[0]), 1 + made.frames // 4, made.height // 8, made.width // 8)
+    assert packaged.encode(["a"]).shape[1] == card["text_length"]
+
+
+def test_guidance_in_one_batched_pass_is_two_separate_passes(model: Any) -> None:
+    x, sigma, condition = _inputs(model)
+    with torch.no_grad():
+        together = model.velocity(x, sigma, condition, 3.0)
+        empty = model.velocity(x, sigma, model.encode(["", ""]))
+        text = model.velocity(x, sigma, condition)
+    # Not bitwise: matrix products of another batch size round differently.
+    assert_close(together, empty + 3 * (text - empty), atol=2e-5, rtol=1e-5)
+    assert not torch.allclose(text, empty)
+
+
+def test_a_velocity_is_float32_and_does_not_depend_on_its_neighbours(model: Any) -> None:
+    x, sigma, condition = _inputs(model, 3)
+    with torch.no_grad():
+        together = model.velocity(x, sigma, condition)
+        alone = torch.cat([model.velocity(x[i : i + 1], sigma[i : i + 1], condition[i : i + 1]) for i in range(3)])
+    assert together.dtype == torch.float32
+    assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_has_the_same_features_whatever_its_neighbours(model: Any) -> None:
+    alone = [model.encode([text])[0] for text in TEXTS]
+    fresh = family.TextCache(model.folder, alone[0].shape[0], model.device, torch.float32)
+    assert torch.equal(fresh(TEXTS[::-1]), torch.stack(alone[::-1]))
+
+
+def test_text_features_are_those_of_the_stock_pipeline(model: Any) -> None:
+    from diffusers import WanPipeline
+
+    length = model.encode([""]).shape[1]
+    pipeline = WanPipeline.from_pretrained(model.folder, **({"vae": None} if model.config.weights == "playground" else {}))
+    for text in TEXTS:
+        with torch.no_grad():
+            stock, empty = pipeline.encode_prompt(text, negative_prompt="", max_sequence_length=length)
+        assert torch.equal(model.encode([text]), stock)
+        assert torch.equal(model.encode([""]), empty)
+
+
+def test_a_long_prompt_is_cut_to_the_text_length(wan: Make) -> None:
+    assert wan(text_length=5).encode(["red " * 40]).shape == (1, 5, 32)
+
+
+def test_the_vae_matches_the_stock_one(wan: Make, tiny_wan21: Path) -> None:
+    from diffusers import AutoencoderKLWan
+    from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+
+    model = wan()
+    x0 = rng.normals(range(2), model.geometry.latent)
+    frames = model.decode(x0).frames
+    assert frames.shape == (2, 5, 3, 32, 32)
+    assert 0 <= float(frames.min())
+    assert float(frames.max()) <= 1
+    pipeline = WanPipeline.from_pretrained(tiny_wan21)
+    vae: AutoencoderKLWan = pipeline.vae
+    statistics = [torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std)]
+    with torch.no_grad():
+        raw = vae.decode(x0 * statistics[1] + statistics[0]).sample
+    stock = pipeline.video_processor.postprocess_video(raw, output_type="pt")
+    assert_close(frames, stock, atol=1e-5, rtol=0)
+    video = Videos(torch.rand(2, 5, 3, 32, 32, generator=torch.Generator().manual_seed(1)), 8.0)
+    latents = model.encode_video(video)
+    assert latents.shape == (2, *model.geometry.latent)
+    assert_close(latents[1:], model.encode_video(Videos(video.frames[1:], 8.0)), atol=0, rtol=0)
+
+
+def test_the_playground_codec_gives_its_clips_back(wan: Make) -> None:
+    model = wan(**PACKAGED)
+    clips = corpora.instruction(4, seed=3).clips
+    again = model.decode(model.encode_video(Videos(clips, 8.0))).frames
+    assert float((again - clips).square().mean().sqrt()) < 0.06  # 96 of 768 directions are kept
+    latents = model.encode_video(Videos(again, 8.0))
+    assert_close(model.decode(latents).frames, again, atol=0.05, rtol=0)
+
+
+def test_a_clip_of_another_geometry_is_refused_with_both_sizes(wan: Make) -> None:
+    from reelign.errors import BadData
+
+    with pytest.raises(BadData, match=r"9 frames of 32 x 24, but the model makes 5 of 32 x 32"):
+        wan().encode_video(Videos(torch.rand(1, 9, 3, 32, 24), 8.0))
+
+
+def test_our_deterministic_sampler_is_the_stock_pipelines(wan: Make, tiny_wan21: Path) -> None:
+    """Stock FlowMatchEuler shifts its levels twice when it makes them itself, so it is given ours."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+
+    model, steps = wan(), 4
+    sampler = sampling.SamplerConfig(steps=steps, shift=3.0, guidance=2.5)
+    ours = sampling.sample(model, TEXTS[:2], [5, 6], sampler)
+    levels = schedule.sigmas(steps, 3.0)[:-1].tolist()
+
+    class Given(FlowMatchEulerDiscreteScheduler):
+        def set_timesteps(self, num_inference_steps: int | None = None, device: Any = None, **_: Any) -> None:
+            super().set_timesteps(sigmas=levels, device=device)
+
+    pipeline = WanPipeline.from_pretrained(tiny_wan21, scheduler=Given(shift=1.0))
+    pipeline.set_progress_bar_config(disable=True)
+    stock = pipeline(
+        prompt=list(TEXTS[:2]),
+        negative_prompt=["", ""],
+        latents=sampling.initial_noise(model, [5, 6]),
+        num_frames=5,
+        height=32,
+        width=32,
+        num_inference_steps=steps,
+        guidance_scale=2.5,
+        max_sequence_length=16,
+        output_type="latent",
+    ).frames
+    # Float32 with rope angles in float32 here and float64 there.
+    assert_close(ours, stock, atol=1e-4, rtol=1e-4)
+
+
+def test_a_fresh_adapter_changes_no_bit(model: Any, wan: Make) -> None:
+    adapted = wan(lora=LORA, **(PACKAGED if model.config.weights == "playground" else {}))
+    x, sigma, condition = _inputs(model)
+    with torch.no_grad():
+        assert torch.equal(adapted.velocity(x, sigma, condition), model.velocity(x, sigma, condition))
+    assert all("lora_" in name for name in trainable(adapted.network))
+    assert trainable(model.network).keys() == dict(model.network.named_parameters()).keys()
+
+
+def test_two_fresh_adapters_are_equal(wan: Make) -> None:
+    first, second = trainable(wan(lora=LORA).network), trainable(wan(lora=LORA).network)
+    assert all(torch.equal(a, b) for a, b in zip(first.values(), second.values(), strict=True))
+
+
+@pytest.mark.parametrize("targets", [["to_q", "nonsense"], []])
+def test_targets_that_match_nothing_are_an_error_that_names_real_layers(wan: Make, targets: list[str]) -> None:
+    from reelign.errors import BadConfig
+
+    with pytest.raises(BadConfig, match=r"matches no linear layer of WanTransformer3DModel.*attn1\.to_q.*ffn\.net\.2"):
+        wan(lora={"rank": 2, "targets": targets})
+
+
+def test_with_a_fresh_adapter_the_reference_is_the_base(wan: Make) -> None:
+    model, base = wan(lora=LORA), wan()
+    x, sigma, condition = _inputs(base)
+    model.start_reference()
+    assert model.reference_weights.adapter_off
+    assert not model.reference_weights.state()
+    _stir(model)
+    with torch.no_grad():
+        with model.reference():
+            assert torch.equal(model.velocity(x, sigma, condition), base.velocity(x, sigma, condition))
+        assert not torch.allclose(model.velocity(x, sigma, condition), base.velocity(x, sigma, condition))
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_after_training_a_new_reference_is_a_frozen_copy(wan: Make, lora: dict[str, float] | None) -> None:
+    model = wan(lora=lora)
+    x, sigma, condition = _inputs(model)
+    _stir(model)
+    with torch.no_grad():
+        start = model.velocity(x, sigma, condition)
+        model.start_reference()
+        _stir(model)
+        moved = model.velocity(x, sigma, condition)
+        with model.reference():
+            assert torch.equal(model.velocity(x, sigma, condition), start)
+        assert torch.equal(model.velocity(x, sigma, condition), moved)
+    assert not model.reference_weights.adapter_off
+    assert model.reference_weights.state().keys() == trainable(model.network).keys()
+
+
+def test_no_gradient_leaves_through_the_reference(wan: Make) -> None:
+    model = wan()
+    model.start_reference()
+    with model.reference():
+        assert not model.velocity(*_inputs(model)).requires_grad
+
+
+def test_training_moves_adapters_only(wan: Make) -> None:
+    model = wan(lora=LORA)
+    model.velocity(*_inputs(model), 2.0).square().mean().backward()
+    assert all(p.grad is not None for p in trainable(model.network).values())
+    assert all(p.grad is None for n, p in model.network.named_parameters() if "lora_" not in n)

@@ -1,0 +1,238 @@
+"""Numbers, paired differences, slices, curves."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelign.core import stats
+from reelign.errors import UserError
+from reelign.report import curves, load, tables, words
+
+Make = Callable[..., Path]
+
+
+def clip(prompt_id: int, member: int, **measures: float | None) -> load.Clip:
+    return load.Clip(prompt=f"prompt {prompt_id}", prompt_id=prompt_id, member=member, seed=0, measures=measures)
+
+
+def by_key(*clips: load.Clip) -> dict[tuple[int, int], load.Clip]:
+    return {c.key: c for c in clips}
+
+
+def change_evaluation(run: Path, label: str, edit: Callable[[dict], None]) -> None:
+    path = run / "evaluations" / f"{label}.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def fail_gate(run: Path, stage: str) -> None:
+    rows = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["stage"] == stage:
+            row["gate"] = {"verdict": "failed", "sentence": "no gain beyond noise in motion_right."}
+    (run / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_paired_difference_is_the_mean_over_clips_that_both_have():
+    ours = by_key(clip(0, 0, m=1.0), clip(0, 1, m=1.0), clip(1, 0, m=0.0), clip(2, 0, m=None), clip(9, 0, m=1.0))
+    theirs = by_key(clip(0, 0, m=0.0), clip(0, 1, m=1.0), clip(1, 0, m=1.0), clip(2, 0, m=1.0), clip(8, 0, m=0.0))
+    found = tables.paired(ours, theirs, "m", higher_is_better=True, seed=0)
+    assert found is not None
+    # clips (0, 0), (0, 1) and (1, 0): 1 - 0, 1 - 1, 0 - 1
+    assert (found.n, found.prompts) == (3, 2)
+    assert found.difference == pytest.approx(0.0)
+    assert (found.before, found.after) == pytest.approx((2 / 3, 2 / 3))
+    assert tables.paired(ours, theirs, "other", higher_is_better=True, seed=0) is None
+
+
+def test_an_interval_resamples_whole_prompts():
+    few = by_key(*(clip(p, m, x=float(p % 2)) for p in range(8) for m in range(16)))
+    zero = by_key(*(clip(p, m, x=0.0) for p in range(8) for m in range(16)))
+    many = {(16 * p + m, 0): c for (p, m), c in few.items()}
+    none = {(16 * p + m, 0): c for (p, m), c in zero.items()}
+    wide = tables.paired(few, zero, "x", higher_is_better=True, seed=0)
+    narrow = tables.paired(many, none, "x", higher_is_better=True, seed=0)
+    assert wide is not None
+    assert narrow is not None
+    # 16 members of a prompt agree, so that 8 prompts say four times less precisely what 128 would.
+    assert (wide.high - wide.low) / (narrow.high - narrow.low) == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher", "prompts", "verdict"),
+    [
+        (0.1, 0.3, True, 40, "better"),
+        (0.1, 0.3, False, 40, "worse"),
+        (-0.3, -0.1, True, 40, "worse"),
+        (-0.3, -0.1, False, 40, "better"),
+        (-0.1, 0.3, True, 40, "no difference"),
+        (0.0, 0.3, True, 40, "no difference"),
+        (0.1, 0.3, True, 5, "no difference"),
+    ],
+)
+def test_a_difference_counts_only_outside_its_noise(low: float, high: float, higher: bool, prompts: int, verdict: str):
+    assert tables.judge(stats.Interval((low + high) / 2, low, high), higher, prompts) == verdict
+
+
+def test_table_cells_are_the_evaluations_own_numbers_and_differences_are_paired(finished: Path):
+    run = load.load(finished)
+    table = tables.measure_table(run)
+    assert table.labels == ("base", "sft", "grpo", "dpo")
+    assert table.final == "dpo"
+    raw = {label: json.loads((finished / "evaluations" / f"{label}.json").read_text()) for label in table.labels}
+    for row in table.rows:
+        for label, cell in zip(table.labels, row.cells, strict=True):
+            assert cell is not None
+            written = raw[label]["measures"][row.measure]
+            assert (cell.mean, cell.low, cell.high, cell.n) == tuple(written[k] for k in ("mean", "low", "high", "n"))
+        ours, theirs = ([c["measures"][row.measure] for c in raw[label]["clips"]] for label in ("dpo", "grpo"))
+        pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+        last = row.at("dpo")
+        assert last is not None
+        assert last.to_previous is not None
+        assert last.to_previous.difference == pytest.approx(sum(a - b for a, b in pairs) / len(pairs))
+        assert last.to_previous.low <= last.to_previous.difference <= last.to_previous.high
+    rises = next(row for row in table.rows if row.measure == "attributes_right").at("dpo")
+    assert rises is not None
+    assert rises.to_base is not None
+    assert rises.to_base.verdict == "better"
+
+
+def test_a_stage_that_was_not_kept_is_no_ones_predecessor(make_run: Make):
+    folder = make_run()
+    fail_gate(folder, "grpo")
+    run = load.load(folder)
+    row = next(row for row in tables.measure_table(run).rows if row.measure == "motion_right")
+    cells = {cell.label: cell for cell in row.cells if cell}
+    difference = cells["dpo"].to_previous
+    assert difference is not None
+    assert difference.difference == pytest.approx(cells["dpo"].mean - cells["sft"].mean)
+    fail_gate(folder, "dpo")
+    assert tables.measure_table(load.load(folder)).final == "sft"
+
+
+def test_slices_hold_the_means_of_their_clips(finished: Path):
+    run = load.load(finished)
+    table = tables.slice_table(run, "dpo")
+    raw = json.loads((finished / "evaluations" / "dpo.json").read_text())["clips"]
+    assert {(row.slice, row.value) for row in table.rows} == {(k, v) for c in raw for k, v in c["slices"].items()}
+    for row in table.rows:
+        members = [c for c in raw if c["slices"][row.slice] == row.value]
+        assert row.n == len(members)
+        for measure, cell in zip(table.measures, row.cells, strict=True):
+            values = [c["measures"][measure] for c in members if c["measures"][measure] is not None]
+            if not values:
+                assert cell is None
+                continue
+            assert cell is not None
+            assert cell.mean == pytest.approx(sum(values) / len(values))
+            assert 0 <= cell.goodness <= 1
+            assert cell.to_base is not None
+    assert all(cell.to_base is None for row in tables.slice_table(run, "base").rows for cell in row.cells if cell)
+
+
+def test_diversity_kept_is_a_ratio_to_the_base(finished: Path):
+    row = next(row for row in tables.measure_table(load.load(finished)).rows if row.measure == "diversity")
+    base, last = row.at("base"), row.at("dpo")
+    assert base is not None
+    assert last is not None
+    assert tables.kept(row)["dpo"] == pytest.approx(last.mean / base.mean)
+
+
+def test_only_measures_of_zeros_and_ones_are_shares(finished: Path):
+    run = load.load(finished)
+    assert run.rates() == set(run.measures) - {"diversity", "sharpness"}
+
+
+def test_a_folder_that_is_no_run_says_so_in_one_sentence(tmp_path: Path, finished: Path):
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere; give the path of a run"):
+        load.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"is not a run folder: it has no config\.json\. Give a folder"):
+        load.load(tmp_path)
+    with pytest.raises(UserError, match=f"It holds runs, though: {finished.name}"):
+        load.load(finished.parent)
+
+
+def test_damage_names_the_file_the_line_and_the_key(make_run: Make):
+    folder = make_run()
+    ledger = (folder / "ledger.jsonl").read_text()
+    (folder / "ledger.jsonl").write_text(ledger.replace('"index": 1', '"index": "one"'))
+    with pytest.raises(UserError, match=r"ledger\.jsonl, line 2: index: input should be a valid integer"):
+        load.load(folder)
+    (folder / "ledger.jsonl").write_text("{broken}\n" + ledger)
+    with pytest.raises(UserError, match=r"ledger\.jsonl, line 1 is not JSON"):
+        load.load(folder)
+
+
+def test_a_line_cut_short_by_a_kill_is_dropped(make_run: Make):
+    folder = make_run()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "dpo", "step": 80, "offline/lo')
+    assert load.load(folder).metrics[-1].step == 79
+
+
+def test_videos_must_lie_inside_the_run(make_run: Make):
+    folder = make_run(stages=())
+    (folder.parent / "secret.mp4").write_bytes(b"secret")
+    change_evaluation(folder, "base", lambda content: content["clips"][0].update(video="../secret.mp4"))
+    run = load.load(folder)
+    with pytest.raises(UserError, match="outside the run folder"):
+        run.video(run.evaluations["base"].clips[0])
+    (folder / "samples" / "link.mp4").symlink_to(folder.parent / "secret.mp4")
+    change_evaluation(folder, "base", lambda content: content["clips"][0].update(video="samples/link.mp4"))
+    run = load.load(folder)
+    with pytest.raises(UserError, match="outside the run folder"):
+        run.video(run.evaluations["base"].clips[0])
+
+
+def test_curves_leave_out_what_is_not_finite_and_say_so(finished: Path):
+    drawn = {chart.quantity: chart for chart in curves.charts(load.load(finished), "grpo")}
+    assert next(iter(drawn)).startswith("online/reward")
+    assert drawn["online/grad_norm"].skipped == 1
+    assert drawn["online/ratio_mean"].aside
+    assert "nan" not in drawn["online/grad_norm"].svg
+    assert "(s)" in drawn["rollout/wall_s"].svg
+    assert "<title>step 0: " in drawn["online/reward"].svg
+
+
+def test_a_curve_of_one_constant_value_can_be_drawn():
+    svg = curves.line_chart([(7, 0.0)], name="<b>")
+    assert "<b>" not in svg
+    assert "nan" not in svg
+    assert svg.count("<circle") == 2
+
+
+def test_smoothing_keeps_straight_lines_and_constants():
+    line = [0.5 * k - 3 for k in range(40)]
+    assert curves.smoothed(line) == pytest.approx(line)
+    assert curves.smoothed([2.0]) == [2.0]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_inside_and_few(low: float, width: float):
+    found = curves.ticks(low, low + width)
+    assert 0 <= len(found) <= 6
+    edge = 1e-6 * (abs(low) + width)
+    assert all(low - edge <= t <= low + width + edge for t in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "rate", "text"),
+    [
+        (0.6249, True, "62 %"),
+        (0.005, True, "0.5 %"),
+        (1.0, True, "100 %"),
+        (0.0, True, "0 %"),
+        (12345.6, False, "12346"),
+        (0.12345, False, "0.123"),
+        (2e-7, False, "2.0e-7"),
+        (-3.0, False, "\N{MINUS SIGN}3.00"),
+    ],
+)
+def test_numbers_read_well(value: float, rate: bool, text: str):
+    assert words.number(value, rate).replace("\N{NO-BREAK SPACE}", " ") == text
