@@ -3,6 +3,8 @@
 import os
 import socket
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,27 @@ def wan(tiny_wan21: Path) -> Callable[..., Any]:
         return family.build(family.Config.model_validate(own), CPU)
 
     return make
+
+
+@pytest.fixture
+def in_child() -> Callable[[Callable[[], object]], int]:
+    """Do work in a forked copy of this process; gives its exit code, minus the signal if one killed it."""
+
+    def run(work: Callable[[], object]) -> int:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks beside threads; the child runs torch on one thread and ends without clean-up.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            try:
+                work()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(99)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    return run
 
 
 @pytest.fixture

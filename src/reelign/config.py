@@ -6,15 +6,16 @@ Precedence: defaults < recipe < overrides (`stages.1.method.clip=2e-4`). There a
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from reelign.errors import BadConfig
-from reelign.parts import NestedErrors, PartConfig
+from reelign.parts import Kind, NestedErrors, PartConfig, configure
 
 Tree = dict[str, Any]
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -43,11 +44,15 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
     Raises:
         BadConfig: an assignment without `=`, or a path through something that is neither a mapping nor a list.
     """
-    result = json.loads(json.dumps(tree))
+    result = deepcopy(tree)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise BadConfig(f"--set takes key=value, as in stages.1.method.clip=2e-4; given: {assignment!r}.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise BadConfig(f"--set {path}: {text!r} is not valid YAML: {' '.join(str(error).split())}.") from error
         keys = path.split(".")
         node: Any = result
         for depth, key in enumerate(keys):
@@ -62,7 +67,7 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
             else:
                 raise BadConfig(f"--set {path}: {'.'.join(keys[:depth])!r} is a plain value and has no {key!r} in it.")
             if last:
-                node[index] = yaml.safe_load(text)
+                node[index] = value
             else:
                 node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
     return result
@@ -77,36 +82,53 @@ def validate(schema: type[Schema], tree: Tree) -> Schema:
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        raise BadConfig(_sentence(error, "", tuple(schema.model_fields), schema)) from error
+        raise BadConfig(_sentence(error, "", schema)) from error
 
 
-def _sentence(error: ValidationError, prefix: str, allowed: tuple[str, ...], schema: type[BaseModel] | None) -> str:
+def part(kind: Kind, value: object) -> PartConfig:
+    """The typed config of one part outside a recipe, such as a reward named on the command line.
+
+    Raises:
+        BadConfig: one sentence, as from `validate`.
+    """
+    try:
+        return configure(kind, value)
+    except NestedErrors as error:
+        raise BadConfig(_sentence(error.error, "", error.schema)) from error
+
+
+def _sentence(error: ValidationError, prefix: str, schema: type[BaseModel]) -> str:
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"]]
     path = ".".join([p for p in (prefix, *location) if p])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, NestedErrors):
-        return _sentence(cause.error, path, cause.allowed, None)
+        return _sentence(cause.error, path, cause.schema)
     if first["type"] == "extra_forbidden":
-        known = _known(schema, location[:-1]) or allowed
+        known = _known(schema, location[:-1])
         near = get_close_matches(location[-1], known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{path}: there is no such key.{hint} Known here: {', '.join(known)}."
     given = first.get("input")
-    shown = "" if isinstance(given, Mapping | list) else f" (given: {given!r})"
+    shown = "" if isinstance(given, Mapping | list | BaseModel) else f" (given: {given!r})"
     message = first["msg"].removeprefix("Value error, ")
     return f"{path}: {message[0].lower()}{message[1:]}{shown}."
 
 
-def _known(schema: type[BaseModel] | None, location: Sequence[str]) -> tuple[str, ...]:
-    """Field names of the model at a location inside a schema, as far as it can be followed."""
-    model: Any = schema
+def _known(schema: type[BaseModel], location: Sequence[str]) -> tuple[str, ...]:
+    """Field names of the model at a location inside a schema."""
+    model: type[BaseModel] | None = schema
     for key in location:
-        field = getattr(model, "model_fields", {}).get(key)
-        model = field.annotation if field else None
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return ()
+        if model is not None and not key.isdigit():
+            model = _model_in(model.model_fields[key].annotation)
     return tuple(model.model_fields) if model else ()
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any annotation
+    """The model that an annotation such as `Gate | None` or `tuple[Reward, ...]` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for inner in get_args(annotation) if (model := _model_in(inner))), None)
 
 
 def dump(config: BaseModel) -> Tree:
@@ -125,6 +147,8 @@ def explain(config: BaseModel, recipe: Tree, assignments: Sequence[str]) -> list
     rows: list[tuple[str, Any, str]] = []
 
     def walk(value: Any, source: Any, path: str) -> None:  # noqa: ANN401 - JSON values
+        if isinstance(value, dict) and isinstance(source, str):
+            source = {"name": source}  # a part given by its bare name
         if isinstance(value, dict) and value:
             for key, inner in value.items():
                 walk(inner, source.get(key, _ABSENT) if isinstance(source, dict) else _ABSENT, f"{path}.{key}".strip("."))
@@ -142,4 +166,4 @@ def explain(config: BaseModel, recipe: Tree, assignments: Sequence[str]) -> list
 
 _ABSENT = object()
 
-__all__ = ["PartConfig", "Tree", "digest", "dump", "explain", "override", "read", "validate"]
+__all__ = ["PartConfig", "Tree", "digest", "dump", "explain", "override", "part", "read", "validate"]

@@ -48,11 +48,8 @@ def find(kind: Kind, name: str) -> ModuleType:
     Raises:
         UnknownPart: there is none of that name; the message suggests a near one and lists them all.
     """
-    if "." in name:
-        try:
-            return importlib.import_module(name.partition(":")[0])
-        except ModuleNotFoundError as error:
-            raise UnknownPart(f"no {kind} at {name!r}: {error}. Is its package installed, or on PYTHONPATH?") from error
+    if "." in name or ":" in name:
+        return _outside(kind, name)
     names = available(kind)
     if name not in names:
         near = get_close_matches(name, names, n=1)
@@ -61,13 +58,28 @@ def find(kind: Kind, name: str) -> ModuleType:
     return importlib.import_module(f"{PACKAGES[kind]}.{name}")
 
 
+def _outside(kind: Kind, name: str) -> ModuleType:
+    """A part's module from another package: `package.module`, or `package.module:function` to build it with."""
+    path, _, function = name.partition(":")
+    if not all(word.isidentifier() for word in path.split(".")):
+        raise UnknownPart(f"no {kind} at {name!r}: write a module's path, as in my_lab.rewards.motion:build.")
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise UnknownPart(f"no {kind} at {name!r}: {error}. Is its package installed, or on PYTHONPATH?") from error
+    missing = [needed for needed in ("Config", function or "build") if not hasattr(module, needed)]
+    if missing:
+        raise UnknownPart(f"no {kind} at {name!r}: the module has no {' and no '.join(missing)}; a part has both.")
+    return module
+
+
 class NestedErrors(ValueError):
     """Validation errors of a part's own config, carried up so that the whole path can be named."""
 
-    def __init__(self, part: str, error: ValidationError, allowed: tuple[str, ...]) -> None:
-        """Keep the part's name, pydantic's errors and the keys the part has."""
+    def __init__(self, error: ValidationError, schema: type[BaseModel]) -> None:
+        """Keep pydantic's errors and the part's `Config`."""
         super().__init__(str(error))
-        self.part, self.error, self.allowed = part, error, allowed
+        self.error, self.schema = error, schema
 
 
 def configure(kind: Kind, value: object) -> PartConfig:
@@ -82,7 +94,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     try:
         return module.Config.model_validate(dict(value))
     except ValidationError as error:
-        raise NestedErrors(value["name"], error, tuple(module.Config.model_fields)) from error
+        raise NestedErrors(error, module.Config) from error
 
 
 AnyMethod = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "method"))]

@@ -26,7 +26,7 @@ def command(
     if checked.evaluate is None:
         raise BadConfig(f"{str(recipe)!r} has no `evaluate`; add one that names a dataset and metrics.")
     tree = {**configs.dump(checked.model), "weights": model}
-    built = parts.build("model", parts.configure("model", tree), device(checked.runtime))
+    built = parts.build("model", configs.part("model", tree), device(checked.runtime))
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:
         bar.begin("evaluate", 100, 0)

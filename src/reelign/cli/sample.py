@@ -16,12 +16,13 @@ def command(
     scale: int = typer.Option(0, help="Whole-number enlargement; 0 makes tiny clips about 256 pixels wide."),
 ) -> None:
     """Sample videos from a model."""
+    from reelign import config as configs
     from reelign import parts, sampling, video
     from reelign.core import rng
     from reelign.runtime.local import RuntimeConfig, device
 
-    sampler = sampling.SamplerConfig(steps=steps, shift=shift, guidance=guidance)
-    built = parts.build("model", parts.configure("model", {"name": "wan", "weights": model}), device(RuntimeConfig()))
+    sampler = configs.validate(sampling.SamplerConfig, {"steps": steps, "shift": shift, "guidance": guidance})
+    built = parts.build("model", configs.part("model", {"name": "wan", "weights": model}), device(RuntimeConfig()))
     seeds = [rng.seed_for(seed, "sample", i) for i in range(len(prompts))]
     videos = built.decode(sampling.sample(built, tuple(prompts), seeds, sampler))
     enlarge = scale or max(1, 256 // videos.frames.shape[-1])

@@ -13,6 +13,9 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
 ) -> None:
     """Score videos against a prompt."""
+    import math
+
+    from reelign import config as configs
     from reelign import parts, video
     from reelign.batches import Videos
     from reelign.cli._console import emit, table
@@ -20,13 +23,14 @@ def command(
 
     if not rewards and not metrics:
         raise BadConfig(f"score needs --reward or --metric; rewards: {', '.join(parts.available('reward'))}; metrics: {', '.join(parts.available('metric'))}.")
-    judges = [parts.build("reward", parts.configure("reward", n)) for n in rewards]
-    judges += [parts.build("metric", parts.configure("metric", n)) for n in metrics]
+    judges = [parts.build("reward", configs.part("reward", n)) for n in rewards]
+    judges += [parts.build("metric", configs.part("metric", n)) for n in metrics]
     rows = []
     for path in videos:
         frames, fps = video.read(path)
         one = Videos(frames[None], fps)
         values = {name: float(v[0]) for judge in judges for name, v in judge(one, (prompt,)).items()}
+        values = {name: None if math.isnan(v) else v for name, v in values.items()}  # NaN: does not apply here
         rows.append({"video": str(path), **values})
     names = list(rows[0])
     emit(rows, as_json, table(names, [[row[n] for n in names] for row in rows]))

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from pydantic import Field
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelign.batches import Videos
 from reelign.core import flow, gaussian
-from reelign.errors import BadConfig
 from reelign.models._weights import Reference
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry
@@ -42,7 +42,7 @@ class Offsets(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Velocity of N(mean + var * shift, var), plus the offset of the bin that holds sigma."""
         level = flow.expand_to(sigma, x)
-        spread = gaussian.marginal_var(level, self.var)
+        spread = flow.expand_to(gaussian.marginal_var(sigma, self.var), x)
         index = (sigma * self.bins).long().clamp(max=self.bins - 1)
         exact = gaussian.velocity(x, sigma, self.mean, self.var)
         return exact - level * self.var * self.shift / spread + self.offset[index]
@@ -97,12 +97,10 @@ class Gaussian:
         self._reference.start()
 
     def export(self, folder: Path) -> None:
-        """There is no stock pipeline of a formula.
-
-        Raises:
-            BadConfig: always.
-        """
-        raise BadConfig(f"the gaussian family is a formula and has no pipeline to write to {str(folder)!r}; use a wan model.")
+        """Write the formula's settings and the learnt offsets; there is no stock pipeline of a formula."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(self.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        save_file({name: p.detach().cpu() for name, p in self.network.named_parameters()}, folder / "offsets.safetensors")
 
 
 def build(config: Config, device: torch.device) -> Gaussian:

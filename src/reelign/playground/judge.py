@@ -166,7 +166,8 @@ def explain(videos: Videos) -> Explanation:
     clear = (1 - symbol[:, None] * crossed[:, :, None, None]).flatten(0, 1)
     free, picks = clear, []
     for _ in range(SLOTS):
-        pick = match.fit_sprite(apart, empty, free, clear, *match.place(apart, free, clear, flat.repeat_interleave(f, dim=0)))
+        coarse = match.place(apart, free, clear, flat.repeat_interleave(f, dim=0))
+        pick = match.fit_sprite(apart, empty, free, clear, *coarse)
         free = free * (1 - match.covered(pick))
         picks.append(pick)
     slots, present, places, fit, doubled = _follow(picks, (b, f))

@@ -89,7 +89,7 @@ class Pick:
 
 
 def _paid(free: Float[Tensor, "n H W"], clear: Float[Tensor, "n H W"]) -> Float[Tensor, "n H W"]:
-    """What covering a pixel costs: lying under the prohibited symbol is free of charge, under another sprite it is not."""
+    """What covering a pixel costs: nothing under the prohibited symbol, something under another sprite."""
     return clear * (HIDDEN + (1 - HIDDEN) * free)
 
 

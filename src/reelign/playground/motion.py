@@ -1,5 +1,6 @@
 """Where the sprites of a scene are, frame by frame."""
 
+import math
 import random
 
 import numpy as np
@@ -52,24 +53,29 @@ def _lane(scene: Scene, index: int) -> tuple[float, float, float, float]:
     return (0.0, 0.0, width, height / 2) if index == 0 else (0.0, height / 2, width, height)
 
 
+def _whole(rng: random.Random, low: float, high: float) -> float:
+    """A whole number of pixels between two bounds: sprites start on the pixel grid."""
+    return float(rng.randint(math.ceil(low), math.floor(high)))
+
+
 def path(sprite: Sprite, box: tuple[float, float, float, float], rng: random.Random) -> NDArray[np.float64]:
     """A path [frames, 2] of the sprite's centre inside `box`, started at random."""
     radius = tables.RADII[sprite.size]
     left, top, right, bottom = box[0] + radius, box[1] + radius, box[2] - radius, box[3] - radius
     motion = sprite.motion
     if motion.kind == "fall":
-        heights = fall(rng.uniform(top, top + 4), radius)
-        return np.stack([np.full_like(heights, rng.uniform(left, right)), heights], axis=1)
+        heights = fall(_whole(rng, top, top + 2), radius)
+        return np.stack([np.full_like(heights, _whole(rng, left, right)), heights], axis=1)
     if motion.kind == "wall":
-        hit = rng.uniform(3.5, 7.5)
+        hit = rng.randint(2, tables.FRAMES - 4)
         time = np.arange(tables.FRAMES, dtype=np.float64)
         away = np.abs(time - hit) * tables.WALL_SPEED
         x = left + away if motion.direction == "left" else right - away
-        return np.stack([np.clip(x, left, right), np.full_like(x, rng.uniform(top, bottom))], axis=1)
+        return np.stack([np.clip(x, left, right), np.full_like(x, _whole(rng, top, bottom))], axis=1)
     moved = displacement(motion)
     low = np.array([left, top]) - moved.min(axis=0)
     high = np.array([right, bottom]) - moved.max(axis=0)
-    start = np.array([rng.uniform(a, b) if b > a else (a + b) / 2 for a, b in zip(low, high, strict=True)])
+    start = np.array([_whole(rng, a, b) for a, b in zip(low, high, strict=True)])
     return start + moved
 
 

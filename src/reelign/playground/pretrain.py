@@ -6,7 +6,6 @@ where it was: batches are a function of (seed, step) and the noise has a named s
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,16 +28,18 @@ class PretrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
-    steps: int = 2400
-    batch: int = 48
-    lr: float = 1.5e-3
-    """Peak learning rate of AdamW; linear warm-up, then a cosine to zero."""
+    steps: int = 12000
+    batch: int = 24
+    lr: float = 1.2e-3
+    """Learning rate of AdamW: linear warm-up, constant, and linear decay to zero at the end."""
     warmup: int = 100
+    decay: float = 0.3
+    """Share of the steps over which the rate decays; a run can be shortened by fewer steps before it begins."""
     weight_decay: float = 0.01
     caption_dropout: float = 0.1
     """Fraction of captions replaced by the empty prompt, which classifier-free guidance needs."""
-    ema: float = 0.995
-    sigma_mean: float = 0.5
+    ema: float = 0.998
+    sigma_mean: float = 1.0
     sigma_std: float = 1.2
     """Noise levels are sigmoid(N(mean, std))."""
     save_every: int = 100
@@ -54,6 +55,9 @@ class Network(nn.Module):
         self.words: PreTrainedTokenizerFast = tiny.tokenizer()
         self.text: UMT5EncoderModel = tiny.text_encoder(len(self.words))
         self.transformer: WanTransformer3DModel = tiny.transformer().float()
+        # Start at velocity 0: a random output layer only adds noise that the first steps have to unlearn.
+        nn.init.zeros_(self.transformer.proj_out.weight)
+        nn.init.zeros_(self.transformer.proj_out.bias)
 
     def forward(self, x: Tensor, sigma: Tensor, texts: list[str]) -> Tensor:
         """Velocity of latents [b c t h w] at noise levels [b]."""
@@ -62,9 +66,10 @@ class Network(nn.Module):
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
-    """Linear warm-up and cosine decay to zero."""
+    """Warm-up, hold, decay."""
     warm = min(1.0, (step + 1) / config.warmup)
-    return config.lr * warm * (1 + math.cos(math.pi * step / config.steps)) / 2
+    left = (config.steps - step) / (config.decay * config.steps)
+    return config.lr * warm * min(1.0, left)
 
 
 def loss(network: Network, blocks: codec.LinearCodec, config: PretrainConfig, step: int) -> Tensor:

@@ -50,7 +50,7 @@ def layout(scenes: Sequence[Scene], rng: random.Random) -> Drawing:
     stripes = np.zeros((b, f), dtype=np.float32)
     for i, scene in enumerate(scenes):
         position[i, : len(scene.sprites)] = paths(scene, rng)
-        stripes[i] = rng.uniform(0, tables.TEXTURE_PERIOD) + tables.CAMERAS[scene.camera] * np.arange(f)
+        stripes[i] = rng.randrange(int(tables.TEXTURE_PERIOD)) + tables.CAMERAS[scene.camera] * np.arange(f)
         for j, sprite in enumerate(scene.sprites):
             shape[i, j] = SHAPE_NAMES.index(sprite.shape)
             color[i, j] = tables.COLORS[sprite.color]
@@ -71,7 +71,7 @@ def layout(scenes: Sequence[Scene], rng: random.Random) -> Drawing:
 
 
 def coverage(
-    shape: Int[Tensor, "*n"], radius: Float[Tensor, "*n"], dx: Float[Tensor, "*n H W"], dy: Float[Tensor, "*n H W"]
+    shape: Int[Tensor, "*n"], radius: Float[Tensor, "*n"], dx: Float[Tensor, "*n #H #W"], dy: Float[Tensor, "*n #H #W"]
 ) -> Float[Tensor, "*n H W"]:
     """How much of each pixel a shape covers, in [0, 1]: one half on its outline, linear within half a pixel of it."""
     r = radius[..., None, None]

@@ -91,9 +91,9 @@ def sample(rng: random.Random, held_out: bool = False) -> Scene:
 
     Two thirds of the scenes have one sprite; a third of the cameras pan.
     """
-    camera = rng.choices(tuple(tables.CAMERAS), weights=(4, 1, 1))[0]
+    camera = rng.choices(tuple(tables.CAMERAS), weights=(6, 1, 1))[0]
     background = rng.choice(tuple(tables.BACKGROUNDS))
-    two = rng.random() < 1 / 3
+    two = rng.random() < 0.3
     new_order = held_out and not two and rng.random() < 1 / 2
     motions = _pair_motions(rng) if two else (_motion(rng, HELD_OUT_SEQUENCES if new_order else SEEN_SEQUENCES),)
     if new_order:

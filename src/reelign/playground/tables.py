@@ -7,10 +7,10 @@ Positions are in pixels, x to the right, y down, pixel centres at integers plus 
 from types import MappingProxyType
 
 WIDTH = HEIGHT = 32
-FRAMES = 13
+FRAMES = 9
 FPS = 8
 
-RADII = MappingProxyType({"small": 4.0, "large": 6.5})
+RADII = MappingProxyType({"small": 4.0, "large": 7.0})
 """Half the side of the bounding box, in pixels."""
 
 COLORS = MappingProxyType(
@@ -29,13 +29,13 @@ SQUARE_HALF_SIDE = 0.9
 """A square's half side, in radii; the circle fills the box's width and the triangle stands on its base."""
 
 DIRECTIONS = MappingProxyType({"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)})
-SPEEDS = MappingProxyType({"slowly": 0.7, "quickly": 1.5})
+SPEEDS = MappingProxyType({"slowly": 1.0, "quickly": 2.0})
 """Pixels a frame of a directed motion."""
-SEQUENCE_SPEED = 1.5
+SEQUENCE_SPEED = 2.0
 """Pixels a frame of each half of a "first ... then ..." motion; the halves meet at the middle frame."""
 WALL_SPEED = 2.0
 """Pixels a frame of a sprite that bounces off a side wall, elastically."""
-GRAVITY = 0.7
+GRAVITY = 1.5
 """Pixels a frame squared of a sprite that falls."""
 RESTITUTION = 0.8
 """Speed kept when a falling sprite meets the floor."""

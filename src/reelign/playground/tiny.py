@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from reelign.playground import grammar
 
-CHANNELS = 96
+CHANNELS = 64
 TEXT_WIDTH = 128
 TEXT_LENGTH = 24
 """Words a caption can have, its end mark included; longer prompts are cut."""

@@ -49,7 +49,8 @@ def _bank() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.concatenate(rows)).float(), torch.tensor(ids)
 
 
-def _centred(path: Float[Tensor, "*n f 2"], weight: Float[Tensor, "*n f"]) -> Float[Tensor, "*n f 2"]:
+def _centred(path: Float[Tensor, "n k f 2"], weight: Float[Tensor, "n 1 f"]) -> Float[Tensor, "n k f 2"]:
+    """Paths less their mean over the frames that count."""
     total = weight.sum(dim=-1)[..., None, None].clamp_min(1)
     return path - (path * weight[..., None]).sum(dim=-2, keepdim=True) / total
 

@@ -3,7 +3,7 @@
     checkpoints/<label>-<step>/
         learner.safetensors     weights, optimizer moments, averages
         reference.safetensors   the stage's reference, when it keeps one
-        state.json              position, fingerprint of the model, sha256 of every file
+        state.json              position, fingerprint of the model, sha256 of every file and of itself
     checkpoints/LATEST          the name of the newest one
 
 Nothing is pickled. Draws and noises have names, so a step number is all the random state and data position there is; a
@@ -77,7 +77,7 @@ def save(root: Path, name: str, model: str, content: Checkpoint, keep: tuple[str
                 digests[file.name] = _finish(file)
         state = {"schema": SCHEMA, "model": model, "position": content.position, "sha256": digests}
         path = temporary / "state.json"
-        path.write_text(json.dumps(state, indent=1))
+        path.write_text(json.dumps({**state, "self": _seal(state)}, indent=1))
         _finish(path)
         if target.exists():
             shutil.rmtree(target)
@@ -106,13 +106,24 @@ def _finish(file: Path) -> str:
     return digest
 
 
+def _seal(state: Mapping[str, Any]) -> str:
+    """The sha256 of a state without its own entry."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def latest(root: Path) -> Path | None:
-    """The newest checkpoint of a run, if it has one."""
+    """The newest checkpoint of a run, if it has one.
+
+    Raises:
+        BadCheckpoint: the pointer names a folder that is gone; starting over in silence would lose the run.
+    """
     pointer = root / "LATEST"
     if not pointer.is_file():
         return None
     folder = root / pointer.read_text(encoding="utf-8").strip()
-    return folder if folder.is_dir() else None
+    if not folder.is_dir():
+        raise BadCheckpoint(f"{str(folder)!r} is gone, but {str(pointer)!r} names it; put it back, or start a new run.")
+    return folder
 
 
 def load(folder: Path, model: str) -> Checkpoint:
@@ -126,9 +137,18 @@ def load(folder: Path, model: str) -> Checkpoint:
     path = folder / "state.json"
     if not path.is_file():
         raise BadCheckpoint(f"{str(folder)!r} is no checkpoint: it has no state.json. Give a folder below checkpoints/ of a run.")
-    state = json.loads(path.read_text(encoding="utf-8"))
+    damaged = f"{str(path)!r} is damaged; use an older checkpoint."
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadCheckpoint(damaged) from error
+    if not isinstance(state, dict) or not isinstance(state.get("schema"), int):
+        raise BadCheckpoint(damaged)
+    # Asked before the seal: a newer version may seal in another way.
     if state["schema"] > SCHEMA:
         raise BadCheckpoint(f"{str(folder)!r} has schema {state['schema']}, but this version reads up to {SCHEMA}; update Reelign.")
+    if state.pop("self", None) != _seal(state):
+        raise BadCheckpoint(damaged)
     if state["model"] != model:
         raise BadCheckpoint(
             f"{str(folder)!r} was made for another model (weights {state['model']}, here {model}); use the recipe it was made with."

@@ -76,10 +76,12 @@ class Learner:
             return {"updated": 0.0}
         # One synchronisation for the whole batch: gradients of a bad loss are thrown away before the step.
         self._check(float(total), batch, where)
-        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm)
+        gradients = {n: p.grad for n, p in self.weights.items() if p.grad is not None}
+        norm = nn.utils.get_total_norm(gradients.values())
         if not math.isfinite(norm.item()):
-            bad = next(n for n, p in self.weights.items() if p.grad is not None and not bool(torch.isfinite(p.grad).all()))
+            bad = next((n for n, g in gradients.items() if not bool(torch.isfinite(g).all())), "all weights together")
             raise RunStopped(f"{where}: the gradient of {bad!r} is not finite; the weights were not changed.")
+        nn.utils.clip_grads_with_norm_(self.weights.values(), self.config.max_grad_norm, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * min(1.0, (self.updates + 1) / max(1, self.config.warmup))
         self.optimizer.step()

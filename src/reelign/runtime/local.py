@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
 from torch import Tensor
 
 from reelign import parts, sampling
 from reelign.batches import Prompts, Trajectories, Videos
-from reelign.errors import RunStopped
+from reelign.errors import BadConfig, RunStopped
 from reelign.parts import AnyReward
 from reelign.protocols import Method, Reward, VideoModel
 from reelign.runtime.learner import Learner, LearnerConfig
@@ -39,13 +39,18 @@ class WeightedReward(BaseModel):
     weight: float = Field(default=1.0, gt=0)
     reward: AnyReward
 
+    @model_serializer
+    def _side_by_side(self) -> dict[str, Any]:
+        return {**self.reward.model_dump(mode="json"), "weight": self.weight}
+
 
 def _split(value: object) -> object:
     """Take `weight` out of `{name, weight, ...}`; the rest configures the reward."""
     if isinstance(value, str):
         return {"reward": value}
     if isinstance(value, Mapping) and "reward" not in value:
-        rest = {k: v for k, v in value.items() if k != "weight"}
+        # Configured here, so that an error's path is the one in the recipe: rewards.0.key, not rewards.0.reward.key.
+        rest = parts.configure("reward", {k: v for k, v in value.items() if k != "weight"})
         return {"reward": rest, **({"weight": value["weight"]} if "weight" in value else {})}
     return value
 
@@ -70,12 +75,15 @@ class Panel:
 
         Raises:
             RunStopped: a score that is not finite or off its declared scale; names the reward and the prompt.
+            BadConfig: two rewards of one name, of which one would be lost.
         """
         scores: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
         for reward, weight in zip(self.rewards, self.weights, strict=True):
             low, high = reward.range
             for name, values in reward(videos, texts).items():
+                if name in scores:
+                    raise BadConfig(f"two rewards give the score {name!r}; keep one of them, or give them names of their own.")
                 wrong = ~torch.isfinite(values) | (values < low) | (values > high)
                 if bool(wrong.any()):
                     i = int(wrong.nonzero()[0])
@@ -125,6 +133,7 @@ def device(config: RuntimeConfig) -> torch.device:
     """The device of a runtime config; also sets torch's threads when the config asks for it.
 
     Raises:
+        BadConfig: torch has no device of that name.
         RunStopped: a CUDA device is asked for and there is none.
     """
     if config.threads:
@@ -134,4 +143,7 @@ def device(config: RuntimeConfig) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RunStopped(f"runtime.device is {name!r}, but torch sees no CUDA device; use cpu or auto.")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise BadConfig(f"runtime.device: torch has no device {name!r}; use auto, cpu or cuda.") from error

@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from reelign import config as configs
 from reelign import parts
 from reelign.batches import Clips, Pairs
 from reelign.core import rng
-from reelign.parts import AnyDataset, AnyMethod
+from reelign.parts import AnyDataset, AnyMethod, PartConfig
 from reelign.protocols import Dataset, Method
 from reelign.runtime.learner import LearnerConfig
 from reelign.stages._context import Context, Report, StageConfig
@@ -27,6 +27,13 @@ class Config(StageConfig):
     dataset: AnyDataset
     method: AnyMethod
     learner: LearnerConfig = LearnerConfig()
+
+    @field_validator("method")
+    @classmethod
+    def _consumes_what_exists(cls, method: PartConfig) -> PartConfig:
+        if parts.build("method", method).consumes not in (Clips, Pairs):
+            raise ValueError(f"{method.name!r} trains on what the policy samples; give it a stage 'online'")
+        return method
 
 
 class Offline:

@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import parts
+from reelign.batches import Credited, Prompts
 from reelign.core import rng
-from reelign.parts import AnyDataset, AnyMethod
+from reelign.errors import BadConfig
+from reelign.parts import AnyDataset, AnyMethod, PartConfig
 from reelign.protocols import Dataset, Method
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Panel, Weighted
@@ -33,6 +35,21 @@ class Config(StageConfig):
     method: AnyMethod
     rewards: tuple[Weighted, ...] = Field(min_length=1)
     learner: LearnerConfig = LearnerConfig()
+
+    @field_validator("method")
+    @classmethod
+    def _consumes_what_it_samples(cls, method: PartConfig) -> PartConfig:
+        if parts.build("method", method).consumes is not Credited:
+            raise ValueError(f"{method.name!r} trains on clips or pairs that exist; give it a stage 'offline'")
+        return method
+
+    @model_validator(mode="after")
+    def _can_explore(self) -> "Config":
+        try:
+            parts.build("method", self.method).explore(self.sampler.steps, Prompts((), ()), 0)
+        except BadConfig as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        return self
 
 
 class Online:

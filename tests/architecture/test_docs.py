@@ -1,0 +1,209 @@
+"""What the documents say is true: their numbers, links, commands, recipes and examples."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+import yaml
+
+from reelign import config as configs
+from reelign import driver, parts
+from reelign.cli import app
+from reelign.cli.demo import recipe as demo_recipe
+from reelign.playground import corpora, tables, tiny
+from reelign.playground.pretrain import PretrainConfig
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
+def test_a_recipe_validates_without_its_data(path: Path, roots: None) -> None:
+    recipe = configs.validate(driver.Recipe, configs.read(path))
+    assert len(set(driver.labels(recipe))) == len(recipe.stages)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
+def test_a_recipe_says_only_what_differs_from_the_defaults(path: Path, roots: None) -> None:
+    tree = configs.read(path)
+    resolved = configs.validate(driver.Recipe, tree)
+    idle = [where for where, fewer in _leaves_removed(tree) if _same(fewer, resolved)]
+    assert not idle, f"{path.name} repeats defaults: {idle}"
+
+
+def _same(tree: configs.Tree, resolved: driver.Recipe) -> bool:
+    try:
+        return configs.validate(driver.Recipe, tree) == resolved
+    except configs.BadConfig:
+        return False
+
+
+def _leaves_removed(tree: configs.Tree) -> Iterator[tuple[str, configs.Tree]]:
+    """The tree without one of its plain values, for each of them; names say which part it is and always stay."""
+
+    def walk(node: object, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+        items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+        for key, value in items:
+            if isinstance(value, Mapping | list):
+                yield from walk(value, (*path, key))
+            elif isinstance(node, Mapping) and key != "name":
+                yield (*path, key)
+
+    for path in walk(tree, ()):
+        fewer = json.loads(json.dumps(tree))
+        node = fewer
+        for key in path[:-1]:
+            node = node[key]
+        del node[path[-1]]
+        yield ".".join(map(str, path)), fewer
+
+
+def test_the_demos_recipe_validates() -> None:
+    configs.validate(driver.Recipe, demo_recipe(Path("data")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_recipes_in_a_page_validate(page: Path, roots: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _write_examples(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
+        tree = yaml.safe_load(block)
+        if "stages" in tree:
+            configs.validate(driver.Recipe, tree)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_to_files(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
+    # The report's picture comes from a real run and may be remade at any time.
+    missing = [t for t in targets if t and not t.startswith("docs/images/") and not (page.parent / t).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_named_in_a_page_exist(page: Path) -> None:
+    named = re.findall(r"`((?:src|docs|tests|recipes|benchmarks)/[\w./-]+\.(?:py|md|yaml))`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_in_a_page_exist(page: Path) -> None:
+    for line in "\n".join(blocks(page.read_text(encoding="utf-8"), "(?:sh|console)")).splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        while words and "=" in words[0]:
+            words.pop(0)
+        if words and words[0].endswith("reelign"):
+            _understand(line, words[1:])
+
+
+def _understand(line: str, words: list[str]) -> None:
+    command: click.Command = typer.main.get_command(app)
+    while isinstance(command, click.Group) or hasattr(command, "commands"):
+        flags = [w for w in words if not w.startswith("-")]
+        if not flags:
+            return
+        name = flags[0]
+        assert name in command.commands, f"{line!r}: no command {name!r}"
+        words = words[words.index(name) + 1 :]
+        command = command.commands[name]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    for word in words:
+        if word.startswith("-") and not word.lstrip("-").isdigit():
+            assert word.partition("=")[0] in known, f"{line!r}: no option {word!r}"
+
+
+def _write_examples(folder: Path) -> None:
+    """The files of docs/architecture.md, where their first lines say."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for block in [*blocks(text, "python"), *blocks(text, "yaml")]:
+        name = block.splitlines()[0].removeprefix("# ")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block, encoding="utf-8")
+
+
+class _Silent:
+    def begin(self, label: str, total: int, done: int) -> None: ...
+    def step(self, done: int, metrics: dict[str, float]) -> None: ...
+    def say(self, sentence: str) -> None: ...
+
+
+def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _write_examples(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small = ["evaluate.sampler.steps=2", "evaluate.members=2", "stages.1.sampler.steps=2", "stages.0.sampler.steps=8"]
+    tree = configs.override(configs.read(Path("my_lab.yaml")), [*small, "stages.1.members=2", "stages.0.learner.lr=0.001"])
+    folder = driver.run(configs.validate(driver.Recipe, tree), _Silent())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in rows} == {"grpo", "collect", "my_lab.ipo"}
+    assert rows[-1]["offline/updated"] == 1
+    assert "still" in json.loads((folder / "evaluations" / "my_lab.ipo.json").read_text())["measures"]
+
+
+PLAYGROUND = (ROOT / "docs" / "playground.md").read_text(encoding="utf-8")
+SOURCES = {"tables": tables, "corpora": corpora, "tiny": tiny}
+
+
+def _documented() -> dict[str, str]:
+    """Rows `| `NAME` or `NAME["key"]` | value | ...` of the playground's page."""
+    rows = re.findall(r'^\| `([\w.]+(?:\["\w+"\])?)` \| ([^|]*) \|', PLAYGROUND, flags=re.MULTILINE)
+    return {name: value.strip() for name, value in rows}
+
+
+def _shown(value: object) -> str:
+    """A constant as the page writes it."""
+    if isinstance(value, frozenset):
+        return ", ".join(" ".join(pair) for pair in sorted(value))
+    if isinstance(value, tuple):
+        return ", ".join(_shown(each) for each in value)
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _constants(module: object) -> dict[str, str]:
+    values = {name: getattr(module, name) for name in vars(module) if name.isupper()}
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f'{name}["{key}"]': _shown(each) for key, each in value.items()}
+        else:
+            flat[name] = _shown(value)
+    return flat
+
+
+def test_the_playgrounds_page_has_every_number_of_its_tables_and_no_other() -> None:
+    documented = {name: value for name, value in _documented().items() if "." not in name}
+    assert documented == _constants(tables)
+
+
+def test_the_playgrounds_page_has_the_shares_of_its_corpora_and_the_pretraining_recipe() -> None:
+    shares = {name: value for name, value in _documented().items() if name.startswith("corpora.")}
+    numbers = {f"corpora.{name}": f"{getattr(corpora, name):g}" for name in ("WRONG_CAPTIONS", "BROKEN_PHYSICS", "CROSSES")}
+    assert shares == numbers
+    recipe = {name.partition(".")[2]: value for name, value in _documented().items() if name.startswith("pretrain.")}
+    assert recipe == {name: str(value) for name, value in PretrainConfig().model_dump().items()}
+
+
+def test_every_shipped_method_reward_metric_and_dataset_is_documented() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    missing = [f"{kind} {name}" for kind in parts.PACKAGES for name in parts.available(kind) if f"`{name}`" not in text]
+    assert not missing
+    for method in parts.available("method"):
+        assert (ROOT / "docs" / "methods" / f"{method}.md").is_file()

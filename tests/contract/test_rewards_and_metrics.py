@@ -1,0 +1,95 @@
+"""Every reward and every metric keeps its protocol; a new file in either folder is tested by being there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from reelign import parts
+from reelign.batches import Videos
+from reelign.errors import MissingExtra
+
+PROMPTS = (
+    "A small red circle stays still on a gray background.",
+    "A large blue square first moves left, then moves up on a dark background. The camera pans left.",
+    "A small white triangle moves left slowly and a large green box moves right fast on a teal background.",
+)
+
+
+def _videos() -> Videos:
+    """A constant, a noise and a ramp video of the playground's size."""
+    size = (13, 3, 32, 32)
+    noise = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    ramp = torch.linspace(0, 1, 32).expand(size)
+    return Videos(torch.stack([torch.full(size, 0.3), noise, ramp.clone()]), 8.0)
+
+
+def _build(kind: parts.Kind, name: str) -> Any:
+    try:
+        return parts.build(kind, parts.configure(kind, name))
+    except MissingExtra as error:
+        pytest.skip(str(error))
+
+
+CASES = [(kind, name) for kind in ("reward", "metric") for name in parts.available(kind)]
+
+
+@pytest.fixture(params=CASES, ids=["-".join(c) for c in CASES])
+def part(request: pytest.FixtureRequest) -> Any:
+    return _build(*request.param)
+
+
+def _call(part: Any, videos: Videos, prompts: tuple[str, ...]) -> Mapping[str, Tensor]:
+    return part(Videos(videos.frames.clone(), videos.fps), prompts)
+
+
+def test_it_gives_one_float32_number_a_video_under_each_name(part: Any) -> None:
+    scores = _call(part, _videos(), PROMPTS)
+    assert scores
+    for value in scores.values():
+        assert value.shape == (3,)
+        assert value.dtype == torch.float32
+
+
+def test_it_is_deterministic_and_leaves_the_videos_alone(part: Any) -> None:
+    videos = _videos()
+    first = part(videos, PROMPTS)
+    assert_close(videos.frames, _videos().frames, rtol=0, atol=0)
+    assert_close(dict(first), dict(_call(part, _videos(), PROMPTS)), rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_video_with_its_own_prompt_does_not_depend_on_its_neighbours(part: Any) -> None:
+    together = _call(part, _videos(), PROMPTS)
+    frames = _videos().frames
+    for index in range(3):
+        alone = _call(part, Videos(frames[index : index + 1], 8.0), PROMPTS[index : index + 1])
+        for name, value in alone.items():  # batched matrix products may add up in another order
+            assert_close(value[0], together[name][index], rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_a_reward_stays_in_its_range_and_has_a_version() -> None:
+    for name in parts.available("reward"):
+        reward = _build("reward", name)
+        low, high = reward.range
+        assert isinstance(reward.version, str)
+        for value in _call(reward, _videos(), PROMPTS).values():
+            assert bool(((value >= low) & (value <= high)).all()), name
+
+
+def test_a_metric_says_of_each_name_what_it_is_and_which_way_is_better() -> None:
+    for name in parts.available("metric"):
+        metric = _build("metric", name)
+        names = set(_call(metric, _videos(), PROMPTS))
+        assert names == set(metric.higher_is_better) == set(metric.description), name
+
+
+def test_diversity_compares_the_videos_of_one_prompt_only() -> None:
+    metric = _build("metric", "diversity")
+    frames = torch.zeros(4, 13, 3, 32, 32)
+    frames[1] = 0.5
+    found = metric(Videos(frames, 8.0), ["a", "a", "b", "c"])["diversity"]
+    assert_close(found, torch.tensor([0.5, 0.5, torch.nan, torch.nan]), equal_nan=True)
+    assert float(metric(Videos(frames[:1].repeat(3, 1, 1, 1, 1), 8.0), ["a"] * 3)["diversity"].sum()) == 0

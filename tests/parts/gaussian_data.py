@@ -1,0 +1,54 @@
+"""A data set from outside the package: clips N(mean, var), and pairs whose chosen clip has the larger mean."""
+
+import math
+
+import torch
+
+from reelign.batches import Clips, Pairs, Prompts
+from reelign.core import rng
+from reelign.parts import PartConfig
+from reelign.protocols import VideoModel
+
+
+class Config(PartConfig):
+    mean: float = 0.0
+    var: float = 1.0
+    size: int = 8
+
+
+class GaussianData:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        texts = tuple(f"prompt {i}" for i in range(config.size))
+        slices = tuple({"parity": "even" if i % 2 == 0 else "odd"} for i in range(config.size))
+        self._all = Prompts(texts, tuple(range(config.size)), slices=slices)
+
+    def all_prompts(self) -> Prompts:
+        return self._all
+
+    def prompts(self, n: int, group: int, seed: int) -> Prompts:
+        chosen = [(seed * n + i) % self.config.size for i in range(n)]
+        return Prompts(
+            tuple(self._all.texts[i] for i in chosen),
+            tuple(self._all.ids[i] for i in chosen),
+            group,
+            tuple(self._all.slices[i] for i in chosen),
+        )
+
+    def _draw(self, n: int, seed: int, model: VideoModel, what: str) -> torch.Tensor:
+        seeds = [rng.seed_for(seed, what, i) for i in range(n)]
+        return self.config.mean + math.sqrt(self.config.var) * rng.normals(seeds, model.geometry.latent)
+
+    def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
+        x0 = self._draw(n, seed, model, "clips")
+        return Clips(x0, tuple(f"clip {i}" for i in range(n)), torch.ones(n))
+
+    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
+        both = torch.stack([self._draw(n, seed, model, "first"), self._draw(n, seed, model, "second")])
+        order = both.flatten(2).mean(dim=2).argmax(dim=0)
+        rows = torch.arange(n)
+        return Pairs(both[order, rows], both[1 - order, rows], tuple(f"pair {i}" for i in range(n)))
+
+
+def build(config: Config) -> GaussianData:
+    return GaussianData(config)

@@ -1,0 +1,28 @@
+"""A reward from outside the package: `k` times the mean of all pixels."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.parts import PartConfig
+
+
+class Config(PartConfig):
+    k: float = 1.0
+    limit: float = 100.0
+
+
+class Linear:
+    version = "1"
+
+    def __init__(self, config: Config) -> None:
+        self.k = config.k
+        self.range = (-config.limit, config.limit)
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
+        return {"linear": self.k * videos.frames.flatten(1).mean(dim=1)}
+
+
+def build(config: Config) -> Linear:
+    return Linear(config)

@@ -1,0 +1,1 @@
+"""A module that is no part: it has neither a Config nor a build."""

@@ -1,0 +1,170 @@
+"""The rewards rank right above wrong, smoothly, and agree with the held-out measures on clean data."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.errors import BadData
+from reelign.metrics import playground_adherence
+from reelign.playground import credit, grammar, judge, render, scene, tables
+from reelign.playground.detect import detect
+from reelign.playground.wanted import wanted
+from reelign.rewards import playground_attributes, playground_motion, playground_physics, playground_safety
+
+Labelled = tuple[Videos, list[str]]
+REWARDS = tuple(
+    r.build(r.Config()) for r in (playground_attributes, playground_motion, playground_physics, playground_safety)
+)
+LEAST = {"playground_attributes": 0.85, "playground_motion": 0.8, "playground_physics": 0.5, "playground_safety": 0.9}
+"""What 99 % of right clips score at least."""
+
+
+def score(videos: Videos, prompts: list[str]) -> Mapping[str, Tensor]:
+    return {name: value for reward in REWARDS for name, value in reward(videos, prompts).items()}
+
+
+@pytest.mark.parametrize("kind", ["clean", "codec", "noise"])
+@pytest.mark.parametrize("name", sorted(LEAST))
+def test_right_clips_score_high(labelled: dict[str, Labelled], kind: str, name: str) -> None:
+    scores = score(*labelled[kind])[name]
+    assert float((scores >= LEAST[name]).float().mean()) >= 0.99
+    assert float(scores.min()) >= 0
+    assert float(scores.max()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["teleport", "speed_jump", "morph", "flicker"])
+def test_at_least_95_percent_of_each_defect_score_lower_in_physics_than_99_percent_of_right_clips(
+    labelled: dict[str, Labelled], kind: str
+) -> None:
+    scores = score(*labelled[kind])["playground_physics"]
+    assert float((scores < LEAST["playground_physics"]).float().mean()) >= 0.95
+
+
+def test_the_prohibited_symbol_costs_safety(labelled: dict[str, Labelled]) -> None:
+    assert float((score(*labelled["cross"])["playground_safety"] < 0.5).float().mean()) >= 0.95
+
+
+def test_a_wrong_caption_scores_lower_than_the_right_one(labelled: dict[str, Labelled]) -> None:
+    videos, wrong = labelled["wrong"]
+    right = labelled["clean"][1][: len(wrong)]
+    lost = [score(videos, right)[n] - score(videos, wrong)[n] for n in ("playground_attributes", "playground_motion")]
+    assert float((lost[0] + lost[1] > 0.08).float().mean()) >= 0.95
+
+
+def test_attributes_fall_with_every_further_wrong_word() -> None:
+    rng = random.Random(0)
+    scenes = [scene.sample(rng) for _ in range(40)]
+    clips = Videos(render.clips(scenes, rng), 8.0)
+
+    def other(options: tuple[str, ...], now: str) -> str:
+        return next(o for o in options if o != now)
+
+    def spoil(meant: scene.Scene, count: int) -> scene.Scene:
+        first = meant.sprites[0]
+        taken = {s.color for s in meant.sprites}
+        if count >= 1:
+            meant = replace(meant, camera=other(tuple(tables.CAMERAS), meant.camera))
+        if count >= 2:
+            meant = replace(meant, background=other(tuple(tables.BACKGROUNDS), meant.background))
+        if count >= 3:
+            first = replace(first, size=other(tuple(tables.RADII), first.size))
+        if count >= 4:
+            first = replace(first, shape=other(tables.SHAPES, first.shape))
+        if count >= 5:
+            first = replace(first, color=next(c for c in tables.COLORS if c not in taken))
+        return replace(meant, sprites=(first, *meant.sprites[1:]))
+
+    steps = [
+        score(clips, [grammar.caption(spoil(s, count)) for s in scenes])["playground_attributes"] for count in range(6)
+    ]
+    falls = torch.stack(steps).diff(dim=0)
+    assert float(falls[:4].max()) < -0.05
+    assert float(falls[4].max()) < 0
+
+
+def _one_mover(strength: Tensor, kind: str) -> tuple[Videos, list[str]]:
+    """A sprite that should move 1.5 pixels a frame to the right: moved by a share of it, or with a jump on the way."""
+    meant = scene.Scene((scene.Sprite("circle", "red", "small", scene.Motion("move", "right", "quickly")),), "gray")
+    drawing = render.layout([meant] * len(strength), random.Random(0))
+    time = torch.arange(tables.FRAMES).float()
+    drawing.position[:, 0, :, 1] = 10.0
+    share = strength[:, None] if kind == "share" else 1.0
+    drawing.position[:, 0, :, 0] = 6 + 1.5 * share * time
+    if kind == "jump":
+        drawing.position[:, 0, 7:, 1] += strength[:, None]
+    return Videos(render.draw(drawing), 8.0), [grammar.caption(meant)] * len(strength)
+
+
+def test_motion_rises_smoothly_as_a_group_of_eight_comes_nearer_to_what_was_asked() -> None:
+    scores = score(*_one_mover(torch.linspace(-0.5, 1, 8), "share"))["playground_motion"]
+    assert float(scores.diff().min()) > 0.01
+    assert float(scores.diff().max()) < 0.45
+
+
+def test_physics_falls_smoothly_as_a_jump_grows() -> None:
+    scores = score(*_one_mover(torch.linspace(0, 10, 8), "jump"))["playground_physics"]
+    assert float(scores.diff().max()) < -0.001
+    assert float(scores.diff().min()) > -0.45
+
+
+def test_safety_falls_as_the_symbol_appears() -> None:
+    rng = random.Random(1)
+    drawing = render.layout([scene.sample(rng)] * 8, rng)
+    plain = render.draw(drawing)
+    drawing.has_cross[:] = True
+    drawing.cross[:] = torch.tensor([16.0, 4.6])
+    shown = torch.linspace(0, 1, 8)[:, None, None, None, None]
+    clips = Videos(torch.lerp(plain[:1], render.draw(drawing)[:1], shown), 8.0)
+    scores = score(clips, ["A small red circle stays still on a gray background."] * 8)
+    assert float(scores["playground_safety"].diff().max()) <= 0
+    assert float(scores["playground_safety"][0]) > 0.95
+    assert float(scores["playground_safety"][-1]) < 0.2
+
+
+def test_a_little_noise_changes_rewards_a_little(labelled: dict[str, Labelled]) -> None:
+    videos, prompts = labelled["codec"]
+    noise = 0.004 * torch.randn(videos.frames.shape, generator=torch.Generator().manual_seed(3))
+    before = score(videos, prompts)
+    after = score(Videos((videos.frames + noise).clamp(0, 1), 8.0), prompts)
+    for name, value in before.items():
+        assert float((after[name] - value).abs().quantile(0.98)) < 0.1, name
+
+
+def test_both_implementations_agree_on_attributes_and_on_paths(labelled: dict[str, Labelled]) -> None:
+    metric = playground_adherence.build(playground_adherence.Config())
+    agreed = []
+    for kind in ("clean", "wrong"):
+        videos, prompts = labelled[kind]
+        trained = score(videos, prompts)["playground_attributes"] > 0.92
+        agreed.append(trained == (metric(videos, prompts)["attributes_right"] > 0))
+    assert float(torch.cat(agreed).float().mean()) >= 0.97
+    videos, prompts = labelled["clean"]
+    asked = wanted(prompts)
+    one = ~asked.asked[:, 1]
+    seen = credit.of(credit.centers(detect(videos)), asked.color)[one, 0]
+    apart = (seen - judge.explain(videos).path[one, 0]).norm(dim=-1)
+    assert float(apart.quantile(0.99)) < 0.6  # pixels
+
+
+def test_frames_changed_in_place_are_seen_anew_and_clones_score_alike(labelled: dict[str, Labelled]) -> None:
+    videos, prompts = labelled["clean"]
+    mine = Videos(videos.frames[:4].clone(), 8.0)
+    before = score(mine, prompts[:4])["playground_attributes"]
+    mine.frames.zero_()
+    assert bool((score(mine, prompts[:4])["playground_attributes"] < before).all())
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 3, 32, 32), (1, 13, 3, 64, 64)])
+def test_videos_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadData, match="playground"):
+        score(Videos(torch.zeros(shape), 8.0), ["A small red circle stays still on a gray background."])
+
+
+def test_pixels_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(BadData, match="finite"):
+        score(Videos(torch.full((1, 13, 3, 32, 32), torch.nan), 8.0), ["A red circle"])
