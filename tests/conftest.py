@@ -60,7 +60,14 @@ def tiny_wan21(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         text = UMT5Config(
-            vocab_size=len(words), d_model=32, d_kv=16, num_heads=2, d_ff=48, num_layers=2, pad_token_id=0, eos_token_id=1
+            vocab_size=len(words),
+            d_model=32,
+            d_kv=16,
+            num_heads=2,
+            d_ff=48,
+            num_layers=2,
+            pad_token_id=0,
+            eos_token_id=1,
         )
         network = WanTransformer3DModel(
             patch_size=(1, 2, 2),

@@ -34,7 +34,9 @@ def read(path: Path) -> Tree:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadConfig(f"{str(path)!r} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
-        raise BadConfig(f"{str(path)!r} holds {type(tree).__name__}, but a recipe is a mapping with the keys run, model and stages.")
+        raise BadConfig(
+            f"{str(path)!r} holds {type(tree).__name__}, but a recipe is a mapping with the keys run, model and stages."
+        )
     return tree
 
 
@@ -69,7 +71,10 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
             if last:
                 node[index] = value
             else:
-                node = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
+                child = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
+                if isinstance(child, str):
+                    child = node[index] = {"name": child}  # a part given by its bare name
+                node = child
     return result
 
 
@@ -124,7 +129,7 @@ def _known(schema: type[BaseModel], location: Sequence[str]) -> tuple[str, ...]:
     return tuple(model.model_fields) if model else ()
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any annotation
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model that an annotation such as `Gate | None` or `tuple[Reward, ...]` is about."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
@@ -146,12 +151,14 @@ def explain(config: BaseModel, recipe: Tree, assignments: Sequence[str]) -> list
     assigned = {a.partition("=")[0] for a in assignments}
     rows: list[tuple[str, Any, str]] = []
 
-    def walk(value: Any, source: Any, path: str) -> None:  # noqa: ANN401 - JSON values
+    def walk(value: Any, source: Any, path: str) -> None:
         if isinstance(value, dict) and isinstance(source, str):
             source = {"name": source}  # a part given by its bare name
         if isinstance(value, dict) and value:
             for key, inner in value.items():
-                walk(inner, source.get(key, _ABSENT) if isinstance(source, dict) else _ABSENT, f"{path}.{key}".strip("."))
+                walk(
+                    inner, source.get(key, _ABSENT) if isinstance(source, dict) else _ABSENT, f"{path}.{key}".strip(".")
+                )
         elif isinstance(value, list) and value:
             for i, inner in enumerate(value):
                 given = source[i] if isinstance(source, list) and i < len(source) else _ABSENT

@@ -147,7 +147,7 @@ def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
     write_text(path, json.dumps(content, indent=1))
 
 
-def _first_change(old: Any, new: Any, path: str = "") -> str:  # noqa: ANN401 - JSON values
+def _first_change(old: Any, new: Any, path: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         pairs = [(key, old.get(key), new.get(key)) for key in sorted({*old, *new})]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -346,7 +346,7 @@ def _weights_in(state: Checkpoint) -> dict[str, Any]:
     return found
 
 
-def _with_folder(stage: Any, folder: Path) -> Any:  # noqa: ANN401 - any stage's config
+def _with_folder(stage: Any, folder: Path) -> Any:
     """The stage's config with "{run}" in its dataset's values replaced by the run folder."""
     dataset = getattr(stage, "dataset", None)
     if dataset is None:

@@ -105,7 +105,7 @@ AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(confi
 AnyStage = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "stage"))]
 
 
-def build(kind: Kind, config: PartConfig, *args: object) -> Any:  # noqa: ANN401 - the kind decides
+def build(kind: Kind, config: PartConfig, *args: object) -> Any:
     """Build a configured part."""
     module = find(kind, config.name)
     return getattr(module, config.name.partition(":")[2] or "build")(config, *args)

@@ -155,17 +155,17 @@ class Method(Protocol):
     needs: frozenset[str]
     """Of {"reference"}: what `losses` uses beside the policy."""
 
-    def explore(self, steps: int, prompts: Prompts, seed: int) -> Any:  # noqa: ANN401
+    def explore(self, steps: int, prompts: Prompts, seed: int) -> Any:
         """Which of a rollout's steps are stochastic: a `sampling.Exploration` (online methods)."""
         ...
 
     def credit(
         self, trajectories: Trajectories, rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float]
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         """Rewards to a batch with advantages (online methods)."""
         ...
 
-    def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:  # noqa: ANN401
+    def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:
         """Yield losses to back-propagate one by one, freeing each graph; the sum of their values is the objective.
 
         `micro_batch` bounds the samples in one forward pass and must not change the sum. Yielding nothing means that

@@ -24,7 +24,10 @@ def _method(**settings: Any) -> dpo.Dpo:
 
 
 def _pairs(model: Any, n: int, seed: int = 0) -> Pairs:
-    draws = [MEAN + math.sqrt(VAR) * rng.normals([rng.seed_for(seed, s, i) for i in range(n)], model.geometry.latent) for s in "wl"]
+    draws = [
+        MEAN + math.sqrt(VAR) * rng.normals([rng.seed_for(seed, s, i) for i in range(n)], model.geometry.latent)
+        for s in "wl"
+    ]
     return Pairs(draws[0], draws[1], tuple(f"pair {i}" for i in range(n)))
 
 
@@ -67,7 +70,10 @@ def test_rule_41_beta_does_not_depend_on_the_resolution(gaussian: Make) -> None:
     small, large = _start(gaussian, 1, 0.6), _start(gaussian, 4, 0.6)
     batch = _pairs(small, 5)
     tiled = Pairs(batch.chosen.expand(-1, -1, -1, 4, 4), batch.rejected.expand(-1, -1, -1, 4, 4), batch.texts)
-    margins = [_losses(model, _method(beta=2.0), pairs)[0].metrics["margin"] for model, pairs in ((small, batch), (large, tiled))]
+    margins = [
+        _losses(model, _method(beta=2.0), pairs)[0].metrics["margin"]
+        for model, pairs in ((small, batch), (large, tiled))
+    ]
     assert_close(margins[0], margins[1], atol=1e-5, rtol=1e-4)
 
 
@@ -92,7 +98,9 @@ def test_at_one_level_training_ends_where_bradley_terry_pairs_say(gaussian: Make
     win = torch.empty(n, dtype=torch.bool)
     win[order] = won
     pick = win.reshape(-1, 1, 1, 1, 1)
-    batch = Pairs(torch.where(pick, free.chosen, free.rejected), torch.where(pick, free.rejected, free.chosen), free.texts)
+    batch = Pairs(
+        torch.where(pick, free.chosen, free.rejected), torch.where(pick, free.rejected, free.chosen), free.texts
+    )
     search = torch.optim.LBFGS([model.network.shift], max_iter=20, line_search_fn="strong_wolfe")
     method = _method(beta=beta)
 

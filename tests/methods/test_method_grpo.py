@@ -32,7 +32,9 @@ def _prompts(n: int, group: int) -> Prompts:
     return Prompts(tuple(f"prompt {i}" for i in range(n)), tuple(range(n)), group)
 
 
-def _rollout(model: Any, method: grpo.Grpo, prompts: Prompts, micro_batch: int = 32, sampler: SamplerConfig = SAMPLER) -> Trajectories:
+def _rollout(
+    model: Any, method: grpo.Grpo, prompts: Prompts, micro_batch: int = 32, sampler: SamplerConfig = SAMPLER
+) -> Trajectories:
     exploration = method.explore(sampler.steps, prompts, seed=3)
     return sampling.rollout(model, prompts, sampler, exploration, seed=5, micro_batch=micro_batch)
 
@@ -59,7 +61,18 @@ def _advantages(rewards: dict[str, Tensor], weights: dict[str, float] | None = N
     nothing = torch.zeros(0, n * group, 1)
     column = torch.zeros(0, n * group)
     record = Trajectories(
-        _prompts(n, group), torch.zeros(n * group, 1), nothing, nothing, column, column, column, nothing, column, "flow", 0.7, 1.0
+        _prompts(n, group),
+        torch.zeros(n * group, 1),
+        nothing,
+        nothing,
+        column,
+        column,
+        column,
+        nothing,
+        column,
+        "flow",
+        0.7,
+        1.0,
     )
     return _method(**settings).credit(record, rewards, weights or dict.fromkeys(rewards, 1.0))
 
@@ -71,7 +84,12 @@ SCALES = pytest.mark.parametrize("scale", ["group", "global", "max_group"])
 def test_rule_28_adding_a_constant_per_prompt_leaves_advantages_unchanged(scale: str) -> None:
     rewards = _rewards(4, 6)
     moved = rewards + torch.tensor([[0.0], [3.0], [-2.0], [10.0]])
-    assert_close(_advantages({"r": rewards}, scale=scale).advantage, _advantages({"r": moved}, scale=scale).advantage, atol=1e-5, rtol=0)
+    assert_close(
+        _advantages({"r": rewards}, scale=scale).advantage,
+        _advantages({"r": moved}, scale=scale).advantage,
+        atol=1e-5,
+        rtol=0,
+    )
 
 
 @SCALES
@@ -79,7 +97,10 @@ def test_rule_28_scaling_all_rewards_leaves_advantages_unchanged(scale: str) -> 
     rewards = _rewards(4, 6)
     # The guard of 1e-4 reward units against division by zero stays the same.
     assert_close(
-        _advantages({"r": rewards}, scale=scale).advantage, _advantages({"r": 10 * rewards}, scale=scale).advantage, atol=1e-3, rtol=0
+        _advantages({"r": rewards}, scale=scale).advantage,
+        _advantages({"r": 10 * rewards}, scale=scale).advantage,
+        atol=1e-3,
+        rtol=0,
     )
 
 
@@ -202,7 +223,9 @@ def test_rule_20_windows_lie_among_the_first_steps_and_are_drawn_by_prompt() -> 
 
 def test_rule_10_a_window_that_would_hold_the_last_step_is_refused() -> None:
     assert set(_method(window=2, among=9).explore(5, _prompts(50, 2), 0).first) == {0, 1, 2}
-    with pytest.raises(BadConfig, match=r"window: 4 stochastic steps do not fit among the first 3 of 4; the last step ends on data"):
+    with pytest.raises(
+        BadConfig, match=r"window: 4 stochastic steps do not fit among the first 3 of 4; the last step ends on data"
+    ):
         _method(window=4).explore(4, _prompts(1, 2), 0)
 
 

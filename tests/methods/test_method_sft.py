@@ -80,7 +80,9 @@ def test_the_loss_is_the_written_formula(wan: Make) -> None:
     with torch.no_grad():
         velocity = model.velocity(x, sigma, model.encode(batch.texts))
     errors = (velocity - (noise - batch.x0)).square().flatten(1).mean(dim=1)
-    assert found == pytest.approx((errors * weighted.weight).mean().item(), rel=1e-3)  # the noise is recovered in float32
+    assert found == pytest.approx(
+        (errors * weighted.weight).mean().item(), rel=1e-3
+    )  # the noise is recovered in float32
 
 
 def test_captions_are_dropped_by_name_and_at_the_asked_rate(gaussian: Make) -> None:

@@ -46,8 +46,18 @@ def test_geometry_comes_from_the_config_or_from_the_folders_card(wan: Make) -> N
     card = json.loads((package.FOLDER / "card.json").read_text())
     packaged = wan(**PACKAGED)
     made = packaged.geometry
-    assert (made.frames, made.height, made.width, made.fps) == (card["frames"], card["height"], card["width"], card["fps"])
-    assert made.latent == (len(packaged.codec.encode(torch.zeros(1, 1, 3, 8, 8))[0]), 1 + made.frames // 4, made.height // 8, made.width // 8)
+    assert (made.frames, made.height, made.width, made.fps) == (
+        card["frames"],
+        card["height"],
+        card["width"],
+        card["fps"],
+    )
+    assert made.latent == (
+        len(packaged.codec.encode(torch.zeros(1, 1, 3, 8, 8))[0]),
+        1 + made.frames // 4,
+        made.height // 8,
+        made.width // 8,
+    )
     assert packaged.encode(["a"]).shape[1] == card["text_length"]
 
 
@@ -81,7 +91,9 @@ def test_text_features_are_those_of_the_stock_pipeline(model: Any) -> None:
     from diffusers import WanPipeline
 
     length = model.encode([""]).shape[1]
-    pipeline = WanPipeline.from_pretrained(model.folder, **({"vae": None} if model.config.weights == "playground" else {}))
+    pipeline = WanPipeline.from_pretrained(
+        model.folder, **({"vae": None} if model.config.weights == "playground" else {})
+    )
     for text in TEXTS:
         with torch.no_grad():
             stock, empty = pipeline.encode_prompt(text, negative_prompt="", max_sequence_length=length)
@@ -119,10 +131,10 @@ def test_the_vae_matches_the_stock_one(wan: Make, tiny_wan21: Path) -> None:
 def test_the_playground_codec_gives_its_clips_back(wan: Make) -> None:
     model = wan(**PACKAGED)
     clips = corpora.instruction(4, seed=3).clips
+    # As many frames as the packaged model makes.
+    clips = torch.cat([clips, clips.flip(1)], dim=1)[:, : model.geometry.frames]
     again = model.decode(model.encode_video(Videos(clips, 8.0))).frames
-    assert float((again - clips).square().mean().sqrt()) < 0.06  # 96 of 768 directions are kept
-    latents = model.encode_video(Videos(again, 8.0))
-    assert_close(model.decode(latents).frames, again, atol=0.05, rtol=0)
+    assert float((again - clips).square().mean().sqrt()) < 0.06  # the codec keeps its leading directions only
 
 
 def test_a_clip_of_another_geometry_is_refused_with_both_sizes(wan: Make) -> None:

@@ -53,12 +53,15 @@ def test_stock_diffusers_loads_the_packaged_generators_export_and_samples(wan: M
         from diffusers import WanPipeline
         pipe = WanPipeline.from_pretrained(sys.argv[1], vae=None)
         pipe.set_progress_bar_config(disable=True)
-        out = pipe("A red circle moves right.", output_type="latent", max_sequence_length=24, num_frames=13,
-                   height=32, width=32, num_inference_steps=2).frames
+        frames, height, width, length = map(int, sys.argv[2:])
+        out = pipe("A red circle moves right.", output_type="latent", max_sequence_length=length, num_frames=frames,
+                   height=height, width=width, num_inference_steps=2).frames
         sums = {n: float(p.double().abs().sum()) for n, p in sorted(pipe.transformer.state_dict().items())}
         print(json.dumps({"shape": list(out.shape), "finite": bool(torch.isfinite(out).all()), "sums": sums}))
     """
-    found = _elsewhere(program, tmp_path / "final")
+    made = model.geometry
+    length = model.encode([""]).shape[1]
+    found = _elsewhere(program, tmp_path / "final", made.frames, made.height, made.width, length)
     assert found["shape"] == [1, *model.geometry.latent]
     assert found["finite"]
     assert found["sums"] == _sums(model.network)
@@ -111,7 +114,9 @@ def test_an_export_is_a_model_again(wan: Make, tmp_path: Path, lora: dict[str, f
     if lora is None:
         ours, theirs = model.network.state_dict(), again.network.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert all(torch.equal(before[name], p) for name, p in trainable(model.network).items())  # exporting changes nothing
+    assert all(
+        torch.equal(before[name], p) for name, p in trainable(model.network).items()
+    )  # exporting changes nothing
 
 
 def test_an_export_can_be_repeated_and_holds_no_pickle(wan: Make, tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ def test_a_download_that_stopped_half_way(wan: Make, folder: Path) -> None:
 def test_pickled_weights(wan: Make, folder: Path) -> None:
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({}, folder / "transformer" / "diffusion_pytorch_model.bin")
-    with pytest.raises(BadCheckpoint, match=r"only pickled weights \(diffusion_pytorch_model.bin\).*convert them first"):
+    with pytest.raises(
+        BadCheckpoint, match=r"only pickled weights \(diffusion_pytorch_model.bin\).*convert them first"
+    ):
         wan(weights=str(folder))
 
 
@@ -128,7 +130,9 @@ def test_another_autoencoder(wan: Make, folder: Path) -> None:
         wan(weights=str(folder))
 
 
-@pytest.mark.parametrize("file", ["transformer/config.json", "text_encoder/config.json", "vae/config.json", "card.json"])
+@pytest.mark.parametrize(
+    "file", ["transformer/config.json", "text_encoder/config.json", "vae/config.json", "card.json"]
+)
 def test_a_json_file_that_is_none(wan: Make, folder: Path, file: str) -> None:
     (folder / file).write_text("{")
     with pytest.raises(BadCheckpoint, match=rf"{file.rpartition('/')[2]}.*JSON"):
@@ -138,7 +142,9 @@ def test_a_json_file_that_is_none(wan: Make, folder: Path, file: str) -> None:
 @pytest.mark.parametrize("size", [(6, 32, 32), (5, 33, 32), (5, 32, 28)])
 def test_a_geometry_that_the_codec_cannot_make(wan: Make, size: tuple[int, int, int]) -> None:
     frames, height, width = size
-    with pytest.raises(BadConfig, match=rf"model.size: {frames} x {height} x {width} does not fit; frames must be 1 \+ 4k"):
+    with pytest.raises(
+        BadConfig, match=rf"model.size: {frames} x {height} x {width} does not fit; frames must be 1 \+ 4k"
+    ):
         wan(size={"frames": frames, "height": height, "width": width})
 
 

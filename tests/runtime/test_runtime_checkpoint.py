@@ -183,7 +183,9 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_a_retry_works(
         patch.setattr(checkpoint, "save_file", full(checkpoint.save_file))
         patch.setattr(Path, "write_text", full(Path.write_text))
         patch.setattr(checkpoint, "write_text", full(checkpoint.write_text))
-        with pytest.raises(RunStopped, match=r"disk is full while saving '.*sft-00002'; the checkpoint 'sft-00001' is intact.*--resume"):
+        with pytest.raises(
+            RunStopped, match=r"disk is full while saving '.*sft-00002'; the checkpoint 'sft-00001' is intact.*--resume"
+        ):
             _save(tmp_path, 2)
     left = _files(tmp_path)
     assert {name: left[name] for name in before} == before

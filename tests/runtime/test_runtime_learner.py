@@ -65,7 +65,9 @@ def test_a_loss_that_is_not_finite_names_the_first_bad_tensor_and_changes_nothin
     learner, before = Learner(model, LearnerConfig(weight_decay=0.1)), _weights(model)
     batch = _clips(model)
     batch.x0[2, 0, 0, 1, 1] = value
-    with pytest.raises(RunStopped, match=r"step 12 of stage sft: the loss is (nan|inf); .* is batch\.x0\. The weights were not changed"):
+    with pytest.raises(
+        RunStopped, match=r"step 12 of stage sft: the loss is (nan|inf); .* is batch\.x0\. The weights were not changed"
+    ):
         learner.update(sft.build(sft.Config()), batch, 0, "step 12 of stage sft")
     assert _same(model, before)
     assert learner.updates == 0
@@ -91,7 +93,9 @@ def test_a_gradient_that_is_not_finite_names_its_weight_and_changes_nothing(gaus
     before = _weights(model)
     # The root's slope at 0 is infinite though its value is 0; the other weight's gradient is fine.
     method = Plain(lambda net: net.offset.sum() + net.shift.abs().sum().sqrt())
-    with pytest.raises(RunStopped, match=r"step 3: the gradient of 'shift' is not finite; the weights were not changed"):
+    with pytest.raises(
+        RunStopped, match=r"step 3: the gradient of 'shift' is not finite; the weights were not changed"
+    ):
         Learner(model, LearnerConfig()).update(method, None, 0, "step 3")
     assert _same(model, before)
 
@@ -121,7 +125,9 @@ def test_the_sum_of_yielded_losses_is_the_objective(gaussian: Make) -> None:
     """The gradient norm is compared: Adam's first step would hide the size of the gradient."""
     parts = [lambda net: 0.3 * net.offset.sum(), lambda net: 0.2 * (net.shift - 1).square().sum()]
     apart = Learner(gaussian(), LearnerConfig()).update(Plain(*parts), None, 0, "here")
-    joint = Learner(gaussian(), LearnerConfig()).update(Plain(lambda net: parts[0](net) + parts[1](net)), None, 0, "here")
+    joint = Learner(gaussian(), LearnerConfig()).update(
+        Plain(lambda net: parts[0](net) + parts[1](net)), None, 0, "here"
+    )
     assert apart["grad_norm"] == pytest.approx(joint["grad_norm"], rel=1e-6)
 
 
@@ -148,7 +154,9 @@ def test_metrics_are_means_by_share_and_maxima(gaussian: Make) -> None:
 
 def test_gradients_are_cut_to_the_largest_norm_and_reported_uncut(gaussian: Make) -> None:
     model = gaussian()
-    found = Learner(model, LearnerConfig(max_grad_norm=0.5)).update(Plain(lambda net: 4 * net.offset.sum()), None, 0, "here")
+    found = Learner(model, LearnerConfig(max_grad_norm=0.5)).update(
+        Plain(lambda net: 4 * net.offset.sum()), None, 0, "here"
+    )
     assert found["grad_norm"] == pytest.approx(4 * math.sqrt(3), rel=1e-6)
     assert model.network.offset.grad.norm().item() == pytest.approx(0.5, rel=1e-5)
 

@@ -34,13 +34,18 @@ TEXTS = ("a red circle", "a blue square")
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_reward_that_is_not_finite_stops_with_its_name_and_prompt(value: float) -> None:
-    with pytest.raises(RunStopped, match=r"the reward 'clarity' gave (nan|inf|-inf) for 'a blue square', which is not finite.*mend the reward"):
+    with pytest.raises(
+        RunStopped,
+        match=r"the reward 'clarity' gave (nan|inf|-inf) for 'a blue square', which is not finite.*mend the reward",
+    ):
         Panel((Fixed(0.5, value),), (1.0,)).score(VIDEOS, TEXTS)
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1])
 def test_a_reward_off_its_scale_stops(value: float) -> None:
-    with pytest.raises(RunStopped, match=rf"gave {value:g} for 'a red circle', outside its scale 0 to 1. Nothing was trained"):
+    with pytest.raises(
+        RunStopped, match=rf"gave {value:g} for 'a red circle', outside its scale 0 to 1. Nothing was trained"
+    ):
         Panel((Fixed(value, 0.5),), (1.0,)).score(VIDEOS, TEXTS)
 
 
@@ -56,7 +61,8 @@ def test_scores_come_with_their_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "weight"), [(LINEAR, 1.0), ({"name": LINEAR, "k": 2.0}, 1.0), ({"name": LINEAR, "k": 2.0, "weight": 0.5}, 0.5)]
+    ("given", "weight"),
+    [(LINEAR, 1.0), ({"name": LINEAR, "k": 2.0}, 1.0), ({"name": LINEAR, "k": 2.0, "weight": 0.5}, 0.5)],
 )
 def test_a_reward_is_written_with_its_weight_beside_its_settings(given: Any, weight: float) -> None:
     from pydantic import TypeAdapter
@@ -74,7 +80,9 @@ def test_a_rollout_is_scored_by_prompt_and_member(gaussian: Callable[..., Any]) 
     model = gaussian(side=2)
     runtime = Local(model)
     runtime.begin_stage(LearnerConfig(), frozenset())
-    found = runtime.rollout(Prompts(("a", "b"), (0, 1), 3), SamplerConfig(steps=4), Exploration("flow", 0.7, (0, 1), 2), 1)
+    found = runtime.rollout(
+        Prompts(("a", "b"), (0, 1), 3), SamplerConfig(steps=4), Exploration("flow", 0.7, (0, 1), 2), 1
+    )
     from pydantic import TypeAdapter
 
     from reelign.runtime.local import Weighted

@@ -22,9 +22,13 @@ PLAIN, GUIDED = SamplerConfig(steps=5, shift=3.0), SamplerConfig(steps=5, shift=
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
 
 
-def _rollout(model: Any, kind: str = "flow", sampler: SamplerConfig = PLAIN, micro_batch: int = 32, **more: Any) -> Trajectories:
+def _rollout(
+    model: Any, kind: str = "flow", sampler: SamplerConfig = PLAIN, micro_batch: int = 32, **more: Any
+) -> Trajectories:
     settings = {"first": (0, 2, 1), "width": 2, **more}
-    return sampling.rollout(model, PROMPTS, sampler, Exploration(kind, KINDS[kind], **settings), seed=11, micro_batch=micro_batch)
+    return sampling.rollout(
+        model, PROMPTS, sampler, Exploration(kind, KINDS[kind], **settings), seed=11, micro_batch=micro_batch
+    )
 
 
 def _log_ratios(model: Any, found: Trajectories, micro_batch: int = 32) -> Tensor:
@@ -41,7 +45,9 @@ def _log_ratios(model: Any, found: Trajectories, micro_batch: int = 32) -> Tenso
 
 @pytest.mark.parametrize("sampler", [PLAIN, GUIDED], ids=["plain", "guided"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_exactly_one(wan: Make, kind: str, sampler: SamplerConfig) -> None:
+def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_exactly_one(
+    wan: Make, kind: str, sampler: SamplerConfig
+) -> None:
     model = wan()
     for micro_batch in (32, 4):
         found = _rollout(model, kind, sampler, micro_batch)
@@ -203,7 +209,9 @@ def test_prompts_with_windows_at_different_steps_advance_as_if_alone(gaussian: M
         together = _rollout(model, first=(0, 3, 1), width=1, shared_noise=shared)
         for p, first in enumerate((0, 3, 1)):
             own = Exploration("flow", 0.7, (first,), 1, shared)
-            alone = sampling.rollout(model, Prompts(PROMPTS.texts[p : p + 1], PROMPTS.ids[p : p + 1], 3), PLAIN, own, seed=11)
+            alone = sampling.rollout(
+                model, Prompts(PROMPTS.texts[p : p + 1], PROMPTS.ids[p : p + 1], 3), PLAIN, own, seed=11
+            )
             assert torch.equal(together.x0[3 * p : 3 * p + 3], alone.x0)
             assert torch.equal(together.x[0, 3 * p : 3 * p + 3], alone.x[0])
 

@@ -20,10 +20,11 @@ for module in (demo, align, verify, sample, score, evaluate, compare, report, pa
 app.add_typer(playground.app, name="playground")
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"reelign {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

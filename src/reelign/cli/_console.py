@@ -9,7 +9,15 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 DEBUG = False
 STDERR = Console(stderr=True, highlight=False)
@@ -17,7 +25,7 @@ STDERR = Console(stderr=True, highlight=False)
 
 def setup(debug: bool) -> None:
     """Logs to stderr; libraries speak only when something is wrong; nothing reaches for the network."""
-    global DEBUG  # noqa: PLW0603 - one process, one command
+    global DEBUG
     DEBUG = debug
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,7 +36,7 @@ def setup(debug: bool) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
-def emit(value: Any, as_json: bool, text: str) -> None:  # noqa: ANN401 - JSON values
+def emit(value: Any, as_json: bool, text: str) -> None:
     """Print a result: JSON for programs, text for people."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1) if as_json else text)
 
@@ -57,7 +65,14 @@ def _number(text: str) -> bool:
 class Bar:
     """A run's progress on stderr: one line a stage, with time left, reward and loss live."""
 
-    LIVE = ("online/reward", "online/loss", "offline/loss", "offline/accuracy", "online/max_abs_log_ratio", "collect/utility")
+    LIVE = (
+        "online/reward",
+        "online/loss",
+        "offline/loss",
+        "offline/accuracy",
+        "online/max_abs_log_ratio",
+        "collect/utility",
+    )
 
     def __init__(self) -> None:
         """Draw nothing yet."""

@@ -19,7 +19,9 @@ def command(
     checked = configs.validate(driver.Recipe, tree)
     if dry_run:
         driver.check(checked)
-        typer.echo(f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), settings {configs.digest(checked)}.")
+        typer.echo(
+            f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), settings {configs.digest(checked)}."
+        )
         return
     finish(checked, resume)
 

@@ -49,7 +49,7 @@ def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None
     count = 0
     for file in sorted((package.FOLDER / "transformer").glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 - the handle is no mapping
+            for key in tensors.keys():
                 size = 1
                 for n in tensors.get_slice(key).get_shape():
                     size *= n

@@ -8,7 +8,9 @@ import typer
 def command(
     model: str = typer.Argument(..., help='A Wan pipeline folder, or "playground" for the packaged tiny generator.'),
     prompts: list[str] = typer.Argument(..., help="One or more prompts."),
-    out: Path = typer.Option(Path("out.mp4"), "--out", "-o", help="Where the video goes; several get -1, -2, ... before .mp4."),
+    out: Path = typer.Option(
+        Path("out.mp4"), "--out", "-o", help="Where the video goes; several get -1, -2, ... before .mp4."
+    ),
     steps: int = typer.Option(16, help="Steps of the solver."),
     shift: float = typer.Option(3.0, help="Time shift of the noise levels."),
     guidance: float = typer.Option(3.0, help="Classifier-free guidance; 1 is none."),

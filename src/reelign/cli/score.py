@@ -22,7 +22,9 @@ def command(
     from reelign.errors import BadConfig
 
     if not rewards and not metrics:
-        raise BadConfig(f"score needs --reward or --metric; rewards: {', '.join(parts.available('reward'))}; metrics: {', '.join(parts.available('metric'))}.")
+        raise BadConfig(
+            f"score needs --reward or --metric; rewards: {', '.join(parts.available('reward'))}; metrics: {', '.join(parts.available('metric'))}."
+        )
     judges = [parts.build("reward", configs.part("reward", n)) for n in rewards]
     judges += [parts.build("metric", configs.part("metric", n)) for n in metrics]
     rows = []

@@ -89,7 +89,7 @@ class Grpo:
             {"idle_groups": 1 - keep.float().mean().item()},
         )
 
-    def losses(self, model: VideoModel, batch: Credited, seed: int, micro_batch: int) -> Iterator[Loss]:  # noqa: ARG002
+    def losses(self, model: VideoModel, batch: Credited, seed: int, micro_batch: int) -> Iterator[Loss]:
         """One loss for each recorded step of each chunk; groups without spread are left out of sum and denominator."""
         config, trajectories = self.config, batch.trajectories
         total = int(batch.informative.sum()) * len(trajectories.x)

@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def load(kind: Any, folder: Path, **options: Any) -> Any:  # noqa: ANN401 - any stock class with from_pretrained
+def load(kind: Any, folder: Path, **options: Any) -> Any:
     """One part of a pipeline by its stock class, from safetensors only and with every weight there.
 
     Raises:
@@ -38,7 +38,9 @@ def load(kind: Any, folder: Path, **options: Any) -> Any:  # noqa: ANN401 - any 
     """
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES)
-        found = f"only pickled weights ({', '.join(pickles)}), which can run code when loaded" if pickles else "no weights"
+        found = (
+            f"only pickled weights ({', '.join(pickles)}), which can run code when loaded" if pickles else "no weights"
+        )
         raise BadCheckpoint(f"{str(folder)!r} has {found}; Reelign loads *.safetensors only, so convert them first.")
     try:
         part, info = kind.from_pretrained(

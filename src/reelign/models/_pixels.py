@@ -85,5 +85,7 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Codec:
         return Linear(package.load_codec(folder / "codec"), device)
     config = folder / "vae" / "config.json"
     if not config.is_file() or _folder.read_json(config).get("_class_name") != "AutoencoderKLWan":
-        raise BadCheckpoint(f"{str(folder)!r} has no vae/ of class AutoencoderKLWan; give a Wan2.1 diffusers pipeline folder.")
+        raise BadCheckpoint(
+            f"{str(folder)!r} has no vae/ of class AutoencoderKLWan; give a Wan2.1 diffusers pipeline folder."
+        )
     return WanVae(_folder.load(AutoencoderKLWan, folder / "vae", torch_dtype=dtype), device)

@@ -21,7 +21,7 @@ class TextCache:
         _refuse_code(folder / "text_encoder" / "config.json", "umt5")
         _refuse_code(folder / "tokenizer" / "tokenizer_config.json", None)
         self._words = _tokenizer(folder / "tokenizer")
-        self._encoder: UMT5EncoderModel = _folder.load(UMT5EncoderModel, folder / "text_encoder", dtype=dtype)
+        self._encoder = _folder.load(UMT5EncoderModel, folder / "text_encoder", dtype=dtype)
         self._encoder.requires_grad_(False).eval().to(device)
         self._length = length
         self._known: dict[str, Tensor] = {}
@@ -55,6 +55,10 @@ def _refuse_code(config: Path, model_type: str | None) -> None:
     keys = _folder.read_json(config)
     bad = [k for k in keys if k == "auto_map" or (k.startswith("_") and k != "_name_or_path")]
     if bad:
-        raise BadCheckpoint(f"{str(config)!r} has the keys {', '.join(bad)}; Reelign loads configs that cannot run code only.")
+        raise BadCheckpoint(
+            f"{str(config)!r} has the keys {', '.join(bad)}; Reelign loads configs that cannot run code only."
+        )
     if keys.get("model_type") != model_type:
-        raise BadCheckpoint(f"{str(config)!r} is of model type {keys.get('model_type')!r}; Wan pipelines have {model_type!r}.")
+        raise BadCheckpoint(
+            f"{str(config)!r} is of model type {keys.get('model_type')!r}; Wan pipelines have {model_type!r}."
+        )

@@ -42,7 +42,10 @@ def attach_lora(network: nn.Module, config: LoraConfig, seed: int = 0) -> None:
         )
     network.requires_grad_(False)
     peft = PeftConfig(
-        r=config.rank, lora_alpha=config.alpha or config.rank, target_modules=list(config.targets), init_lora_weights=True
+        r=config.rank,
+        lora_alpha=config.alpha or config.rank,
+        target_modules=list(config.targets),
+        init_lora_weights=True,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -117,7 +120,7 @@ class Reference:
             if self._adapter_off:
                 self._network.enable_adapters()  # type: ignore[operator]
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passes the network's own signature on
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network with the present weights, or within `on` with the reference's."""
         if self._active and self._weights is not None:
             return functional_call(self._network, self._weights, args, kwargs)

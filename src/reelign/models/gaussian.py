@@ -72,8 +72,8 @@ class Gaussian:
         self,
         x: Float[Tensor, "b *latent"],
         sigma: Float[Tensor, " b"],
-        condition: Float[Tensor, "b n d"],  # noqa: ARG002 - the interface's
-        guidance: float = 1.0,  # noqa: ARG002 - both branches are the same
+        condition: Float[Tensor, "b n d"],
+        guidance: float = 1.0,
     ) -> Float[Tensor, "b *latent"]:
         """The exact velocity plus the learnt offsets."""
         return self._reference.call(x, sigma)
@@ -100,7 +100,9 @@ class Gaussian:
         """Write the formula's settings and the learnt offsets; there is no stock pipeline of a formula."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(self.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        save_file({name: p.detach().cpu() for name, p in self.network.named_parameters()}, folder / "offsets.safetensors")
+        save_file(
+            {name: p.detach().cpu() for name, p in self.network.named_parameters()}, folder / "offsets.safetensors"
+        )
 
 
 def build(config: Config, device: torch.device) -> Gaussian:

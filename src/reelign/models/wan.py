@@ -215,7 +215,9 @@ def _check_folder(folder: Path) -> None:
         )
     index = _folder.read_json(folder / "model_index.json")
     if (index.get("transformer_2") or [None])[0] is not None:
-        raise BadCheckpoint(f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has.")
+        raise BadCheckpoint(
+            f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has."
+        )
     kind = _folder.read_json(folder / "transformer" / "config.json").get("_class_name")
     if kind != "WanTransformer3DModel":
         raise BadCheckpoint(

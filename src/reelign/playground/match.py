@@ -20,14 +20,15 @@ FINE = 4
 """Subpixel positions a pixel is searched at, along each axis."""
 REACH = 2
 """Pixels around the coarse position that the fine search covers, along each axis."""
-PRESENT = 0.35
+PRESENT = 0.25
 """Share of a template's largest possible gain that a sprite must reach to be there."""
 LEAST_VISIBLE = 0.3
 """Share of a sprite that the prohibited symbol must leave visible for its gain to be compared with that share alone."""
 HIDDEN = 0.5
 """What a template pays for lying on another sprite, as a share of what it pays for lying on background."""
-SQUARE_HANDICAP = 0.987
-"""Measured on clips through the codec: discs look up to 0.6 % more like squares, squares at least 2 % more."""
+SQUARE_HANDICAP = (0.9745, 0.99)
+"""By size, measured on clips through the codec: small discs look up to 2.4 % more like squares than like discs, small
+squares at least 2.8 %; large discs look at least 1.8 % less like squares, large squares 3.7 % more."""
 SHAPES = len(tables.SHAPES)
 TEMPLATES = SHAPES * len(tables.RADII)
 """Template index = size * SHAPES + shape, sizes in the order of `tables.RADII`."""
@@ -36,8 +37,9 @@ TEMPLATES = SHAPES * len(tables.RADII)
 @lru_cache(maxsize=1)
 def handicap() -> Float[Tensor, " k"]:
     """Factors on `Pick.fit` under which blurred shapes are told apart without bias: a blurred disc fills corners."""
-    square = torch.arange(TEMPLATES) % SHAPES == tables.SHAPES.index("square")
-    return torch.where(square, SQUARE_HANDICAP, 1.0)
+    factor = torch.ones(len(tables.RADII), SHAPES)
+    factor[:, tables.SHAPES.index("square")] = torch.tensor(SQUARE_HANDICAP)
+    return factor.flatten()
 
 
 @lru_cache(maxsize=1)

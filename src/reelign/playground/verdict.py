@@ -16,31 +16,40 @@ LIVES = tables.FRAMES - 2
 """A sprite may be missed in two frames (fast ones smear) and still count as lasting; one seen in two is no sprite."""
 MOTION_ERROR = 1.5
 """Pixels (rms) that a path may be from the program it is named after."""
-LEAN = 4.0
-"""Pixels within which a sprite must be seen of the wall or floor it bounces off; a fall ends at 6 pixels a frame."""
+TIE = 0.25
+"""Pixels (rms) within which two programs explain a path alike: "first left, then right" may look like a bounce."""
+LEAN = (2 * tables.GRAVITY * tables.HEIGHT) ** 0.5 / 2
+"""Pixels within which a sprite must be seen of the wall or floor it bounces off: half a frame's way of a long fall."""
 PATH_RMS, PATH_LARGEST = 0.95, 2.2
 """Pixels from the nearest lawful path beyond which a path is a violation: rms, and largest in a frame."""
 CHANGE = 0.035
 """Share of the explained area that only a change of template explains, beyond which a sprite has changed."""
 FLICKER = 0.2
 """Relative change of brightness beyond which a frame flickers."""
-ORDER_SPEED = 0.6
+ORDER_SPEED = 0.3 * tables.SEQUENCE_SPEED
 """Pixels a frame below which a half of a "first ... then ..." motion counts as still."""
+HITS = np.arange(1.5, tables.FRAMES - 3.4, 0.25)
+"""Frames at which a wall may be met: half a frame around the whole ones that `motion.path` draws."""
+FIRST_DROP = 3.0
+"""Pixels below the top within which a fall begins: one more than `motion.path` allows."""
 
 
 @lru_cache(maxsize=1)
 def _bank() -> tuple[Tensor, Tensor]:
     """Displacement programs [k f 2] sampled from the world's own mechanics, and their motion ids [k]."""
     time = np.arange(tables.FRAMES, dtype=np.float64)
+    drops = np.concatenate(
+        [tables.HEIGHT - 2 * radius - np.arange(0.0, FIRST_DROP + 0.01, 0.25) for radius in tables.RADII.values()]
+    )
     rows: list[np.ndarray] = []
     ids: list[int] = []
     for index, program in enumerate(MOTIONS):
         if program.kind == "wall":
             sign = 1.0 if program.direction == "left" else -1.0
-            x = sign * tables.WALL_SPEED * np.abs(time - np.arange(3.0, 8.01, 0.25)[:, None])
+            x = sign * tables.WALL_SPEED * np.abs(time - HITS[:, None])
             paths = np.stack([x, np.zeros_like(x)], axis=-1)
         elif program.kind == "fall":
-            y = np.stack([motion.fall(motion.FLOOR - drop, 0.0) for drop in np.arange(14.0, 25.01, 0.25)])
+            y = np.stack([motion.fall(motion.FLOOR - drop, 0.0) for drop in drops])
             paths = np.stack([np.zeros_like(y), y], axis=-1)
         else:
             paths = motion.displacement(program)[None]
@@ -55,16 +64,14 @@ def _centred(path: Float[Tensor, "n k f 2"], weight: Float[Tensor, "n 1 f"]) -> 
     return path - (path * weight[..., None]).sum(dim=-2, keepdim=True) / total
 
 
-def name_motion(
-    path: Float[Tensor, "n f 2"], present: Bool[Tensor, "n f"]
-) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """Each path's motion id in `wanted.MOTIONS`, and its distance in pixels (rms) from that motion."""
+def motion_errors(path: Float[Tensor, "n f 2"], present: Bool[Tensor, "n f"]) -> Float[Tensor, "n m"]:
+    """Distances in pixels (rms) of each path from each motion in `wanted.MOTIONS`, wherever it starts."""
     programs, ids = _bank()
     weight = present.float()
     apart = _centred(path[:, None] - programs, weight[:, None])
     square = (apart.square().sum(dim=-1) * weight[:, None]).sum(dim=-1) / weight.sum(dim=-1, keepdim=True).clamp_min(1)
-    best = square.min(dim=1)
-    return ids[best.indices], best.values.sqrt()
+    best = square.new_full((len(path), len(MOTIONS)), torch.inf)
+    return best.scatter_reduce(1, ids.expand_as(square), square, "amin").sqrt()
 
 
 def lawful_residual(
@@ -130,11 +137,12 @@ def _touches(path: Tensor, present: Tensor, radius: Tensor, asked: Wanted) -> Bo
 
 
 def motions(found: Explanation, asked: Wanted) -> Float[Tensor, " b"]:
-    """Whether all prompted sprites move as prompted: by the nearest of all programs, near enough, to wall or floor."""
+    """Whether all prompted sprites move as prompted: no other motion is nearer, near enough, to wall or floor."""
     slot, there = _slot(found, asked)
     path, present = _of(found.path, slot), _of(found.present, slot)
-    named, error = name_motion(path.flatten(0, 1), present.flatten(0, 1))
-    same = (named.reshape(slot.shape) == asked.motion) & (error.reshape(slot.shape) < MOTION_ERROR)
+    errors = motion_errors(path.flatten(0, 1), present.flatten(0, 1)).unflatten(0, slot.shape)
+    error = errors.gather(2, asked.motion[..., None])[..., 0]
+    same = (error < MOTION_ERROR) & (error <= errors.amin(dim=2) + TIE)
     radius = torch.tensor(list(tables.RADII.values()))[_of(found.template, slot) // SHAPES]
     right = same & there & _touches(path, present, radius, asked)
     return (right | ~asked.asked).all(dim=1).float()

@@ -89,7 +89,9 @@ def save(root: Path, name: str, model: str, content: Checkpoint, keep: tuple[str
             raise
         before = latest(root)
         intact = f"; the checkpoint {before.name!r} is intact" if before else ""
-        raise RunStopped(f"the disk is full while saving {str(target)!r}{intact}. Free some space and go on with --resume.") from error
+        raise RunStopped(
+            f"the disk is full while saving {str(target)!r}{intact}. Free some space and go on with --resume."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in root.iterdir():
@@ -133,10 +135,14 @@ def load(folder: Path, model: str) -> Checkpoint:
         BadCheckpoint: missing, damaged, pickled, newer than this version, or of another model.
     """
     if folder.suffix in PICKLES or any(p.suffix in PICKLES for p in folder.glob("*")):
-        raise BadCheckpoint(f"{str(folder)!r} holds pickled weights, which can run code when loaded; give a Reelign checkpoint folder (safetensors).")
+        raise BadCheckpoint(
+            f"{str(folder)!r} holds pickled weights, which can run code when loaded; give a Reelign checkpoint folder (safetensors)."
+        )
     path = folder / "state.json"
     if not path.is_file():
-        raise BadCheckpoint(f"{str(folder)!r} is no checkpoint: it has no state.json. Give a folder below checkpoints/ of a run.")
+        raise BadCheckpoint(
+            f"{str(folder)!r} is no checkpoint: it has no state.json. Give a folder below checkpoints/ of a run."
+        )
     damaged = f"{str(path)!r} is damaged; use an older checkpoint."
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -146,7 +152,9 @@ def load(folder: Path, model: str) -> Checkpoint:
         raise BadCheckpoint(damaged)
     # Asked before the seal: a newer version may seal in another way.
     if state["schema"] > SCHEMA:
-        raise BadCheckpoint(f"{str(folder)!r} has schema {state['schema']}, but this version reads up to {SCHEMA}; update Reelign.")
+        raise BadCheckpoint(
+            f"{str(folder)!r} has schema {state['schema']}, but this version reads up to {SCHEMA}; update Reelign."
+        )
     if state.pop("self", None) != _seal(state):
         raise BadCheckpoint(damaged)
     if state["model"] != model:
@@ -161,6 +169,8 @@ def load(folder: Path, model: str) -> Checkpoint:
         with file.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != digest:
-            raise BadCheckpoint(f"{str(file)!r} is damaged: its sha256 is not the one in state.json. Use an older checkpoint.")
+            raise BadCheckpoint(
+                f"{str(file)!r} is damaged: its sha256 is not the one in state.json. Use an older checkpoint."
+            )
         tensors[file.stem] = load_file(file)
     return Checkpoint(tensors, state["position"])

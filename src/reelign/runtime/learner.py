@@ -43,14 +43,16 @@ class Learner:
         self.model, self.config = model, config
         self.weights = trainable(model.network)
         if not self.weights:
-            raise RunStopped("no parameter of the model is trainable; check model.lora, or leave it out to train all weights.")
+            raise RunStopped(
+                "no parameter of the model is trainable; check model.lora, or leave it out to train all weights."
+            )
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
         self.average = {n: p.detach().clone() for n, p in self.weights.items()} if config.ema else {}
         self.updates = 0
 
-    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:  # noqa: ANN401
+    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:
         """One optimizer step on the sum of a method's losses; no step at all when the method yields none.
 
         Args:
@@ -91,7 +93,7 @@ class Learner:
                 value.lerp_(self.weights[name], 1 - self.config.ema)
         return {**_reduce(parts), "grad_norm": norm.item(), "updated": 1.0}
 
-    def _check(self, loss: float, batch: Any, where: str) -> None:  # noqa: ANN401
+    def _check(self, loss: float, batch: Any, where: str) -> None:
         if math.isfinite(loss):
             return
         tensors = {**{f"weight {n}": p for n, p in self.weights.items()}, **dict(_tensors(batch, "batch"))}
@@ -145,7 +147,7 @@ def _copy(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
             target[name].copy_(value)
 
 
-def _tensors(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401
+def _tensors(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
     """All float tensors inside a batch, with their field paths."""
     if isinstance(value, Tensor):
         if value.is_floating_point():

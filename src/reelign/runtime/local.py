@@ -83,11 +83,17 @@ class Panel:
             low, high = reward.range
             for name, values in reward(videos, texts).items():
                 if name in scores:
-                    raise BadConfig(f"two rewards give the score {name!r}; keep one of them, or give them names of their own.")
+                    raise BadConfig(
+                        f"two rewards give the score {name!r}; keep one of them, or give them names of their own."
+                    )
                 wrong = ~torch.isfinite(values) | (values < low) | (values > high)
                 if bool(wrong.any()):
                     i = int(wrong.nonzero()[0])
-                    problem = "which is not finite" if not math.isfinite(values[i].item()) else f"outside its scale {low:g} to {high:g}"
+                    problem = (
+                        "which is not finite"
+                        if not math.isfinite(values[i].item())
+                        else f"outside its scale {low:g} to {high:g}"
+                    )
                     raise RunStopped(
                         f"the reward {name!r} gave {values[i].item():g} for {texts[i]!r}, {problem}. Nothing was trained "
                         "on it; mend the reward or leave it out."
@@ -123,7 +129,7 @@ class Local:
         scores, weights = panel.score(self.model.decode(trajectories.x0), prompts.repeated)
         return {name: values.reshape(-1, prompts.group) for name, values in scores.items()}, weights
 
-    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:  # noqa: ANN401
+    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:
         """One optimizer step."""
         assert self.learner is not None
         return self.learner.update(method, batch, seed, where)

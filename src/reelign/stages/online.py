@@ -84,7 +84,9 @@ class Online:
             named = {f"online/{name}": value for name, value in {**metrics, **batch.metrics}.items()}
             scored = {f"online/reward/{name}": values.mean().item() for name, values in rewards.items()}
             spread = {f"online/spread/{name}": values.std(dim=1).mean().item() for name, values in rewards.items()}
-            total = sum(weights[name] * values.mean().item() for name, values in rewards.items()) / sum(weights.values())
+            total = sum(weights[name] * values.mean().item() for name, values in rewards.items()) / sum(
+                weights.values()
+            )
             counts = {"prompts": config.prompts, "rollouts": config.prompts * config.group}
             yield Report(step, {"online/reward": total, **scored, **spread, **named, **clock.laps}, counts)
 
