@@ -1,4 +1,4 @@
-"""What all tests share: no network, one thread, closed-form models, and a tiny random pipeline of the real Wan2.1 layout."""
+"""What all tests share: no network, one thread, closed-form models, and a tiny pipeline of the real Wan2.1 layout."""
 
 import os
 import socket

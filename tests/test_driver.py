@@ -248,6 +248,7 @@ def test_a_run_killed_at_any_time_goes_on_to_the_same_bits(
 
         assert in_child(work) in (0, -signal.SIGKILL)
     assert _outcome(_resumed(tmp_path)) == _outcome(whole[0])
+    assert not list(tmp_path.rglob(".*.tmp-*"))  # nor is anything half-written left
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def validate(schema: type[Schema], tree: Tree) -> Schema:
     """Turn a tree into a typed, frozen config.
 
     Raises:
-        BadConfig: one sentence for the first problem, with its full path and, for an unknown key, the nearest known one.
+        BadConfig: one sentence for the first problem, with its full path; an unknown key also gets the nearest known.
     """
     try:
         return schema.model_validate(tree)

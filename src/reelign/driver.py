@@ -126,6 +126,7 @@ def run(recipe: Recipe, watcher: Watcher, resume: bool = False) -> Path:
     check(recipe)
     _prepare(folder, recipe, resume)
     with _locked(folder):
+        checkpoint.sweep(folder)
         model: VideoModel = parts.build("model", recipe.model, device(recipe.runtime))
         return Driver(recipe, folder, model, watcher).run()
 

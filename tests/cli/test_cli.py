@@ -268,7 +268,8 @@ def test_evaluate_needs_a_recipe_that_measures(reelign: Call, recipe: Path) -> N
 
 
 def test_compare_reads_two_runs(reelign: Call, recipe: Path, tmp_path: Path) -> None:
-    evaluate = f"evaluate={{dataset: {DATA['name']}, metrics: ['tests.parts.mean_level:build'], videos: 0, sampler: {{steps: 2}}}}"
+    metrics = "metrics: ['tests.parts.mean_level:build']"
+    evaluate = f"evaluate={{dataset: {DATA['name']}, {metrics}, videos: 0, sampler: {{steps: 2}}}}"
     for name in ("first", "second"):
         code, _, err = reelign("align", recipe, "--set", f"run.name={name}", "--set", evaluate)
         assert code == 0, err

@@ -51,7 +51,8 @@ def test_a_short_run_goes_from_the_generator_to_an_export(tmp_path: Path, monkey
         "stages": [
             {"name": "offline", "steps": 3, "dataset": data, "method": "sft"},
             {
-                "name": "online", "steps": 3, "prompts": 2, "group": 4, "dataset": data, "sampler": {"steps": 6, "shift": 3.0},
+                "name": "online", "steps": 3, "prompts": 2, "group": 4, "dataset": data,
+                "sampler": {"steps": 6, "shift": 3.0},
                 "method": {"name": "grpo", "kl": 0.01}, "rewards": ["playground_motion"],
             },
         ],

@@ -23,7 +23,8 @@ def command(
 
     if not rewards and not metrics:
         raise BadConfig(
-            f"score needs --reward or --metric; rewards: {', '.join(parts.available('reward'))}; metrics: {', '.join(parts.available('metric'))}."
+            f"score needs --reward or --metric; rewards: {', '.join(parts.available('reward'))}; "
+            f"metrics: {', '.join(parts.available('metric'))}."
         )
     judges = [parts.build("reward", configs.part("reward", n)) for n in rewards]
     judges += [parts.build("metric", configs.part("metric", n)) for n in metrics]

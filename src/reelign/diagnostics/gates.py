@@ -56,9 +56,11 @@ def _difference(before: Json, after: Json, name: str, keep: Tensor | None = None
         known &= keep
     if int(known.sum()) < 2:
         return None
+    # Enough draws for ten of them to lie in each tail, however narrow many comparisons have made it.
+    draws = max(2000, round(20 / (1 - level)))
     sign = 1.0 if after["measures"][name]["higher_is_better"] else -1.0
     groups = torch.tensor([clip["prompt_id"] for clip in after["clips"]])
-    return stats.paired_difference(sign * new[known], sign * old[known], seed=0, groups=groups[known], level=level)
+    return stats.paired_difference(sign * new[known], sign * old[known], seed=0, groups=groups[known], level=level, draws=draws)
 
 
 def _target(name: str, before: Json, after: Json) -> Json:
@@ -76,10 +78,11 @@ def _target(name: str, before: Json, after: Json) -> Json:
 
 
 def _fallen(before: Json, after: Json, gate: GateConfig) -> list[Json]:
-    """Slices on which a guard got worse. Their number widens the interval (Bonferroni): with thirty slices one would
-    otherwise fall by chance in most runs.
+    """Slices, and the whole set, on which a guard got worse beyond noise.
+
+    Their number widens the interval (Bonferroni): with thirty slices one would fall by chance in most runs.
     """
-    slices: dict[str, list[bool]] = {}
+    slices: dict[str, list[bool]] = {"all": [True] * len(after["clips"])}
     names = {(key, value) for clip in after["clips"] for key, value in clip["slices"].items()}
     for key, value in sorted(names):
         slices[f"{key}={value}"] = [clip["slices"].get(key) == value for clip in after["clips"]]

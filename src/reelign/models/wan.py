@@ -159,7 +159,7 @@ class Wan:
         self._reference.start()
 
     def export(self, folder: Path) -> None:
-        """Write a stock pipeline folder; with LoRA the adapter merged into it, and beside it in `lora/` for the base."""
+        """Write a stock pipeline folder; with LoRA the adapter is merged, and also in `lora/` for the base."""
         folder.mkdir(parents=True, exist_ok=True)
         for part in self.folder.iterdir():
             if part.name != "transformer":
@@ -211,7 +211,8 @@ def _copy(source: Path, target: Path) -> None:
 def _check_folder(folder: Path) -> None:
     if not (folder / "model_index.json").is_file():
         raise BadCheckpoint(
-            f"{str(folder)!r} is no pipeline folder (no model_index.json); give a local diffusers Wan folder or 'playground'."
+            f"{str(folder)!r} is no pipeline folder (no model_index.json); "
+            "give a local diffusers Wan folder or 'playground'."
         )
     index = _folder.read_json(folder / "model_index.json")
     if (index.get("transformer_2") or [None])[0] is not None:

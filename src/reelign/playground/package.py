@@ -1,4 +1,4 @@
-"""The packaged generator on disk: a folder that stock `WanPipeline.from_pretrained` loads, plus its codec.
+"""The packaged generator on disk: a folder for stock `WanPipeline.from_pretrained(folder, vae=None)`, and its codec.
 
     model_index.json, transformer/, text_encoder/, tokenizer/, scheduler/    stock diffusers and transformers
     codec/                                                                   basis, mean and scale of the linear codec

@@ -20,7 +20,7 @@ TIE = 0.25
 """Pixels (rms) within which two programs explain a path alike: "first left, then right" may look like a bounce."""
 LEAN = (2 * tables.GRAVITY * tables.HEIGHT) ** 0.5 / 2
 """Pixels within which a sprite must be seen of the wall or floor it bounces off: half a frame's way of a long fall."""
-PATH_RMS, PATH_LARGEST = 0.95, 2.2
+PATH_RMS, PATH_LARGEST = 0.85, 1.75
 """Pixels from the nearest lawful path beyond which a path is a violation: rms, and largest in a frame."""
 CHANGE = 0.035
 """Share of the explained area that only a change of template explains, beyond which a sprite has changed."""

@@ -58,6 +58,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written below a folder in which nobody else is writing."""
+    for left in list(folder.rglob(".*.tmp-*")):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def save(root: Path, name: str, model: str, content: Checkpoint, keep: tuple[str, ...] = ()) -> Path:
     """Write a checkpoint and make it the latest; older ones go, except those named in `keep`.
 
@@ -136,7 +145,8 @@ def load(folder: Path, model: str) -> Checkpoint:
     """
     if folder.suffix in PICKLES or any(p.suffix in PICKLES for p in folder.glob("*")):
         raise BadCheckpoint(
-            f"{str(folder)!r} holds pickled weights, which can run code when loaded; give a Reelign checkpoint folder (safetensors)."
+            f"{str(folder)!r} holds pickled weights, which can run code when loaded; "
+            "give a Reelign checkpoint folder (safetensors)."
         )
     path = folder / "state.json"
     if not path.is_file():
@@ -159,7 +169,8 @@ def load(folder: Path, model: str) -> Checkpoint:
         raise BadCheckpoint(damaged)
     if state["model"] != model:
         raise BadCheckpoint(
-            f"{str(folder)!r} was made for another model (weights {state['model']}, here {model}); use the recipe it was made with."
+            f"{str(folder)!r} was made for another model (weights {state['model']}, here {model}); "
+            "use the recipe it was made with."
         )
     tensors = {}
     for name, digest in state["sha256"].items():

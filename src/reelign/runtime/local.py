@@ -95,8 +95,8 @@ class Panel:
                         else f"outside its scale {low:g} to {high:g}"
                     )
                     raise RunStopped(
-                        f"the reward {name!r} gave {values[i].item():g} for {texts[i]!r}, {problem}. Nothing was trained "
-                        "on it; mend the reward or leave it out."
+                        f"the reward {name!r} gave {values[i].item():g} for {texts[i]!r}, {problem}. Nothing was "
+                        "trained on it; mend the reward or leave it out."
                     )
                 scores[name], weights[name] = values, weight
         return scores, weights

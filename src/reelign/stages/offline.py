@@ -60,7 +60,7 @@ class Offline:
             where = f"step {step} of stage {context.label}"
             metrics = context.runtime.update(self.method, batch, rng.seed_for(context.seed, "noise", step), where)
             named = {f"offline/{name}": value for name, value in metrics.items()}
-            named["offline/wall_s"] = time.perf_counter() - began
+            named["update/wall_s"] = time.perf_counter() - began
             counts = {"pairs" if self.method.consumes is Pairs else "clips": config.batch}
             yield Report(step, named, counts)
 

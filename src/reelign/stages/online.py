@@ -29,6 +29,9 @@ class Config(StageConfig):
     """Prompts an iteration."""
     group: int = Field(default=8, ge=2)
     """Samples of each prompt."""
+    updates: int = Field(default=1, ge=1)
+    """Optimizer steps on each rollout. With one, every ratio is exactly 1 and the clip never acts; from the second on the
+    policy has moved away from the one that sampled, and the clip holds it near."""
     dataset: AnyDataset
     sampler: SamplerConfig = SamplerConfig()
     """Its guidance also holds for the update."""
@@ -80,6 +83,9 @@ class Online:
             batch = self.method.credit(trajectories, rewards, weights)
             where = f"step {step} of stage {self.context.label}"
             metrics = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step), where)
+            for again in range(1, config.updates):
+                later = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step, again), where)
+                metrics |= {f"again/{name}": value for name, value in later.items()}
             clock.lap("update/wall_s")
             named = {f"online/{name}": value for name, value in {**metrics, **batch.metrics}.items()}
             scored = {f"online/reward/{name}": values.mean().item() for name, values in rewards.items()}
