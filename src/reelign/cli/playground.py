@@ -26,10 +26,14 @@ def pretrain(
         torch.set_num_threads(threads)
     config = PretrainConfig(device=device, **({"steps": steps} if steps else {}))
     out.mkdir(parents=True, exist_ok=True)
+    totals = {"autoencoder": config.autoencoder.steps, "transformer": config.steps}
     with Bar() as bar, (out / "curve.jsonl").open("a", encoding="utf-8") as curve:
-        bar.begin("pretrain", config.steps, 0)
-        for row in run(out, config):
-            curve.write(json.dumps(row) + "\n")
+        shown = ""
+        for phase, row in run(out, config):
+            if phase != shown:
+                bar.begin(phase, totals[phase], int(row["step"]) - 1)
+                shown = phase
+            curve.write(json.dumps({"phase": phase, **row}) + "\n")
             curve.flush()
             bar.step(int(row["step"]), {"offline/loss": row["loss"]})
     typer.echo(str(out / "pipeline"))

@@ -1,7 +1,6 @@
-"""Between latents and pixels: stock AutoencoderKLWan, or the playground's linear codec, behind one interface."""
+"""Between latents and pixels: stock AutoencoderKLWan."""
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -10,68 +9,40 @@ from torch import Tensor
 
 from reelign.errors import BadCheckpoint
 from reelign.models import _folder
-from reelign.playground import package
-from reelign.playground.codec import SPACE, TIME, LinearCodec
+
+PIXELS = 2**19
+"""Pixels (all frames) that go through the autoencoder at once: tiny clips in batches, real ones one by one."""
 
 
-@runtime_checkable
-class Codec(Protocol):
-    """Frames in [0, 1] <-> normalised latents."""
-
-    channels: int
-    time: int
-    space: int
-
-    def encode(self, frames: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c t h w"]:
-        """Frames to latents."""
-        ...
-
-    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b f 3 H W"]:
-        """Latents to frames."""
-        ...
-
-
-class Linear:
-    """The playground's fixed linear codec on a device."""
-
-    def __init__(self, codec: LinearCodec, device: torch.device) -> None:
-        """Move the basis to the device."""
-        self._codec = LinearCodec(codec.basis.to(device), codec.mean.to(device), codec.scale)
-        self.channels, self.time, self.space = len(codec.basis), TIME, SPACE
-
-    def encode(self, frames: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c t h w"]:
-        """Frames to latents."""
-        return self._codec.encode(frames)
-
-    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b f 3 H W"]:
-        """Latents to frames."""
-        return self._codec.decode(latents)
-
-
-class WanVae:
-    """Stock AutoencoderKLWan: the posterior's mode, normalised by its per-channel statistics."""
+class Codec:
+    """Frames in [0, 1] <-> normalised latents, by the posterior's mode and the autoencoder's per-channel statistics."""
 
     def __init__(self, vae: AutoencoderKLWan, device: torch.device) -> None:
         """Freeze the autoencoder and keep its statistics."""
-        self._vae = vae.requires_grad_(False).eval().to(device)
+        self._vae = vae.requires_grad_(False).eval().to(device=device)
+        config = dict(vae.config)
         shape = (1, -1, 1, 1, 1)
-        self._mean = torch.tensor(vae.config.latents_mean, device=device).view(shape)
-        self._std = torch.tensor(vae.config.latents_std, device=device).view(shape)
-        self.channels = vae.config.z_dim
-        self.time, self.space = vae.config.scale_factor_temporal, vae.config.scale_factor_spatial
+        self._mean = torch.tensor(config["latents_mean"], device=device).view(shape)
+        self._std = torch.tensor(config["latents_std"], device=device).view(shape)
+        self.channels: int = config["z_dim"]
+        self.time: int = config["scale_factor_temporal"]
+        self.space: int = config["scale_factor_spatial"]
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c t h w"]:
-        """Frames to latents, one clip at a time: clips are large and neighbours must not matter."""
+        """Frames to latents."""
         video = (2 * frames - 1).transpose(1, 2).to(self._vae.dtype)
-        mode = torch.cat([self._vae.encode(v[None]).latent_dist.mode() for v in video])
-        return (mode.float() - self._mean) / self._std
+        size = max(1, PIXELS // (video.shape[2] * video.shape[3] * video.shape[4]))
+        modes = [self._vae.encode(part, return_dict=False)[0].mode() for part in video.split(size)]
+        return (torch.cat(modes).float() - self._mean) / self._std
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b f 3 H W"]:
-        """Latents to frames, one clip at a time."""
+        """Latents to frames."""
         raw = (latents * self._std + self._mean).to(self._vae.dtype)
-        video = torch.cat([self._vae.decode(z[None], return_dict=False)[0] for z in raw])
+        t, h, w = latents.shape[2:]
+        size = max(1, PIXELS // (((t - 1) * self.time + 1) * h * w * self.space**2))
+        video = torch.cat([self._vae.decode(part, return_dict=False)[0] for part in raw.split(size)])
         return ((video.float().transpose(1, 2) + 1) / 2).clamp(0, 1)
 
 
@@ -79,13 +50,11 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Codec:
     """The codec of a pipeline folder.
 
     Raises:
-        BadCheckpoint: the folder has neither a Wan autoencoder nor a linear codec.
+        BadCheckpoint: the folder has no Wan autoencoder.
     """
-    if (folder / "codec" / "config.json").is_file():
-        return Linear(package.load_codec(folder / "codec"), device)
     config = folder / "vae" / "config.json"
     if not config.is_file() or _folder.read_json(config).get("_class_name") != "AutoencoderKLWan":
         raise BadCheckpoint(
             f"{str(folder)!r} has no vae/ of class AutoencoderKLWan; give a Wan2.1 diffusers pipeline folder."
         )
-    return WanVae(_folder.load(AutoencoderKLWan, folder / "vae", torch_dtype=dtype), device)
+    return Codec(_folder.load(AutoencoderKLWan, folder / "vae", torch_dtype=dtype), device)

@@ -1,4 +1,7 @@
-"""The packaged generator's codec: a fixed linear map between 4x8x8 blocks of pixels and latents.
+"""The latent space of the packaged autoencoder: principal components of 4x8x8 blocks of pixels.
+
+The autoencoder is trained to decode these latents and to encode clips into them (docs/adr/0001), so the transformer can
+be trained on exact linear latents that cost nothing to compute.
 
 The first frame stands alone, as in Wan's causal codec: it fills a whole block by repetition, so 1 + 4k frames become
 1 + k latent frames. Each block of 4 x 8 x 8 x 3 values is projected on its `channels` leading principal directions.

@@ -1,25 +1,59 @@
-"""Pretraining the packaged tiny generator, from nothing, on noisy playground clips drawn on the fly.
+"""Making the packaged tiny generator from nothing: first its autoencoder, then its transformer, then the folder.
 
-The state is one safetensors file and one JSON file, replaced by rename every `save_every` steps, so a killed run goes on
-where it was: batches are a function of (seed, step) and the noise has a named seed, so no data position is lost.
+Clips are drawn on the fly. Each phase's state is one safetensors and one JSON file, replaced by rename every
+`save_every` steps, so a killed run goes on where it was: a batch is a function of (seed, step), so no data position is
+lost.
 """
 
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from reelign.core import flow
 from reelign.playground import codec, corpora, package, tiny
 
 log = logging.getLogger(__name__)
+
+Row = dict[str, float]
+
+
+class Schedule(Protocol):
+    """What a phase's config must say about its steps."""
+
+    steps: int
+    lr: float
+    warmup: int
+    decay: float
+    ema: float
+    save_every: int
+
+
+class AutoencoderConfig(BaseModel):
+    """How the packaged autoencoder was made; the defaults are the shipped recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = 6000
+    batch: int = 16
+    lr: float = 2e-3
+    """Learning rate of Adam: linear warm-up, constant, and linear decay to zero."""
+    warmup: int = 100
+    decay: float = 0.7
+    """Share of the steps over which the rate decays."""
+    ema: float = 0.99
+    blur: float = 0.05
+    """Largest noise added to the latents it learns to decode, so that a generator's small errors do not show."""
+    save_every: int = 100
 
 
 class PretrainConfig(BaseModel):
@@ -41,9 +75,10 @@ class PretrainConfig(BaseModel):
     ema: float = 0.998
     sigma_mean: float = 1.0
     sigma_std: float = 1.2
-    """Noise levels are sigmoid(N(mean, std))."""
+    """Noise levels are sigmoid(N(mean, std)): mostly high, where position, shape and motion are decided."""
     save_every: int = 100
     device: str = "cpu"
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
 
 
 class Network(nn.Module):
@@ -65,44 +100,57 @@ class Network(nn.Module):
         return self.transformer(x, 1000 * sigma, features, return_dict=False)[0]
 
 
-def learning_rate(config: PretrainConfig, step: int) -> float:
+def learning_rate(config: Schedule, step: int) -> float:
     """Warm-up, hold, decay."""
     warm = min(1.0, (step + 1) / config.warmup)
     left = (config.steps - step) / (config.decay * config.steps)
     return config.lr * warm * min(1.0, left)
 
 
-def loss(network: Network, blocks: codec.LinearCodec, config: PretrainConfig, step: int) -> Tensor:
+def transformer_loss(network: Network, target: codec.LinearCodec, config: PretrainConfig, step: int) -> Tensor:
     """The flow-matching loss of one fresh batch, a function of (seed, step) alone."""
     data = corpora.pretraining(config.batch, config.seed * 1_000_003 + step)
-    noise_source = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    x0 = blocks.encode(data.clips)
-    noise = torch.randn(x0.shape, generator=noise_source)
-    sigma = torch.sigmoid(config.sigma_mean + config.sigma_std * torch.randn(len(x0), generator=noise_source))
-    dropped = torch.rand(len(x0), generator=noise_source) < config.caption_dropout
+    source = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    x0 = target.encode(data.clips)
+    noise = torch.randn(x0.shape, generator=source)
+    sigma = torch.sigmoid(config.sigma_mean + config.sigma_std * torch.randn(len(x0), generator=source))
+    dropped = torch.rand(len(x0), generator=source) < config.caption_dropout
     texts = ["" if drop else text for text, drop in zip(data.captions, dropped.tolist(), strict=True)]
     x0, noise, sigma = x0.to(config.device), noise.to(config.device), sigma.to(config.device)
-    mix = sigma[:, None, None, None, None]
-    return (network((1 - mix) * x0 + mix * noise, sigma, texts) - (noise - x0)).square().mean()
+    velocity = network(flow.interpolate(x0, noise, sigma), sigma, texts)
+    return (velocity - flow.velocity_target(x0, noise)).square().mean()
 
 
-def _state_path(out: Path) -> Path:
-    return out / "pretrain.safetensors"
+def autoencoder_loss(vae: AutoencoderKLWan, target: codec.LinearCodec, config: PretrainConfig, step: int) -> Tensor:
+    """Pixels from slightly noised target latents, and target latents from pixels, for one fresh batch."""
+    own = config.autoencoder
+    seed = (config.seed + 1) * 10_000_019 + step
+    source = torch.Generator().manual_seed(seed)
+    clips = corpora.pretraining(own.batch, seed).clips
+    latents = target.encode(clips)
+    blur = own.blur * torch.rand(len(latents), 1, 1, 1, 1, generator=source)
+    noised = latents + blur * torch.randn(latents.shape, generator=source)
+    video, latents, noised = ((2 * clips - 1).transpose(1, 2).to(config.device), *(t.to(config.device) for t in (latents, noised)))
+    decoded = vae.decode(noised, return_dict=False)[0]
+    encoded = vae.encode(video).latent_dist.mode()
+    return (decoded - video).square().mean() + 0.1 * (encoded - latents).square().mean()
 
 
-def _save(out: Path, step: int, network: Network, average: dict[str, Tensor], optimizer: torch.optim.AdamW) -> None:
-    tensors = {f"net.{k}": v for k, v in network.state_dict().items()}
+def _save(stem: Path, step: int, module: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    tensors = {f"net.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"opt.{index}.{k}": v for k, v in state.items()}
-    temporary = _state_path(out).with_suffix(".tmp")
+    temporary = stem.with_suffix(".tmp")
     save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, temporary, metadata={"step": str(step)})
-    temporary.replace(_state_path(out))
+    temporary.replace(stem.with_suffix(".safetensors"))
+    temporary.write_text(json.dumps({"step": step}))
+    temporary.replace(stem.with_suffix(".json"))
 
 
-def _load(out: Path, network: Network, average: dict[str, Tensor], optimizer: torch.optim.AdamW) -> None:
-    tensors = load_file(_state_path(out))
-    network.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+def _load(stem: Path, module: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
+    tensors = load_file(stem.with_suffix(".safetensors"))
+    module.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
     for name in average:
         average[name].copy_(tensors[f"ema.{name}"])
     state: dict[int, dict[str, Tensor]] = {}
@@ -111,41 +159,54 @@ def _load(out: Path, network: Network, average: dict[str, Tensor], optimizer: to
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))["step"]
 
 
-def run(out: Path, config: PretrainConfig) -> Iterator[dict[str, float]]:
-    """Pretrain into `out`, going on from its last saved step; yields one metrics row a step and packages at the end."""
-    out.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        network = Network().to(config.device)
-    blocks = codec.fit(corpora.pretraining(3000, config.seed + 77).clips, tiny.CHANNELS)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay)
-    average = {k: v.detach().clone() for k, v in network.state_dict().items()}
-    progress = out / "pretrain.json"
+def _train(
+    stem: Path, module: nn.Module, optimizer: torch.optim.Optimizer, config: Schedule, loss: Callable[[int], Tensor]
+) -> Iterator[Row]:
+    """One phase: step, average, save; goes on from the last saved step and leaves the averaged weights in `module`."""
+    average = {k: v.detach().clone() for k, v in module.state_dict().items()}
     start = 0
-    if progress.exists():
-        start = json.loads(progress.read_text())["step"]
-        _load(out, network, average, optimizer)
-        log.info("going on from step %d", start)
+    if stem.with_suffix(".json").exists():
+        start = _load(stem, module, average, optimizer)
+        log.info("%s goes on from step %d", stem.name, start)
     for step in range(start, config.steps):
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
-        value = loss(network, blocks, config, step)
+        value = loss(step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
-            for name, weight in network.state_dict().items():
+            for name, weight in module.state_dict().items():
                 average[name].lerp_(weight, 1 - config.ema)
         done = step + 1
         yield {"step": done, "loss": value.item(), "grad_norm": float(norm), "wall_s": time.perf_counter() - began}
         if done % config.save_every == 0 or done == config.steps:
-            _save(out, done, network, average, optimizer)
-            temporary = progress.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"step": done, "config": config.model_dump()}))
-            temporary.replace(progress)
-    network.load_state_dict(average)
-    package.save(out / "pipeline", network.transformer.cpu(), network.text.cpu(), network.words, blocks)
+            _save(stem, done, module, average, optimizer)
+    module.load_state_dict(average)
+
+
+def run(out: Path, config: PretrainConfig) -> Iterator[tuple[str, Row]]:
+    """Make the generator in `out`, going on from its last saved step; yields (phase, metrics) a step.
+
+    The autoencoder's latents are pinned to principal components (see `codec`), so both phases are independent.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    target = codec.fit(corpora.pretraining(3000, config.seed + 77).clips, tiny.CHANNELS)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        network, vae = Network().to(config.device), tiny.autoencoder().to(config.device)
+    own = config.autoencoder
+    adam = torch.optim.Adam(vae.parameters(), lr=own.lr, betas=(0.9, 0.99))
+    rows = _train(out / "autoencoder", vae, adam, own, lambda step: autoencoder_loss(vae, target, config, step))
+    yield from (("autoencoder", row) for row in rows)
+    adamw = torch.optim.AdamW(network.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+    rows = _train(
+        out / "transformer", network, adamw, config, lambda step: transformer_loss(network, target, config, step)
+    )
+    yield from (("transformer", row) for row in rows)
+    package.save(out / "pipeline", network.transformer.cpu(), network.text.cpu(), network.words, vae.cpu())

@@ -1,7 +1,7 @@
 """The tiny generator's parts: a stock Wan transformer, a tiny UMT5 and its word tokenizer, put together from nothing."""
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -56,6 +56,27 @@ def transformer() -> WanTransformer3DModel:
         ffn_dim=768,
         num_layers=6,
         rope_max_seq_len=64,
+    )
+
+
+def autoencoder() -> AutoencoderKLWan:
+    """A Wan autoencoder of the residual kind: 4 x 8 x 8 pixels to one latent element, 2 x 2 of them by patches."""
+    return AutoencoderKLWan(
+        base_dim=12,
+        decoder_base_dim=12,
+        z_dim=CHANNELS,
+        dim_mult=[1, 4, 4],
+        num_res_blocks=1,
+        attn_scales=[],
+        temperal_downsample=[True, True],
+        latents_mean=[0.0] * CHANNELS,
+        latents_std=[1.0] * CHANNELS,
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
     )
 
 
