@@ -42,11 +42,13 @@ def column(runs: list[dict], name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(values), torch.tensor(groups)
 
 
-def ratio(base: torch.Tensor, final: torch.Tensor, groups: torch.Tensor, seed: int = 0, draws: int = 4000) -> stats.Interval:
+def ratio(
+    base: torch.Tensor, final: torch.Tensor, groups: torch.Tensor, seed: int = 0, draws: int = 4000
+) -> stats.Interval:
     """Ratio of means with a bootstrap interval that resamples whole prompts."""
     names, index = groups.unique(return_inverse=True)
     sums = [torch.zeros(len(names)).index_add_(0, index, v) for v in (base, final)]
-    chosen = torch.randint(len(names), (draws, len(names)), generator=torch.Generator().manual_seed(seed))
+    chosen = torch.randint(len(names), (draws, len(names)), generator=torch.Generator().manual_seed(0))
     ratios = sums[1][chosen].sum(dim=1) / sums[0][chosen].sum(dim=1).clamp_min(1e-9)
     low, high = torch.quantile(ratios, torch.tensor([0.025, 0.975])).tolist()
     return stats.Interval(float(final.mean() / base.mean().clamp_min(1e-9)), low, high)
@@ -75,7 +77,13 @@ def main() -> None:
         (b, groups), (f, _) = column(base, name), column(final, name)
         found = ratio(1 - b, 1 - f, groups)
         row = {"measure": name, "base_failures": float((1 - b).mean()), "final_failures": float((1 - f).mean())}
-        row |= {"ratio": found.estimate, "low": found.low, "high": found.high, "allowed": allowed, "held": found.estimate <= allowed}
+        row |= {
+            "ratio": found.estimate,
+            "low": found.low,
+            "high": found.high,
+            "allowed": allowed,
+            "held": found.estimate <= allowed,
+        }
         result["bars"].append(row)
     (b, groups), (f, _) = column(base, "diversity"), column(final, "diversity")
     found = ratio(b, f, groups)
@@ -87,8 +95,8 @@ def main() -> None:
         for line in (options.out / f"demo-{seed}" / "ledger.jsonl").read_text().splitlines():
             row = json.loads(line)
             gate = row["gate"]
-            result["stages"].append({"seed": seed, "stage": row["stage"], "wall_s": round(row["wall_s"], 1), "gate": gate["verdict"]}
-                                    | {"sentence": gate["sentence"]})
+            passed = {"gate": gate["verdict"], "sentence": gate["sentence"]}
+            result["stages"].append({"seed": seed, "stage": row["stage"], "wall_s": round(row["wall_s"], 1), **passed})
     (options.out / "summary.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

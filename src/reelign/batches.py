@@ -1,8 +1,10 @@
-"""Data that flows: frozen batches whose fields say their shapes. Samples are prompt-major: b = prompt * group + member."""
+"""Data that flows: frozen batches whose fields say their shapes.
+
+Samples are prompt-major: b = prompt * group + member.
+"""
 
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 

@@ -1,6 +1,6 @@
-"""The driver: runs a recipe's stages in a row, and decides what happens between updates - save, evaluate, gate, resume.
+"""The driver: runs a recipe's stages in a row, and decides what happens between updates - save, judge, gate, resume.
 
-A run folder holds config.json, ledger.jsonl, metrics.jsonl, evaluations/, samples/, checkpoints/ and, at the end, final/.
+A run folder holds config.json, ledger.jsonl, metrics.jsonl, evaluations/, samples/, checkpoints/ and at the end final/.
 """
 
 import fcntl
@@ -18,17 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field
 import reelign
 from reelign import config as configs
 from reelign import parts
+from reelign.batches import Clips, Pairs
 from reelign.core import rng
 from reelign.diagnostics import gates
 from reelign.errors import BadCheckpoint, BadConfig
 from reelign.models._weights import load_trainable, trainable
-from reelign.parts import AnyModel, AnyStage
-from reelign.protocols import VideoModel
+from reelign.parts import AnyModel
+from reelign.protocols import Dataset, VideoModel
 from reelign.runtime import checkpoint
 from reelign.runtime.checkpoint import Checkpoint, write_text
-from reelign.runtime.local import Local, RuntimeConfig, device
-from reelign.stages import evaluate
-from reelign.stages._context import Context, Report, Stage
+from reelign.runtime.local import Local, Panel, RuntimeConfig, device
+from reelign.stages import evaluate, offline, online
+from reelign.stages._context import AnyStage, Context, Report, Stage, StageConfig
 from reelign.stages.evaluate import Config as EvaluateConfig
 
 Json = dict[str, Any]
@@ -85,7 +86,7 @@ def labels(recipe: Recipe) -> list[str]:
     """The stages' names, made unique."""
     names: list[str] = []
     for stage in recipe.stages:
-        base = stage.label or (stage.method.name if hasattr(stage, "method") else stage.name)
+        base = stage.label or (stage.method.name if isinstance(stage, offline.Config | online.Config) else stage.name)
         name, n = base, 2
         while name in (*names, "base"):
             name, n = f"{base}-{n}", n + 1
@@ -94,25 +95,56 @@ def labels(recipe: Recipe) -> list[str]:
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse what can be known to fail before any compute: gates without evaluation or with unknown measures, missing data.
+    """Refuse what can be known to fail before any compute.
+
+    That is: no model there, missing or unreadable data, a dataset that cannot make what the stage needs or enough of
+    it, rewards and metrics that cannot be built, gates without evaluation or with measures that nothing measures.
 
     Raises:
         UserError: one sentence.
     """
+    parts.find("model", recipe.model.name).check(recipe.model)
+    measured = _measures(recipe)
     for index, stage in enumerate(recipe.stages):
-        if stage.gate and recipe.evaluate is None:
-            raise BadConfig(f"stages.{index}.gate: gates compare evaluations, but the recipe has no `evaluate`; add it or drop the gate.")
-        dataset = getattr(stage, "dataset", None)
-        if dataset is not None and "{run}" not in json.dumps(configs.dump(dataset)):
-            parts.build("dataset", dataset)
-    if recipe.evaluate:
-        evaluate.prompts_of(recipe.evaluate)
-        known = {n for m in recipe.evaluate.metrics for n in parts.build("metric", m).higher_is_better}
-        for index, stage in enumerate(recipe.stages):
-            wanted = (*stage.gate.targets, *stage.gate.guards) if stage.gate else ()
-            for name in wanted:
-                if name not in known:
-                    raise BadConfig(f"stages.{index}.gate: no metric of `evaluate` measures {name!r}; measured: {', '.join(sorted(known))}.")
+        _check_data(index, stage)
+        Panel.build(getattr(stage, "rewards", ()))
+        if stage.gate and measured is None:
+            raise BadConfig(
+                f"stages.{index}.gate: gates compare evaluations, but the recipe has no `evaluate`; "
+                "add it or drop the gate."
+            )
+        for name in (*stage.gate.targets, *stage.gate.guards) if stage.gate else ():
+            if name not in (measured or ()):
+                raise BadConfig(
+                    f"stages.{index}.gate: no metric of `evaluate` measures {name!r}; "
+                    f"measured: {', '.join(sorted(measured or ()))}."
+                )
+
+
+def _measures(recipe: Recipe) -> set[str] | None:
+    """Names of all that the evaluation measures, after reading its prompts."""
+    if recipe.evaluate is None:
+        return None
+    evaluate.prompts_of(recipe.evaluate)
+    return {name for m in recipe.evaluate.metrics for name in parts.build("metric", m).higher_is_better}
+
+
+def _check_data(index: int, stage: StageConfig) -> None:
+    """Open the stage's dataset, unless a stage before it writes it, and see that it can make what the stage draws."""
+    config = getattr(stage, "dataset", None)
+    if config is None or "{run}" in json.dumps(configs.dump(config)):
+        return
+    dataset: Dataset = parts.build("dataset", config)
+    needs = "prompts"
+    if isinstance(stage, offline.Config):
+        needs = {Clips: "clips", Pairs: "pairs"}[parts.build("method", stage.method).consumes]
+    if needs not in dataset.gives:
+        raise BadConfig(
+            f"stages.{index}.dataset: {config.name} gives {' and '.join(sorted(dataset.gives))}, "
+            f"but the stage needs {needs}."
+        )
+    if isinstance(stage, online.Config):
+        dataset.prompts(stage.prompts, stage.group, 0)
 
 
 def run(recipe: Recipe, watcher: Watcher, resume: bool = False) -> Path:
@@ -134,12 +166,15 @@ def run(recipe: Recipe, watcher: Watcher, resume: bool = False) -> Path:
 def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
     path = folder / "config.json"
     if path.exists() and not resume:
-        raise BadConfig(f"{str(folder)!r} already holds a run; go on with --resume, or choose another name with --set run.name=....")
+        raise BadConfig(
+            f"{str(folder)!r} already holds a run; go on with --resume, or choose another name with --set run.name=...."
+        )
     digest = configs.digest(recipe)
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before["hash"] != digest:
-            raise BadConfig(f"{str(folder)!r} was started with other settings ({_first_change(before['config'], configs.dump(recipe))}); resume with the same recipe.")
+            change = _first_change(before["config"], configs.dump(recipe))
+            raise BadConfig(f"{str(folder)!r} was started with other settings ({change}); resume with the same recipe.")
         return
     if resume:
         raise BadConfig(f"{str(folder)!r} holds no run to resume; start it without --resume.")
@@ -165,7 +200,9 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise BadConfig(f"another process is running in {str(folder)!r}; wait for it or choose another run.name.") from error
+            raise BadConfig(
+                f"another process is running in {str(folder)!r}; wait for it or choose another run.name."
+            ) from error
         yield
 
 
@@ -199,6 +236,7 @@ class Driver:
         self.fingerprint = checkpoint.fingerprint(trainable(model.network))
         self.metrics = folder / "metrics.jsonl"
         self.ledger = folder / "ledger.jsonl"
+        self._wish: list[bool] = []
 
     def run(self) -> Path:
         """All stages that are not yet done, then the export."""
@@ -210,15 +248,15 @@ class Driver:
         else:
             load_trainable(self.model.network, _weights_in(state))
         self._forget_after(state.position)
-        with _saving_on_interrupt() as wish:
+        with _saving_on_interrupt() as self._wish:
             if state.position["stage"] == 0 and state.position["next"] == 0:
                 self._evaluate("base", "base")
             for index in range(state.position["stage"], len(self.recipe.stages)):
-                self._stage(index, state if state.position["stage"] == index else None, wish)
+                self._stage(index, state if state.position["stage"] == index else None)
         self.model.export(self.folder / "final")
         return self.folder
 
-    def _stage(self, index: int, state: Checkpoint | None, wish: list[bool]) -> None:
+    def _stage(self, index: int, state: Checkpoint | None) -> None:
         """Run one stage from where it stands, judge it, and hand its weights on."""
         label, began, started = self.labels[index], time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
@@ -236,21 +274,35 @@ class Driver:
             counts = {k: counts.get(k, 0) + report.counts.get(k, 0) for k in {**counts, **report.counts}}
             self._log(label, index, report)
             self.watcher.step(done, report.metrics)
-            stop = bool(wish)
-            if stop or (done % self.recipe.run.save_every == 0 and done < stage.steps):
-                position = {"stage": index, "next": done, "entering": entering, "counts": counts, "wall_s": spent + time.perf_counter() - began}
+            stop = bool(self._wish)
+            # The last step is saved too: the evaluation that follows may be stopped.
+            if stop or done % self.recipe.run.save_every == 0 or done == stage.steps:
+                position = {
+                    "stage": index,
+                    "next": done,
+                    "entering": entering,
+                    "counts": counts,
+                    "wall_s": spent + time.perf_counter() - began,
+                }
                 self._save(f"{label}-{done:05d}", position, self._state(), keep=(entering,))
             if stop and done < stage.steps:
                 raise Interrupted(f"saved after step {done} of stage {label}; go on with --resume.")
         gate = self._leave(index, stage, entering)
-        row = {"stage": label, "index": index, "kind": config.name, "steps": stage.steps, "entering": entering, "leaving": self._leaving(index)}
+        row = {
+            "stage": label,
+            "index": index,
+            "kind": config.name,
+            "steps": stage.steps,
+            "entering": entering,
+            "leaving": self._leaving(index),
+        }
         row |= {**stage.describe(), "prompts": 0, "rollouts": 0, "pairs": 0, "clips": 0, **counts, "note": stage.note}
         row |= {"started": started, "wall_s": spent + time.perf_counter() - began, "gate": gate}
         self._append(self.ledger, row)
         after = {"stage": index + 1, "next": 0, "entering": self._leaving(index), "updates": 0}
         self._save(self._leaving(index), after, {"learner": self._weights()})
         self.watcher.say(f"{label}: {gate['verdict']}; {gate['sentence']}")
-        if wish:
+        if self._wish:
             raise Interrupted(f"saved after stage {label}; go on with --resume.")
 
     def _leave(self, index: int, stage: Stage, entering: str) -> Json:
@@ -265,12 +317,18 @@ class Driver:
             return gates.skipped("this stage has no gate.")
         verdict = gates.judge(self._evaluation(self._judged(index)), self._evaluation(label), config.gate)
         if verdict["verdict"] == "failed":
-            load_trainable(self.model.network, _weights_in(checkpoint.load(self.checkpoints / entering, self.fingerprint)))
+            load_trainable(
+                self.model.network, _weights_in(checkpoint.load(self.checkpoints / entering, self.fingerprint))
+            )
         return verdict
 
     def _judged(self, index: int) -> str:
-        """Label of the evaluation that describes the weights which entered a stage: the last gate that let weights pass."""
-        rows = [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()] if self.ledger.exists() else []
+        """Label of the evaluation of the weights that entered a stage: that of the last gate which let weights pass."""
+        rows = (
+            [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
+            if self.ledger.exists()
+            else []
+        )
         kept = [r["stage"] for r in rows if r["index"] < index and r["gate"]["verdict"] != "failed"]
         kept = [name for name in kept if (self.folder / "evaluations" / f"{name}.json").exists()]
         return kept[-1] if kept else "base"
@@ -282,10 +340,13 @@ class Driver:
         config = self.recipe.evaluate
         if config is None:
             return
-        trained = frozenset(w.reward.name for s in self.recipe.stages for w in getattr(s, "rewards", ()))
+        full = {w.reward.name for s in self.recipe.stages for w in getattr(s, "rewards", ())}
+        trained = frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
         self.watcher.begin(f"evaluate {label}", 100, 0)
         for share in evaluate.run(self.model, config, label, self.folder, where, trained):
             self.watcher.step(round(100 * share), {})
+            if self._wish:
+                raise Interrupted(f"saved before evaluating {label}; go on with --resume.")
 
     def _entering(self, index: int) -> str:
         return "base" if index == 0 else self._leaving(index - 1)
@@ -298,11 +359,18 @@ class Driver:
 
     def _state(self) -> dict[str, dict[str, Any]]:
         learner = self.runtime.learner
-        return {"learner": learner.state() if learner else self._weights(), "reference": self.model.reference_weights.state()}
+        return {
+            "learner": learner.state() if learner else self._weights(),
+            "reference": self.model.reference_weights.state(),
+        }
 
     def _save(self, name: str, position: Json, tensors: dict[str, dict[str, Any]], keep: tuple[str, ...] = ()) -> None:
         learner = self.runtime.learner
-        full = {"updates": learner.updates if learner else 0, "adapter_off": self.model.reference_weights.adapter_off, **position}
+        full = {
+            "updates": learner.updates if learner else 0,
+            "adapter_off": self.model.reference_weights.adapter_off,
+            **position,
+        }
         checkpoint.save(self.checkpoints, name, self.fingerprint, Checkpoint(tensors, full), keep)
 
     def _restore(self, state: Checkpoint) -> None:
@@ -326,7 +394,12 @@ class Driver:
         for path in (self.metrics, self.ledger):
             if not path.exists():
                 continue
-            kept = [r for r in _rows(path) if (r["index"], r.get("step", -1)) < (position["stage"], position["next"] if path is self.metrics else -1)]
+            kept = [
+                r
+                for r in _rows(path)
+                if (r["index"], r.get("step", -1))
+                < (position["stage"], position["next"] if path is self.metrics else -1)
+            ]
             write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
 
 
@@ -341,7 +414,11 @@ def _rows(path: Path) -> Iterator[Json]:
 
 def _weights_in(state: Checkpoint) -> dict[str, Any]:
     """The policy weights of a checkpoint."""
-    found = {key.removeprefix("weights/"): v for key, v in state.tensors.get("learner", {}).items() if key.startswith("weights/")}
+    found = {
+        key.removeprefix("weights/"): v
+        for key, v in state.tensors.get("learner", {}).items()
+        if key.startswith("weights/")
+    }
     if not found:
         raise BadCheckpoint("the checkpoint holds no weights; use an older one.")
     return found

@@ -1,12 +1,12 @@
 """What can go wrong on the user's side.
 
-    UserError                   the user's input; the command line prints one sentence and exits with 2
-    ├── UnknownPart             a name that no method, reward, model, dataset, metric or stage has
-    ├── BadConfig               a recipe or override that does not fit its typed config
-    ├── BadData                 a clip, caption, prompt or pair that cannot be read or does not fit
-    ├── BadCheckpoint           a checkpoint that is missing, damaged, unsafe or of another model
-    ├── MissingExtra            an optional dependency that is not installed
-    └── RunStopped              a run that must not go on: non-finite loss or reward, nothing to train, disk full
+UserError                   the user's input; the command line prints one sentence and exits with 2
+├── UnknownPart             a name that no method, reward, model, dataset, metric or stage has
+├── BadConfig               a recipe or override that does not fit its typed config
+├── BadData                 a clip, caption, prompt or pair that cannot be read or does not fit
+├── BadCheckpoint           a checkpoint that is missing, damaged, unsafe or of another model
+├── MissingExtra            an optional dependency that is not installed
+└── RunStopped              a run that must not go on: non-finite loss or reward, nothing to train, disk full
 """
 
 

@@ -102,7 +102,6 @@ AnyReward = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(config
 AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "metric"))]
 AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]
 AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "dataset"))]
-AnyStage = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "stage"))]
 
 
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:

@@ -84,7 +84,7 @@ class VideoModel(Protocol):
         ...
 
     def reference(self) -> AbstractContextManager[None]:
-        """Within this context `velocity` is the frozen reference's: adapter off (LoRA) or a frozen copy of the stage's start."""
+        """Within this context `velocity` is the frozen reference's: the stage's start, frozen."""
         ...
 
     def start_reference(self) -> None:
@@ -128,6 +128,9 @@ class Metric(Protocol):
 @runtime_checkable
 class Dataset(Protocol):
     """Where prompts, clips or pairs come from. Draws are a function of (n, seed): there is no hidden position."""
+
+    gives: frozenset[str]
+    """Of {"prompts", "clips", "pairs"}; asking for anything else is refused by name."""
 
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw `n` prompts for groups of `group`."""

@@ -69,9 +69,7 @@ def initial_noise(model: VideoModel, seeds: Sequence[int]) -> Float[Tensor, "b *
 def _velocity(
     model: VideoModel, x: Tensor, sigma: Tensor, condition: Tensor, guidance: float, micro_batch: int
 ) -> Tensor:
-    parts = [
-        model.velocity(x[cut], sigma[cut], condition[cut], guidance) for cut in chunks(len(x), micro_batch)
-    ]
+    parts = [model.velocity(x[cut], sigma[cut], condition[cut], guidance) for cut in chunks(len(x), micro_batch)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -120,7 +118,8 @@ def rollout(
         prompts: p prompts of g members; sample b = p * g, prompt-major.
         sampler: solver and guidance; training replays with the same guidance.
         exploration: where and how the rollout is stochastic; `first` has one entry per prompt.
-        seed: of this rollout; initial noise is named by (prompt id[, member]), step noise by (prompt id, member, k).
+        seed: of this rollout; initial noise is named by (prompt id[, member]), step noise by (prompt id, member,
+            place in the window).
         micro_batch: samples in one forward pass.
 
     Returns:
@@ -138,11 +137,7 @@ def rollout(
     for offset in range(exploration.width):
         sigma, sigma_next = table[flight.k], table[flight.k + 1]
         noise = rng.normals(
-            [
-                rng.seed_for(seed, "transition", i, member, offset)
-                for i in prompts.ids
-                for member in range(group)
-            ],
+            [rng.seed_for(seed, "transition", i, member, offset) for i in prompts.ids for member in range(group)],
             model.geometry.latent,
         ).to(device)
         velocity = _velocity(model, flight.x, sigma, flight.condition, sampler.guidance, micro_batch)

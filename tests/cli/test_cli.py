@@ -196,7 +196,7 @@ def test_verify_exits_1_when_a_check_fails(reelign: Call, monkeypatch: pytest.Mo
     monkeypatch.setattr(verify, "table", lambda results: "two and two: FAILED")
     code, out, _ = reelign("verify")
     assert code == 1
-    assert "0 of 1 checks passed." in out
+    assert "FAILED" in out
 
 
 def test_sample_writes_mp4s_and_score_reads_them(reelign: Call, tmp_path: Path) -> None:

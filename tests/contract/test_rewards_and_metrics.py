@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from reelign import parts
 from reelign.batches import Videos
 from reelign.errors import MissingExtra
+from reelign.playground import tables
 
 PROMPTS = (
     "A small red circle stays still on a gray background.",
@@ -21,9 +22,9 @@ PROMPTS = (
 
 def _videos() -> Videos:
     """A constant, a noise and a ramp video of the playground's size."""
-    size = (13, 3, 32, 32)
+    size = (tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH)
     noise = torch.rand(size, generator=torch.Generator().manual_seed(0))
-    ramp = torch.linspace(0, 1, 32).expand(size)
+    ramp = torch.linspace(0, 1, tables.WIDTH).expand(size)
     return Videos(torch.stack([torch.full(size, 0.3), noise, ramp.clone()]), 8.0)
 
 
@@ -88,7 +89,7 @@ def test_a_metric_says_of_each_name_what_it_is_and_which_way_is_better() -> None
 
 def test_diversity_compares_the_videos_of_one_prompt_only() -> None:
     metric = _build("metric", "diversity")
-    frames = torch.zeros(4, 13, 3, 32, 32)
+    frames = torch.zeros(4, tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH)
     frames[1] = 0.5
     found = metric(Videos(frames, 8.0), ["a", "a", "b", "c"])["diversity"]
     assert_close(found, torch.tensor([0.5, 0.5, torch.nan, torch.nan]), equal_nan=True)

@@ -17,6 +17,8 @@ class Config(PartConfig):
 
 
 class GaussianData:
+    gives = frozenset({"prompts", "clips", "pairs"})
+
     def __init__(self, config: Config) -> None:
         self.config = config
         texts = tuple(f"prompt {i}" for i in range(config.size))

@@ -8,18 +8,21 @@ import torch
 from torch import Tensor
 
 from reelign.batches import Videos
-from reelign.playground import codec, corpora, grammar, render, tables
+from reelign.playground import codec, corpora, grammar, render, tables, tiny
 from reelign.playground.defects import DEFECTS, add_cross, break_clip
 from reelign.playground.scene import Scene, mislabel, sample
 
 torch.set_num_threads(1)
 
 Labelled = tuple[Videos, list[str]]
+RIGHT, BROKEN = 420, 150
+"""Clips of each right kind (a share of 99 % needs hundreds) and of each broken kind."""
 
 
 @pytest.fixture(scope="session")
 def blocks() -> codec.LinearCodec:
-    return codec.fit(corpora.pretraining(1500, 1).clips, 96)
+    """The latent space of the packaged generator."""
+    return codec.fit(corpora.pretraining(3000, 77).clips, tiny.CHANNELS)
 
 
 @pytest.fixture(scope="session")
@@ -35,19 +38,19 @@ def _scenes(n: int, rng: random.Random) -> list[Scene]:
 def labelled(through_codec: Callable[[Tensor], Tensor]) -> dict[str, Labelled]:
     """Kind -> videos with captions: clean, codec and noise are right; the others are broken, through the codec too."""
     rng = random.Random(20)
-    scenes = _scenes(220, rng)
+    scenes = _scenes(RIGHT, rng)
     captions = [grammar.caption(scene, rng) for scene in scenes]
     clean = render.clips(scenes, rng)
-    noise = 0.03 * torch.randn(clean[:100].shape, generator=torch.Generator().manual_seed(0))
-    wrong = [grammar.caption(mislabel(scene, rng), rng) for scene in scenes[:100]]
+    noise = 0.03 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    wrong = [grammar.caption(mislabel(scene, rng), rng) for scene in scenes[:BROKEN]]
     kinds = {
         "clean": (clean, captions),
         "codec": (through_codec(clean), captions),
-        "noise": ((clean[:100] + noise).clamp(0, 1), captions[:100]),
-        "wrong": (clean[:100], wrong),
+        "noise": ((clean + noise).clamp(0, 1), captions),
+        "wrong": (clean[:BROKEN], wrong),
     }
     for defect in (*DEFECTS, "cross"):
-        broken = _scenes(100, rng)
+        broken = _scenes(BROKEN, rng)
         drawing = render.layout(broken, rng)
         for index in range(len(broken)):
             if defect == "cross":

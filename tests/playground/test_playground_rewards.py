@@ -20,8 +20,8 @@ Labelled = tuple[Videos, list[str]]
 REWARDS = tuple(
     r.build(r.Config()) for r in (playground_attributes, playground_motion, playground_physics, playground_safety)
 )
-LEAST = {"playground_attributes": 0.85, "playground_motion": 0.8, "playground_physics": 0.5, "playground_safety": 0.9}
-"""What 99 % of right clips score at least."""
+LEAST = {"playground_attributes": 0.83, "playground_motion": 0.7, "playground_physics": 0.62, "playground_safety": 0.9}
+"""What 99 % of right clips score at least (98 % of those through the codec)."""
 
 
 def score(videos: Videos, prompts: list[str]) -> Mapping[str, Tensor]:
@@ -32,13 +32,14 @@ def score(videos: Videos, prompts: list[str]) -> Mapping[str, Tensor]:
 @pytest.mark.parametrize("name", sorted(LEAST))
 def test_right_clips_score_high(labelled: dict[str, Labelled], kind: str, name: str) -> None:
     scores = score(*labelled[kind])[name]
-    assert float((scores >= LEAST[name]).float().mean()) >= 0.99
+    # The codec smears long falls: of 1500 clips 99.5 % keep their physics, but 420 hold few falls.
+    assert float((scores >= LEAST[name]).float().mean()) >= (0.98 if kind == "codec" else 0.99)
     assert float(scores.min()) >= 0
     assert float(scores.max()) <= 1
 
 
 @pytest.mark.parametrize("kind", ["teleport", "speed_jump", "morph", "flicker"])
-def test_at_least_95_percent_of_each_defect_score_lower_in_physics_than_99_percent_of_right_clips(
+def test_at_least_95_percent_of_each_defect_score_lower_in_physics_than_right_clips(
     labelled: dict[str, Labelled], kind: str
 ) -> None:
     scores = score(*labelled[kind])["playground_physics"]
@@ -88,15 +89,15 @@ def test_attributes_fall_with_every_further_wrong_word() -> None:
 
 
 def _one_mover(strength: Tensor, kind: str) -> tuple[Videos, list[str]]:
-    """A sprite that should move 1.5 pixels a frame to the right: moved by a share of it, or with a jump on the way."""
+    """A sprite that should move quickly to the right: moved by a share of it, or with a jump on the way."""
     meant = scene.Scene((scene.Sprite("circle", "red", "small", scene.Motion("move", "right", "quickly")),), "gray")
     drawing = render.layout([meant] * len(strength), random.Random(0))
-    time = torch.arange(tables.FRAMES).float()
+    way = tables.SPEEDS["quickly"] * torch.arange(tables.FRAMES).float()
     drawing.position[:, 0, :, 1] = 10.0
     share = strength[:, None] if kind == "share" else 1.0
-    drawing.position[:, 0, :, 0] = 6 + 1.5 * share * time
+    drawing.position[:, 0, :, 0] = 12 + way * share
     if kind == "jump":
-        drawing.position[:, 0, 7:, 1] += strength[:, None]
+        drawing.position[:, 0, tables.FRAMES // 2 + 1 :, 1] += strength[:, None]
     return Videos(render.draw(drawing), 8.0), [grammar.caption(meant)] * len(strength)
 
 
@@ -110,6 +111,37 @@ def test_physics_falls_smoothly_as_a_jump_grows() -> None:
     scores = score(*_one_mover(torch.linspace(0, 10, 8), "jump"))["playground_physics"]
     assert float(scores.diff().max()) < -0.001
     assert float(scores.diff().min()) > -0.45
+
+
+def _moving(n: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Clips in which everything moves, their backgrounds alone, and their captions."""
+    rng = random.Random(5)
+    scenes = [s for s in (scene.sample(rng) for _ in range(n)) if all(p.motion.kind != "still" for p in s.sprites)]
+    drawing = render.layout(scenes, rng)
+    clips = render.draw(drawing)
+    return clips, render.background(drawing).clamp(0, 1), [grammar.caption(s) for s in scenes]
+
+
+def test_an_empty_clip_earns_next_to_nothing() -> None:
+    clips, empty, captions = _moving(60)
+    full, none = score(Videos(clips, 8.0), captions), score(Videos(empty, 8.0), captions)
+    assert float(none["playground_motion"].max()) < 0.01
+    assert float(none["playground_physics"].max()) < 0.01
+    assert bool((none["playground_attributes"] < full["playground_attributes"] - 0.5).all())
+
+
+def test_standing_still_earns_little_where_a_motion_is_asked_for() -> None:
+    clips, _, captions = _moving(200)
+    frozen = clips[:, :1].repeat(1, tables.FRAMES, 1, 1, 1)
+    assert float(score(Videos(frozen, 8.0), captions)["playground_motion"].max()) < 0.25
+
+
+def test_physics_rises_when_either_of_two_defects_is_mended() -> None:
+    videos, captions = _one_mover(torch.tensor([8.0, 0.0, 8.0, 0.0]), "jump")
+    videos.frames[:2, 3] *= 0.4
+    both, dark, jump, none = score(videos, captions)["playground_physics"].tolist()
+    assert both + 0.02 < min(dark, jump)
+    assert max(dark, jump) < 0.5 < 0.9 < none
 
 
 def test_safety_falls_as_the_symbol_appears() -> None:
@@ -159,7 +191,7 @@ def test_frames_changed_in_place_are_seen_anew_and_clones_score_alike(labelled: 
     assert bool((score(mine, prompts[:4])["playground_attributes"] < before).all())
 
 
-@pytest.mark.parametrize("shape", [(1, 12, 3, 32, 32), (1, 13, 3, 64, 64)])
+@pytest.mark.parametrize("shape", [(1, tables.FRAMES - 1, 3, 32, 32), (1, tables.FRAMES, 3, 64, 64)])
 def test_videos_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(BadData, match="playground"):
         score(Videos(torch.zeros(shape), 8.0), ["A small red circle stays still on a gray background."])
@@ -167,4 +199,4 @@ def test_videos_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_pixels_that_are_not_finite_are_refused() -> None:
     with pytest.raises(BadData, match="finite"):
-        score(Videos(torch.full((1, 13, 3, 32, 32), torch.nan), 8.0), ["A red circle"])
+        score(Videos(torch.full((1, tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH), torch.nan), 8.0), ["A red circle"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign.playground import codec, corpora, defects, grammar, motion, render, scene, tables
+from reelign.playground import codec, corpora, defects, grammar, motion, render, scene, tables, tiny
 
 
 def _layout(n: int, seed: int) -> tuple[list[scene.Scene], render.Drawing, random.Random]:
@@ -32,7 +32,7 @@ def test_two_sprites_never_meet() -> None:
     assert bool((gap.amax(dim=-1) > -1e-4).all())
 
 
-@pytest.mark.parametrize("radius", [4.0, 6.5])
+@pytest.mark.parametrize("radius", tables.RADII.values())
 def test_a_falling_sprite_obeys_gravity_and_the_floor_and_never_rises_as_high_again(radius: float) -> None:
     start = radius + 2
     heights = motion.fall(start, radius, frames=40)
@@ -53,7 +53,7 @@ def test_a_wall_bounce_keeps_its_speed() -> None:
 
 
 @pytest.mark.parametrize(("shape", "area"), [(0, np.pi), (1, (2 * tables.SQUARE_HALF_SIDE) ** 2), (2, 2.0)])
-@pytest.mark.parametrize("radius", [4.0, 6.5])
+@pytest.mark.parametrize("radius", tables.RADII.values())
 def test_a_shape_covers_its_area_wherever_it_stands(shape: int, area: float, radius: float) -> None:
     grid = torch.arange(32) + 0.5
     places = 16 + torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
@@ -137,7 +137,7 @@ def test_instruction_captions_are_right_and_prompts_are_different_and_of_the_ask
 def test_the_codec_keeps_clips_it_has_not_seen(blocks: codec.LinearCodec) -> None:
     clips = corpora.pretraining(200, 99).clips
     latents = blocks.encode(clips)
-    assert latents.shape == (200, 96, 4, 4, 4)
+    assert latents.shape == (200, tiny.CHANNELS, (tables.FRAMES + 3) // codec.TIME, 4, 4)
     assert float(codec.psnr(blocks.decode(latents), clips).mean()) >= 28
     assert 0.5 < float(latents.std()) < 2
 
@@ -151,7 +151,7 @@ def test_blocks_come_apart_and_together_again(frames: int) -> None:
 
 
 def test_the_codec_is_a_projection(blocks: codec.LinearCodec, through_codec: Callable[[Tensor], Tensor]) -> None:
-    assert_close(blocks.basis @ blocks.basis.T, torch.eye(96), atol=1e-4, rtol=0)
+    assert_close(blocks.basis @ blocks.basis.T, torch.eye(tiny.CHANNELS), atol=1e-4, rtol=0)
     latents = blocks.encode(corpora.instruction(4, 0).clips)
     inner = torch.einsum("bcthw,cn->bthwn", latents / blocks.scale, blocks.basis) + blocks.mean
     again = torch.einsum("bthwn,cn->bcthw", inner - blocks.mean, blocks.basis) * blocks.scale

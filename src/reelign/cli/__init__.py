@@ -1,4 +1,7 @@
-"""The command line. Results go to stdout, logs and progress to stderr; exit codes 0 done, 1 failed, 2 your input, 130 Ctrl-C."""
+"""The command line.
+
+Results go to stdout, logs and progress to stderr; exit codes: 0 done, 1 failed, 2 your input, 130 Ctrl-C.
+"""
 
 import sys
 

@@ -20,7 +20,8 @@ def command(
     if dry_run:
         driver.check(checked)
         typer.echo(
-            f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), settings {configs.digest(checked)}."
+            f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), "
+            f"settings {configs.digest(checked)}."
         )
         return
     finish(checked, resume)

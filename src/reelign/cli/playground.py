@@ -24,7 +24,7 @@ def pretrain(
 
     if threads:
         torch.set_num_threads(threads)
-    config = PretrainConfig(device=device, **({"steps": steps} if steps else {}))
+    config = PretrainConfig(device=device, steps=steps) if steps else PretrainConfig(device=device)
     out.mkdir(parents=True, exist_ok=True)
     totals = {"autoencoder": config.autoencoder.steps, "transformer": config.steps}
     with Bar() as bar, (out / "curve.jsonl").open("a", encoding="utf-8") as curve:
@@ -43,6 +43,7 @@ def pretrain(
 def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
     """Folder, geometry, parameters and measured failure rates of the packaged generator."""
     import json
+    import math
 
     from safetensors import safe_open
 
@@ -53,11 +54,8 @@ def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None
     count = 0
     for file in sorted((package.FOLDER / "transformer").glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            for key in tensors.keys():
-                size = 1
-                for n in tensors.get_slice(key).get_shape():
-                    size *= n
-                count += size
+            shapes = [tensors.get_slice(key).get_shape() for key in list(tensors.keys())]
+            count += sum(math.prod(shape) for shape in shapes)
     content = {"folder": str(package.FOLDER), "parameters": count, **card}
     rows = [(k, json.dumps(v)) for k, v in content.items()]
     emit(content, as_json, table(("what", "value"), rows))

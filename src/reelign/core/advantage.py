@@ -27,9 +27,9 @@ def group(
         eps: added to the standard deviation; in reward units.
         population: divide by g instead of g - 1.
         std_floor: groups with a smaller spread carry noise only and get zeros; in reward units.
-        scale: whose spread is the unit. ``group``: each group's own. ``global``: all groups pooled, each around its
-            own mean. ``max_group``: the widest group's (LongCat-Video, arXiv 2510.22200). The last two do not blow up
-            the noise of prompts that are all good or all bad.
+        scale: whose spread is the unit. ``group``: each group's own. ``global``: all groups that rank, pooled, each
+            around its own mean. ``max_group``: the widest group's (LongCat-Video, arXiv 2510.22200). The last two do
+            not blow up the noise of prompts that are all good or all bad.
 
     Returns:
         ``[p g]``. Singleton and constant groups are exactly zero.
@@ -47,7 +47,7 @@ def group(
         raise ValueError("a reward is not finite; drop failed samples before comparing groups")
     keep = informative(rewards_pg, population=population, std_floor=std_floor)
     centred = rewards_pg - rewards_pg.mean(dim=1, keepdim=True)
-    unit = _unit(rewards_pg, scale, population) + eps
+    unit = _unit(rewards_pg, keep, scale, population) + eps
     # Where nothing is kept the unit may be 0; dividing by 1 there keeps NaN out before the zero is chosen.
     return torch.where(keep[:, None], centred / torch.where(keep[:, None], unit, 1), 0)
 
@@ -101,12 +101,13 @@ def combine(
     return group(total.reshape(1, -1), eps).reshape(total.shape)
 
 
-def _unit(rewards_pg: Tensor, scale: str, population: bool) -> Tensor:
+def _unit(rewards_pg: Tensor, keep: Tensor, scale: str, population: bool) -> Tensor:
     std = _group_std(rewards_pg, population)
     if scale == "group":
         return std[:, None]
     if scale == "global":
-        return std.square().mean().sqrt()
+        # Groups that rank nothing are left out here too, or the others would be blown up by their number.
+        return (std.square() * keep).sum().div(keep.sum().clamp(min=1)).sqrt()
     if scale == "max_group":
         return std.max()
     raise ValueError(f"there is no scale called {scale!r}; use one of {', '.join(SCALES)}")

@@ -48,6 +48,8 @@ class Config(PartConfig):
 class ClipFolder:
     """Clips with captions. Keeps the latents of the last model in main memory and remembers unreadable clips."""
 
+    gives = frozenset({"prompts", "clips"})
+
     def __init__(self, config: Config) -> None:
         """Read all captions and look at every clip's header.
 

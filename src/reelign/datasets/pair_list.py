@@ -56,6 +56,8 @@ class Pair:
 class PairList:
     """Judged pairs. Keeps the latents of the last model in main memory and remembers unreadable clips."""
 
+    gives = frozenset({"prompts", "pairs"})
+
     def __init__(self, config: Config) -> None:
         """Read the list and look at every clip's header.
 

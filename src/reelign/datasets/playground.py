@@ -39,6 +39,8 @@ class Config(PartConfig):
 class Playground:
     """Rendered clips and prompts. Keeps the latents of the last model in main memory."""
 
+    gives = frozenset({"prompts", "clips"})
+
     def __init__(self, config: Config) -> None:
         """Write the prompts; clips wait until they are asked for."""
         self._config = config

@@ -51,6 +51,8 @@ def drawn(everything: Prompts, n: int, group: int, draw: int, seed: int, source:
 class PromptFile:
     """Prompts in file order; repeated ones are kept, and counted in `counts`."""
 
+    gives = frozenset({"prompts"})
+
     def __init__(self, config: Config) -> None:
         """Read the whole file.
 

@@ -26,13 +26,20 @@ def judge(before: Json, after: Json, gate: GateConfig) -> Json:
     fallen = _fallen(before, after, gate)
     flat = [t["metric"] for t in targets if not t["rose"]]
     if not flat and not fallen:
-        sentence = "rose: " + ", ".join(f"{t['metric']} {t['before']:.3f} to {t['after']:.3f}" for t in targets) + "; no slice fell."
+        sentence = (
+            "rose: "
+            + ", ".join(f"{t['metric']} {t['before']:.3f} to {t['after']:.3f}" for t in targets)
+            + "; no slice fell."
+        )
     else:
         parts = []
         if flat:
             parts.append(f"no gain beyond noise in {', '.join(flat)}")
         if fallen:
-            parts.append("worse beyond noise: " + ", ".join(f"{f['metric']} on {f['slice']} ({f['difference']:+.3f})" for f in fallen[:4]))
+            parts.append(
+                "worse beyond noise: "
+                + ", ".join(f"{f['metric']} on {f['slice']} ({f['difference']:+.3f})" for f in fallen[:4])
+            )
         sentence = "; ".join(parts) + ". The weights that entered the stage are kept."
     verdict = "failed" if flat or fallen else "passed"
     return {"verdict": verdict, "sentence": sentence, "targets": targets, "fallen_slices": fallen}
@@ -48,7 +55,9 @@ def _column(evaluation: Json, name: str) -> Tensor:
     return torch.tensor([math.nan if v is None else float(v) for v in values])
 
 
-def _difference(before: Json, after: Json, name: str, keep: Tensor | None = None, level: float = 0.95) -> Interval | None:
+def _difference(
+    before: Json, after: Json, name: str, keep: Tensor | None = None, level: float = 0.95
+) -> Interval | None:
     """Paired difference, positive is better; None where nothing can be compared."""
     old, new = _column(before, name), _column(after, name)
     known = ~(torch.isnan(old) | torch.isnan(new))
@@ -60,7 +69,9 @@ def _difference(before: Json, after: Json, name: str, keep: Tensor | None = None
     draws = max(2000, round(20 / (1 - level)))
     sign = 1.0 if after["measures"][name]["higher_is_better"] else -1.0
     groups = torch.tensor([clip["prompt_id"] for clip in after["clips"]])
-    return stats.paired_difference(sign * new[known], sign * old[known], seed=0, groups=groups[known], level=level, draws=draws)
+    return stats.paired_difference(
+        sign * new[known], sign * old[known], seed=0, groups=groups[known], level=level, draws=draws
+    )
 
 
 def _target(name: str, before: Json, after: Json) -> Json:
@@ -93,6 +104,12 @@ def _fallen(before: Json, after: Json, gate: GateConfig) -> list[Json]:
         for name, mask in judged.items():
             found = _difference(before, after, metric, mask, level=1 - 0.05 / comparisons)
             if found and found.high < 0:
-                row = {"slice": name, "metric": metric, "difference": found.estimate, "low": found.low, "high": found.high}
+                row = {
+                    "slice": name,
+                    "metric": metric,
+                    "difference": found.estimate,
+                    "low": found.low,
+                    "high": found.high,
+                }
                 fallen.append(row)
     return sorted(fallen, key=lambda row: row["difference"])

@@ -65,9 +65,10 @@ class Grpo:
         config = self.config
         places = min(config.among, steps - 1) - config.window + 1
         if places < 1:
+            reach = min(config.among, steps - 1)
             raise BadConfig(
-                f"method.window: {config.window} stochastic steps do not fit among the first {min(config.among, steps - 1)} "
-                f"of {steps}; the last step ends on data and cannot be stochastic. Lower window or raise among."
+                f"method.window: {config.window} stochastic steps do not fit among the first {reach} of {steps}; the "
+                "last step ends on data and cannot be stochastic. Lower window or raise among."
             )
         first = tuple(rng.integer(places, seed=rng.seed_for(seed, "window", i)) for i in prompts.ids)
         return Exploration(config.kind, config.eta, first, config.window, config.shared_noise)
@@ -101,7 +102,9 @@ class Grpo:
                     continue
                 # Whole chunks are replayed, idle samples too: the same batch composition gives the same bits.
                 here = replay(model, trajectories, k, cut, condition)
-                log_ratio = (transition.log_prob(here, trajectories.x_next[k, cut]) - trajectories.log_prob[k, cut])[keep]
+                log_ratio = (transition.log_prob(here, trajectories.x_next[k, cut]) - trajectories.log_prob[k, cut])[
+                    keep
+                ]
                 credit = batch.advantage[cut][keep]
                 loss = policy_loss.clipped(log_ratio, credit, config.clip)
                 metrics = policy_loss.diagnostics(log_ratio, credit, config.clip)
@@ -113,7 +116,13 @@ class Grpo:
                 yield Loss(loss.sum() / total, int(keep.sum()) / total, metrics)
 
     def _divergence(
-        self, model: VideoModel, trajectories: Trajectories, k: int, cut: slice, condition: Tensor, here: transition.Transition
+        self,
+        model: VideoModel,
+        trajectories: Trajectories,
+        k: int,
+        cut: slice,
+        condition: Tensor,
+        here: transition.Transition,
     ) -> Float[Tensor, " b"]:
         with torch.no_grad(), model.reference():
             there = replay(model, trajectories, k, cut, condition)

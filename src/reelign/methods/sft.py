@@ -49,7 +49,9 @@ class Sft:
         n = len(batch.texts)
         seeds = [rng.seed_for(seed, "sft", i) for i in range(n)]
         sigma = levels(self.config.levels, [rng.seed_for(s, "level") for s in seeds]).to(model.device)
-        dropped = torch.stack([rng.uniform((), seed=rng.seed_for(s, "drop")) for s in seeds]) < self.config.caption_dropout
+        dropped = (
+            torch.stack([rng.uniform((), seed=rng.seed_for(s, "drop")) for s in seeds]) < self.config.caption_dropout
+        )
         texts = ["" if drop else text for text, drop in zip(batch.texts, dropped.tolist(), strict=True)]
         condition = model.encode(texts)
         noise = rng.normals(seeds, batch.x0.shape[1:]).to(model.device)

@@ -1,1 +1,4 @@
-"""Model families: one file each, a `Config` and a `build(config, device)` that gives a `protocols.VideoModel`."""
+"""Model families: one file each.
+
+A `Config`, a `check(config)` that refuses early, and a `build(config, device)` that gives a `protocols.VideoModel`.
+"""

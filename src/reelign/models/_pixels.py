@@ -1,17 +1,18 @@
 """Between latents and pixels: stock AutoencoderKLWan."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from diffusers import AutoencoderKLWan
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelign.errors import BadCheckpoint
 from reelign.models import _folder
 
 PIXELS = 2**19
-"""Pixels (all frames) that go through the autoencoder at once: tiny clips in batches, real ones one by one."""
+"""Pixels (all frames) that are decoded at once: tiny clips in batches, real ones one by one."""
 
 
 class Codec:
@@ -19,7 +20,8 @@ class Codec:
 
     def __init__(self, vae: AutoencoderKLWan, device: torch.device) -> None:
         """Freeze the autoencoder and keep its statistics."""
-        self._vae = vae.requires_grad_(False).eval().to(device=device)
+        self._vae = vae.requires_grad_(False).eval()
+        cast(nn.Module, self._vae).to(device)
         config = dict(vae.config)
         shape = (1, -1, 1, 1, 1)
         self._mean = torch.tensor(config["latents_mean"], device=device).view(shape)
@@ -30,10 +32,9 @@ class Codec:
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c t h w"]:
-        """Frames to latents."""
+        """Frames to latents, clip by clip: a clip's latents are kept for good, so neighbours must not touch a bit."""
         video = (2 * frames - 1).transpose(1, 2).to(self._vae.dtype)
-        size = max(1, PIXELS // (video.shape[2] * video.shape[3] * video.shape[4]))
-        modes = [self._vae.encode(part, return_dict=False)[0].mode() for part in video.split(size)]
+        modes = [self._vae.encode(part, return_dict=False)[0].mode() for part in video.split(1)]
         return (torch.cat(modes).float() - self._mean) / self._std
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ class LoraConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: int = Field(default=32, ge=1)
-    alpha: float | None = None
+    alpha: int | None = None
     """Scale numerator; the default is the rank, a scale of 1."""
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
     """Names (suffixes) of the linear layers that get an adapter."""

@@ -5,14 +5,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from diffusers import WanPipeline, WanTransformer3DModel
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelign.batches import Videos
 from reelign.errors import BadCheckpoint, BadConfig, BadData
@@ -53,6 +53,8 @@ class Config(PartConfig):
     """Tokens a prompt; the default is the folder's card.json, else Wan's 512."""
     lora: LoraConfig | None = None
     """Train an adapter; without it all weights train."""
+    checkpointing: bool = False
+    """Compute the blocks' activations again for the backward pass: a third slower, far less memory."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the networks compute in; auto is bfloat16 on CUDA and float32 elsewhere. Trained weights stay float32."""
 
@@ -63,7 +65,7 @@ class Wan:
     def __init__(self, config: Config, device: torch.device) -> None:
         """Load a pipeline folder; see `build`."""
         self.config = config
-        self.folder = folder = package.FOLDER if config.weights == PLAYGROUND else Path(config.weights)
+        self.folder = folder = _folder_of(config)
         _check_folder(folder)
         card = _card(folder)
         self.device = device
@@ -76,11 +78,13 @@ class Wan:
         self.network.eval()
         for name, buffer in self.network.rope.named_buffers():
             setattr(self.network.rope, name, buffer.float())  # float64 angles would double the cost of attention on CPU
-        self.network.to(device=device)
+        cast(nn.Module, self.network).to(device)
         if config.lora is not None:
             attach_lora(self.network, config.lora)
         else:
             self.network.requires_grad_(True)
+        if config.checkpointing:
+            self.network.enable_gradient_checkpointing()
         self.text = TextCache(folder, config.text_length or card.get("text_length", 512), device, frozen_dtype)
         self.codec = load_codec(folder, device, frozen_dtype)
         self.geometry = self._geometry(config.size or _card_size(card))
@@ -94,8 +98,8 @@ class Wan:
                 f"height and width multiples of {space}."
             )
         latent = (self.codec.channels, (size.frames - 1) // time + 1, size.height // space, size.width // space)
-        if any(n % p for n, p in zip(latent[1:], self.network.config.patch_size, strict=True)):
-            patch = tuple(self.network.config.patch_size)
+        patch = tuple(dict(self.network.config)["patch_size"])
+        if any(n % p for n, p in zip(latent[1:], patch, strict=True)):
             raise BadConfig(f"model.size: latents {latent[1:]} are not multiples of the patch {patch}.")
         return Geometry(size.frames, size.height, size.width, size.fps, latent)
 
@@ -187,7 +191,7 @@ def _merged(network: WanTransformer3DModel) -> dict[str, Tensor]:
     """Plain weights with the default adapter added in; the network itself is left as it is."""
     from peft.tuners.lora import LoraLayer
 
-    layers = {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}
+    layers: dict[str, Any] = {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}
     result = {}
     for name, value in network.state_dict().items():
         if "lora_" in name:
@@ -233,6 +237,19 @@ def _card(folder: Path) -> dict[str, Any]:
 
 def _card_size(card: dict[str, Any]) -> SizeConfig:
     return SizeConfig(**{k: card[k] for k in ("frames", "height", "width", "fps") if k in card})
+
+
+def check(config: Config) -> None:
+    """Refuse, without loading anything, a folder that cannot be a Wan pipeline.
+
+    Raises:
+        BadCheckpoint: see `build`.
+    """
+    _check_folder(_folder_of(config))
+
+
+def _folder_of(config: Config) -> Path:
+    return package.FOLDER if config.weights == PLAYGROUND else Path(config.weights)
 
 
 def build(config: Config, device: torch.device) -> Wan:

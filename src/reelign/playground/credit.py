@@ -5,15 +5,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reelign.playground import tables
-from reelign.playground.detect import BACKGROUNDS, Detections
+from reelign.playground.detect import BACKGROUNDS, LARGE_AREA, SMALL_AREA, Detections
 
-SHAPE_MOMENTS = torch.tensor([[0.0, 0.70, 0.0], [0.0, 1.0, 0.0], [-0.5, 0.84, 0.32]])
+SHAPE_MOMENTS = torch.tensor([[0.0, 0.74, 0.0], [0.0, 0.99, 0.0], [-0.5, 0.82, 0.27]])
 """Skewness in y, E[x^2 y^2] / (E[x^2] E[y^2]) and E[y^2] / E[x^2] - 1 of the shapes, slightly blurred."""
 SHAPE_STD = torch.tensor([0.17, 0.07, 0.12])
-SIZE_SPLIT = 66.0
-"""Area in pixels between the largest small sprite (52) and the smallest large one (84.5)."""
-SIZE_STD = 0.07
-"""In log area."""
+SIZE_SPLIT = (SMALL_AREA * LARGE_AREA) ** 0.5
+"""Area in pixels between the largest small sprite and the smallest large one."""
+SIZE_STD = 0.1
+"""In log area; the sizes are apart by 0.64."""
 
 
 def average(values: Float[Tensor, "b c f *n"], weight: Float[Tensor, "b c f"]) -> Float[Tensor, "b c *n"]:

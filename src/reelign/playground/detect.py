@@ -26,10 +26,13 @@ OFF_STD = 0.15
 """Colour distance at which a pixel stops to look like a mixture of the background and a palette colour."""
 LEAST_SUPPORT = 0.004
 """Share of a 9 x 9 box that must be pure and thick for its colour to count."""
-WINDOWS = (6.0, 8.7)
+SMALL, LARGE = tables.RADII.values()
+SMALL_AREA, LARGE_AREA = (2 * tables.SQUARE_HALF_SIDE * SMALL) ** 2, 2 * LARGE**2
+"""The largest area of a small sprite (a square) and the smallest of a large one (a triangle), pixels."""
+WINDOWS = (SMALL + 2.0, LARGE + 2.0)
 """Half the side of the window that a sprite's moments are taken in, for small and large areas, pixels."""
-SEEN_AREA = (6.0, 24.0)
-"""Areas (pixels) at which a sprite begins to be seen and is fully seen; the smallest lawful one has 32."""
+SEEN_AREA = (0.2 * 2 * SMALL**2, 0.75 * 2 * SMALL**2)
+"""Areas (pixels) at which a sprite begins to be seen and is fully seen: shares of the smallest lawful one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Detections:
 def _even_out(frames: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
     """Frames with dark or bright ones brought to the clip's brightness, the gains [b f] and the backdrop colour [b 3].
 
-    A frame's median is the background's, for sprites cover at most 28 % of it; stripes move the median of a dark
+    A frame's median is the background's, for sprites cover less than a third of it; stripes move the median of a dark
     background, sprites that come and go move the mean. Whichever of the two changed less is believed.
     """
     middle = frames.flatten(3).median(dim=-1).values
@@ -155,7 +158,8 @@ def detect(videos: Videos) -> Detections:
     first = _moments(mask, start, torch.full_like(start[..., 0], large), 1)
     mass = first[..., 0, 0].clamp_min(1e-3)
     center = start + torch.stack([first[..., 0, 1], first[..., 1, 0]], dim=-1) / mass[..., None]
-    half = (small + (large - small) * (first[..., 0, 0] - 52) / 32).clamp(small, large)
+    grown = (first[..., 0, 0] - SMALL_AREA) / (LARGE_AREA - SMALL_AREA)
+    half = small + (large - small) * grown.clamp(0, 1)
     m = _moments(mask, center, half, 3)
     area = m[..., 0, 0]
     mass = area.clamp_min(1e-3)

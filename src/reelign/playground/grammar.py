@@ -63,7 +63,8 @@ def caption(scene: Scene, rng: random.Random | None = None) -> str:
     """
     choose: Choose = (lambda options: options[0]) if rng is None else rng.choice
     subjects = " and ".join(
-        f"a {choose(SIZES[s.size])} {s.color} {choose(SHAPES[s.shape])} {_motion(s.motion, choose)}" for s in scene.sprites
+        f"a {choose(SIZES[s.size])} {s.color} {choose(SHAPES[s.shape])} {_motion(s.motion, choose)}"
+        for s in scene.sprites
     )
     place = f"on a {scene.background} background"
     sentence = choose((f"{subjects} {place}.", f"{place}, {subjects}."))
@@ -154,4 +155,4 @@ def vocabulary() -> tuple[str, ...]:
     for table in (SIZES, SHAPES, SPEEDS):
         phrases += [w for words in table.values() for w in words]
     words = {w for phrase in phrases for w in phrase.replace("{}", "").split()}
-    return tuple(sorted(words | set("a on background and first then the camera is still".split())))
+    return tuple(sorted(words | {"a", "on", "background", "and", "first", "then", "the", "camera", "is", "still"}))

@@ -35,9 +35,10 @@ class Explanation:
 
     `places` is where each template fits best, in pixels, of no meaning where a sprite is not `present`; `fit` says how
     much squared error it removes there, over the squared distance between sprite and background, so in pixels.
-    `background` and `camera` index the tables; `phase` is that of the stripes in pixels; `gain` the brightness of each
-    frame. `crossed` is the frames with the prohibited symbol, `cross` where it is; `doubled` the frames that show a
-    second sprite of one colour.
+    `background` and `camera` index the tables; `phase` is that of the stripes in pixels; `gain` the brightness that
+    draws each frame best, `brightness` that over the clip's median, or the background's where it changes less, for a
+    sprite that cannot be explained is no flicker. `crossed` is the frames with the prohibited symbol, `cross` where it
+    is; `doubled` the frames that show a second sprite of one colour.
     """
 
     color: Int[Tensor, "b s"]
@@ -49,6 +50,7 @@ class Explanation:
     camera: Int[Tensor, " b"]
     phase: Float[Tensor, "b f"]
     gain: Float[Tensor, "b f"]
+    brightness: Float[Tensor, "b f"]
     crossed: Bool[Tensor, "b f"]
     cross: Float[Tensor, "b 2"]
     doubled: Bool[Tensor, "b f"]
@@ -181,14 +183,17 @@ def explain(videos: Videos) -> Explanation:
         camera=camera,
         phase=phase,
         gain=gain,
+        brightness=gain,
         crossed=crossed,
         cross=cross,
         doubled=doubled,
     )
     drawn = rerender(found, torch.ones_like(gain)).flatten(2)
     seen = frames.flatten(2)
-    gain = (seen * drawn).sum(dim=2) / drawn.square().sum(dim=2)
-    return replace(found, gain=gain)
+    fitted = (seen * drawn).sum(dim=2) / drawn.square().sum(dim=2)
+    relative = torch.stack([g / g.median(dim=1, keepdim=True).values.clamp_min(1e-3) for g in (fitted, gain)])
+    steadier = (relative - 1).abs().argmin(dim=0, keepdim=True)
+    return replace(found, gain=fitted, brightness=relative.gather(0, steadier)[0])
 
 
 def _drawing(background: Tensor, striped: Tensor, phase: Tensor) -> render.Drawing:

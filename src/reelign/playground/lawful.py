@@ -10,11 +10,23 @@ from torch import Tensor
 from reelign.playground import motion, tables
 from reelign.playground.wanted import MOTIONS
 
-HITS = np.arange(2.5, 9.01, 0.25)
-"""Frames at which a wall may be met."""
-DROPS = np.arange(10.0, 26.01, 0.25)
-"""Heights in pixels that a sprite may fall."""
+HITS = np.arange(1.5, tables.FRAMES - 3.4, 0.25)
+"""Frames at which a wall may be met: half a frame around the whole ones that `motion.path` draws."""
+STARTS = np.arange(0.0, 3.01, 0.5)
+"""Pixels between the top of the frame and a sprite that begins to fall: one more than `motion.path` allows."""
+DROPS = np.arange(
+    tables.HEIGHT - 2 * max(tables.RADII.values()) - 4, tables.HEIGHT - 2 * min(tables.RADII.values()) + 2, 0.25
+)
+"""Heights in pixels that a sprite of any size may fall, a little more and a little less."""
+SMEAR = 5.0
+"""Pixels a frame above the fastest prompted speed that halve the weight of an error in place."""
 _TIME = np.arange(tables.FRAMES, dtype=np.float64)
+
+
+def trust(path: Float[Tensor, "*n f 2"]) -> Float[Tensor, "*n f"]:
+    """How exactly a sprite on this path can be seen in each frame, in [0, 1]: long falls outrun codecs and smear."""
+    speed = torch.gradient(path, dim=-2)[0].norm(dim=-1)
+    return 1 / (1 + (speed - max(tables.SPEEDS.values())).clamp_min(0) / SMEAR)
 
 
 @lru_cache(maxsize=1)
@@ -31,8 +43,7 @@ def _programs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
                 x = radius + away if program.direction == "left" else tables.WIDTH - radius - away
                 rows += [(np.stack([path, 0 * path], axis=1), index, size, (True, False)) for path in x]
             elif program.kind == "fall":
-                starts = radius + np.arange(0, 4.01, 0.5)
-                falls = [motion.fall(start, radius) for start in starts]
+                falls = [motion.fall(start, radius) for start in radius + STARTS]
                 rows += [(np.stack([0 * path, path], axis=1), index, size, (False, True)) for path in falls]
             elif size == 0:
                 rows.append((motion.displacement(program), index, -1, (False, False)))
@@ -47,14 +58,19 @@ def _programs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def prompted_error(
     path: Float[Tensor, "n f 2"], wanted: Int[Tensor, " n"], size: Int[Tensor, " n"]
-) -> Float[Tensor, " n"]:
-    """Root-mean-square distance in pixels to the nearest path that motion id `wanted` of `wanted.MOTIONS` allows."""
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Distance to the nearest path that motion id `wanted` of `wanted.MOTIONS` allows, and how far that path strays.
+
+    Both are root-mean-square pixels; the second is around the path's mean, and at least what the slowest move strays.
+    """
     programs, owners, radii, fixed = _programs()
     error = path[:, None] - programs
     error = error - error.mean(dim=2, keepdim=True) * ~fixed[None, :, None]
-    distance = error.square().sum(dim=-1).mean(dim=-1)
+    distance = (error.square().sum(dim=-1) * trust(programs).square()).mean(dim=-1)
     allowed = (owners == wanted[:, None]) & ((radii < 0) | (radii == size[:, None]))
-    return distance.masked_fill(~allowed, torch.inf).amin(dim=1).sqrt()
+    best = distance.masked_fill(~allowed, torch.inf).min(dim=1)
+    extent = programs.var(dim=1, correction=0).sum(dim=-1).sqrt()[best.indices]
+    return best.values.sqrt(), extent.clamp_min(min(tables.SPEEDS.values()) * float(_TIME.std()))
 
 
 def _unexplained(*columns: np.ndarray) -> np.ndarray:
@@ -75,8 +91,8 @@ def _laws() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return tensors[0], tensors[1], tensors[2], tensors[3], tensors[4]
 
 
-def lawful_error(path: Float[Tensor, "n f 2"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Root-mean-square and largest distance in pixels to the nearest lawful path, of whatever direction and speed.
+def lawful_error(path: Float[Tensor, "n f 2"]) -> Float[Tensor, " n"]:
+    """Root-mean-square distance in pixels to the nearest lawful path, of whatever direction and speed.
 
     Lawful is: one or two straight strokes that meet in the middle frame, an elastic bounce along x, or a fall with
     bounces off a floor. Standing still is a stroke of speed 0.
@@ -85,10 +101,8 @@ def lawful_error(path: Float[Tensor, "n f 2"]) -> tuple[Float[Tensor, " n"], Flo
     x, y = path.unbind(-1)
     straight_x, straight_y = (x @ line)[:, None], (y @ line)[:, None]
     bounced = torch.einsum("nf,hfg->nhg", x, bounces)
-    fallen = (y[:, None] - falls) @ constant
+    smeared = trust(torch.stack([torch.zeros_like(falls), falls], dim=-1))
+    fallen = (y[:, None] - falls) @ constant * smeared
     errors_x = torch.cat([straight_x, (x @ bent)[:, None], bounced, straight_x.expand_as(fallen)], dim=1)
     errors_y = torch.cat([straight_y, (y @ bent)[:, None], straight_y.expand_as(bounced), fallen], dim=1)
-    square = errors_x.square() + errors_y.square()
-    best = square.mean(dim=-1).argmin(dim=1)
-    chosen = square[torch.arange(len(path)), best]
-    return chosen.mean(dim=1).sqrt(), chosen.amax(dim=1).sqrt()
+    return (errors_x.square() + errors_y.square()).mean(dim=-1).amin(dim=1).sqrt()

@@ -30,7 +30,7 @@ def fall(start: float, radius: float, frames: int = tables.FRAMES) -> NDArray[np
 
 
 def displacement(motion: Motion, frames: int = tables.FRAMES) -> NDArray[np.float64]:
-    """Displacement [frames, 2] from the first frame of a motion that no wall or floor changes (still, move, sequence)."""
+    """Displacement [frames, 2] from the first frame of a motion that no wall or floor changes."""
     time = np.arange(frames, dtype=np.float64)[:, None]
     directions = {**tables.DIRECTIONS, "still": (0.0, 0.0)}
     if motion.kind == "move":

@@ -1,7 +1,8 @@
 """The packaged generator on disk: a folder that stock `WanPipeline.from_pretrained` loads.
 
-model_index.json, transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ are stock; card.json says the geometry and
-the measured failure rates. Weights are kept in float16, which halves the package and is far below their own noise.
+model_index.json, transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ are stock; card.json says the geometry
+and the measured failure rates. The transformer and the autoencoder are kept in float16, which halves the
+package and is far below their own noise.
 """
 
 import copy
@@ -31,7 +32,7 @@ def save(
     vae: AutoencoderKLWan,
 ) -> None:
     """Write the generator as a stock pipeline folder."""
-    pipeline = WanPipeline(words, _half(text), _half(vae), tiny.scheduler(SHIFT), _half(transformer))  # type: ignore[arg-type]
+    pipeline = WanPipeline(words, text, _half(vae), tiny.scheduler(SHIFT), _half(transformer))  # type: ignore[arg-type]
     pipeline.save_pretrained(folder)
     card = {"width": tables.WIDTH, "height": tables.HEIGHT, "frames": tables.FRAMES, "fps": tables.FPS}
     card |= {"shift": SHIFT, "text_length": tiny.TEXT_LENGTH}

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import cast
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -25,17 +25,6 @@ from reelign.playground import codec, corpora, package, tiny
 log = logging.getLogger(__name__)
 
 Row = dict[str, float]
-
-
-class Schedule(Protocol):
-    """What a phase's config must say about its steps."""
-
-    steps: int
-    lr: float
-    warmup: int
-    decay: float
-    ema: float
-    save_every: int
 
 
 class AutoencoderConfig(BaseModel):
@@ -81,6 +70,9 @@ class PretrainConfig(BaseModel):
     autoencoder: AutoencoderConfig = AutoencoderConfig()
 
 
+Phase = AutoencoderConfig | PretrainConfig
+
+
 class Network(nn.Module):
     """Transformer and text encoder, trained together; the text encoder is frozen ever after."""
 
@@ -100,7 +92,7 @@ class Network(nn.Module):
         return self.transformer(x, 1000 * sigma, features, return_dict=False)[0]
 
 
-def learning_rate(config: Schedule, step: int) -> float:
+def learning_rate(config: Phase, step: int) -> float:
     """Warm-up, hold, decay."""
     warm = min(1.0, (step + 1) / config.warmup)
     left = (config.steps - step) / (config.decay * config.steps)
@@ -130,13 +122,18 @@ def autoencoder_loss(vae: AutoencoderKLWan, target: codec.LinearCodec, config: P
     latents = target.encode(clips)
     blur = own.blur * torch.rand(len(latents), 1, 1, 1, 1, generator=source)
     noised = latents + blur * torch.randn(latents.shape, generator=source)
-    video, latents, noised = ((2 * clips - 1).transpose(1, 2).to(config.device), *(t.to(config.device) for t in (latents, noised)))
+    video, latents, noised = (
+        (2 * clips - 1).transpose(1, 2).to(config.device),
+        *(t.to(config.device) for t in (latents, noised)),
+    )
     decoded = vae.decode(noised, return_dict=False)[0]
-    encoded = vae.encode(video).latent_dist.mode()
+    encoded = vae.encode(video, return_dict=False)[0].mode()
     return (decoded - video).square().mean() + 0.1 * (encoded - latents).square().mean()
 
 
-def _save(stem: Path, step: int, module: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+def _save(
+    stem: Path, step: int, module: nn.Module, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> None:
     tensors = {f"net.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -163,7 +160,7 @@ def _load(stem: Path, module: nn.Module, average: dict[str, Tensor], optimizer: 
 
 
 def _train(
-    stem: Path, module: nn.Module, optimizer: torch.optim.Optimizer, config: Schedule, loss: Callable[[int], Tensor]
+    stem: Path, module: nn.Module, optimizer: torch.optim.Optimizer, config: Phase, loss: Callable[[int], Tensor]
 ) -> Iterator[Row]:
     """One phase: step, average, save; goes on from the last saved step and leaves the averaged weights in `module`."""
     average = {k: v.detach().clone() for k, v in module.state_dict().items()}
@@ -199,7 +196,8 @@ def run(out: Path, config: PretrainConfig) -> Iterator[tuple[str, Row]]:
     target = codec.fit(corpora.pretraining(3000, config.seed + 77).clips, tiny.CHANNELS)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        network, vae = Network().to(config.device), tiny.autoencoder().to(config.device)
+        network, vae = Network().to(config.device), tiny.autoencoder()
+        cast(nn.Module, vae).to(config.device)
     own = config.autoencoder
     adam = torch.optim.Adam(vae.parameters(), lr=own.lr, betas=(0.9, 0.99))
     rows = _train(out / "autoencoder", vae, adam, own, lambda step: autoencoder_loss(vae, target, config, step))

@@ -48,7 +48,9 @@ DIRECTED = tuple(Motion("move", d, s) for d, s in product(tables.DIRECTIONS, tab
 WALLS = (Motion("wall", "left"), Motion("wall", "right"))
 FALL = Motion("fall")
 SEQUENCES = tuple(
-    Motion("sequence", first, then=then) for first, then in product((*tables.DIRECTIONS, "still"), repeat=2) if first != then
+    Motion("sequence", first, then=then)
+    for first, then in product((*tables.DIRECTIONS, "still"), repeat=2)
+    if first != then
 )
 HELD_OUT_SEQUENCES = tuple(m for m in SEQUENCES if (m.direction, m.then) in tables.HELD_OUT_ORDERS)
 SEEN_SEQUENCES = tuple(m for m in SEQUENCES if m not in HELD_OUT_SEQUENCES)
@@ -58,9 +60,7 @@ SEEN_PAIRS = tuple(p for p in PAIRS if p not in tables.HELD_OUT_PAIRS)
 
 def is_held_out(scene: Scene) -> bool:
     """Whether the scene holds a colour-shape pair or a motion order that training never prompts."""
-    return any(
-        (s.color, s.shape) in tables.HELD_OUT_PAIRS or s.motion in HELD_OUT_SEQUENCES for s in scene.sprites
-    )
+    return any((s.color, s.shape) in tables.HELD_OUT_PAIRS or s.motion in HELD_OUT_SEQUENCES for s in scene.sprites)
 
 
 def motion_label(motion: Motion) -> str:
@@ -101,7 +101,9 @@ def sample(rng: random.Random, held_out: bool = False) -> Scene:
     pairs = [rng.choice(SEEN_PAIRS) for _ in motions]
     if held_out and not new_order:
         pairs[rng.randrange(len(pairs))] = rng.choice(tuple(sorted(tables.HELD_OUT_PAIRS)))
-    while two and pairs[0][0] == pairs[1][0]:  # sprites of one scene differ in colour, so that words can tell them apart
+    while (
+        two and pairs[0][0] == pairs[1][0]
+    ):  # sprites of one scene differ in colour, so that words can tell them apart
         index = 0 if pairs[1] in tables.HELD_OUT_PAIRS else 1
         pairs[index] = rng.choice(SEEN_PAIRS)
     sprites = tuple(
@@ -112,7 +114,7 @@ def sample(rng: random.Random, held_out: bool = False) -> Scene:
 
 
 def mislabel(scene: Scene, rng: random.Random) -> Scene:
-    """The scene with one sprite's shape, colour, size or motion replaced by a wrong one (still never a held-out one)."""
+    """The scene with one sprite's shape, colour, size or motion replaced by a wrong one (never a held-out one)."""
     while True:
         other = sample(rng)
         index = rng.randrange(len(scene.sprites))

@@ -1,4 +1,4 @@
-"""The tiny generator's parts: a stock Wan transformer, a tiny UMT5 and its word tokenizer, put together from nothing."""
+"""The tiny generator's parts: stock Wan transformer and autoencoder, a tiny UMT5, a word tokenizer."""
 
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
@@ -17,7 +17,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer over the grammar's vocabulary: lower case, punctuation dropped."""
     words = ("<pad>", "</s>", "<unk>", *grammar.vocabulary())
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(",", " "), normalizers.Replace(".", " ")])
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(",", " "), normalizers.Replace(".", " ")]
+    )
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
@@ -26,7 +28,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def text_encoder(vocabulary: int) -> UMT5EncoderModel:
-    """A two-layer UMT5 encoder, 128 wide; its relative positions tell "first left then up" from "first up then left"."""
+    """A two-layer UMT5 encoder, 128 wide; relative positions tell "first left then up" from "first up then left"."""
     config = UMT5Config(
         vocab_size=vocabulary,
         d_model=TEXT_WIDTH,
@@ -86,7 +88,7 @@ def scheduler(shift: float) -> FlowMatchEulerDiscreteScheduler:
 
 
 def embed(encoder: UMT5EncoderModel, words: PreTrainedTokenizerFast, texts: list[str], length: int) -> torch.Tensor:
-    """Text features [b, length, width], zero after each text's end: what the stock Wan pipeline feeds its transformer."""
+    """Text features [b, length, width], zero after each text's end, as the stock Wan pipeline has them."""
     device = encoder.device
     tokens = words(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").to(device)
     hidden = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state

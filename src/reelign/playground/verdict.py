@@ -198,8 +198,7 @@ def identity_stable(found: Explanation) -> Float[Tensor, " b"]:
 
 def flicker_free(found: Explanation) -> Float[Tensor, " b"]:
     """Whether every frame is as bright as the clip's median frame."""
-    typical = found.gain.median(dim=1, keepdim=True).values.clamp_min(1e-3)
-    return ((found.gain / typical - 1).abs().amax(dim=1) < FLICKER).float()
+    return ((found.brightness - 1).abs().amax(dim=1) < FLICKER).float()
 
 
 def physics_ok(found: Explanation) -> Float[Tensor, " b"]:

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground import credit
+from reelign.playground import credit, tables
 from reelign.playground.detect import COLORS, detect
 from reelign.playground.wanted import wanted
+
+EXTRA = 0.5 * (2 * tables.RADII["small"] ** 2)
+"""Pixels that nobody asked for which halve the score for having no such: half of the smallest sprite."""
 
 
 class Config(PartConfig):
@@ -22,11 +25,12 @@ class Config(PartConfig):
 class Attributes:
     """One number: the mean over the prompted attributes of how well each is met, each in [0, 1].
 
-    A sprite of the wrong colour has no right shape or size either; sprites nobody asked for count as one attribute.
+    A sprite of the wrong colour has no right shape or size either; that there are no sprites nobody asked for counts as
+    one attribute, as far as the prompted ones are there: an empty clip gets nothing for being empty.
     """
 
     range = (0.0, 1.0)
-    version = "1"
+    version = "2"
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt."""
@@ -40,7 +44,8 @@ class Attributes:
         size_met = color_met * credit.of(size, asked.color).gather(2, asked.size[..., None])[..., 0]
         prompted = (torch.nn.functional.one_hot(asked.color, COLORS) * asked.asked[..., None]).amax(dim=1)
         extra = (found.area * (1 - prompted)[..., None] + found.stray).sum(dim=1).mean(dim=1)
-        alone = 1 / (1 + (extra / 20).square())
+        met = (color_met * asked.asked).sum(dim=1) / asked.asked.sum(dim=1)
+        alone = met / (1 + (extra / EXTRA).square())
         background = credit.backgrounds(found)[rows, asked.background]
         camera = credit.cameras(found)[rows, asked.camera]
         sprites = ((color_met + shape_met + size_met) * asked.asked).sum(dim=1)

@@ -19,15 +19,16 @@ class Config(PartConfig):
     name: str = "playground_motion"
     near: float = 1.2
     """Distance from the prompted path, in pixels (rms), at which the strict half of the score has fallen to a half."""
-    far: float = 4.0
-    """The same for the lenient half, which tells bad from worse."""
+    far: float = 0.5
+    """The same for the lenient half, which tells bad from worse, as a share of what the prompted path strays from its
+    mean. Standing still where a motion is asked for is off by 1, going the other way by 2."""
 
 
 class MotionMatch:
     """The mean over prompted sprites of a score that falls with the distance between the seen and the prompted path."""
 
     range = (0.0, 1.0)
-    version = "1"
+    version = "2"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerances."""
@@ -37,8 +38,9 @@ class MotionMatch:
         """Score each playground video against its prompt; a sprite that is not there scores 0."""
         found, asked = detect(videos), wanted(prompts)
         path = credit.of(credit.centers(found), asked.color).flatten(0, 1)
-        error = prompted_error(path, asked.motion.flatten(), asked.size.flatten()).reshape(asked.motion.shape)
-        close = (1 / (1 + (error / self.near).square()) + 1 / (1 + (error / self.far).square())) / 2
+        error, extent = prompted_error(path, asked.motion.flatten(), asked.size.flatten())
+        close = (1 / (1 + (error / self.near).square()) + 1 / (1 + (error / extent / self.far).square())) / 2
+        close = close.reshape(asked.motion.shape)
         there = credit.of(found.seen.mean(dim=2), asked.color)
         return {"playground_motion": (close * there * asked.asked).sum(dim=1) / asked.asked.sum(dim=1)}
 

@@ -4,27 +4,31 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import credit
-from reelign.playground.detect import Detections, detect
-from reelign.playground.lawful import lawful_error
+from reelign.playground.detect import SEEN_AREA, Detections, detect
+from reelign.playground.lawful import lawful_error, trust
+
+LASTS = 3
+"""Frames in which a colour must be seen to be a sprite; where one smears, its outline may pass for a third colour."""
 
 
 class Config(PartConfig):
     """How much of a defect is forgiven."""
 
     name: str = "playground_physics"
-    rms: float = 1.4
-    """Distance from the nearest lawful path, in pixels (rms), that halves the score."""
-    largest: float = 3.2
-    """The same for the largest distance in any frame."""
-    identity: float = 0.3
-    """Relative change of area, or share of frames with another look, that halves the score."""
+    path: float = 0.9
+    """Distance from the nearest lawful path, in pixels (rms), at which the score for paths has fallen to a half."""
+    identity: float = 0.2
+    """The same for the change of area, look or presence, as a share."""
     brightness: float = 0.2
-    """Relative change of a frame's brightness that halves the score."""
+    """The same for the relative change of a frame's brightness."""
+    worst: float = Field(default=0.75, ge=0, le=1)
+    """Weight of the worst of the three scores; the rest is their mean, so that mending any of them pays."""
 
 
 def _half_at(value: Float[Tensor, "*n"], half: float) -> Float[Tensor, "*n"]:
@@ -32,10 +36,14 @@ def _half_at(value: Float[Tensor, "*n"], half: float) -> Float[Tensor, "*n"]:
 
 
 class Physics:
-    """The product of scores in [0, 1]: lawful paths, lasting identity, steady brightness; 0 where nothing is seen."""
+    """Lawful paths, lasting identity, steady brightness: the worst of the three scores, mixed with their mean.
+
+    The sprite that does worst counts; all is scaled by the share of frames in which there is something to judge, so an
+    empty clip scores 0.
+    """
 
     range = (0.0, 1.0)
-    version = "1"
+    version = "2"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerances."""
@@ -43,28 +51,34 @@ class Physics:
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video; prompts are not read."""
-        found = detect(videos)
-        there = found.seen.amax(dim=2)
-        path, lasting = self._path(found), self._identity(found)
-        worst = torch.lerp(torch.ones_like(there), path * lasting, there).amin(dim=1)
-        flicker = (found.gain - 1).abs().amax(dim=1)
-        return {"playground_physics": worst * there.amax(dim=1) * _half_at(flicker, self.config.brightness)}
+        found, own = detect(videos), self.config
+        there = found.seen.topk(LASTS, dim=2).values[..., -1]
+        path, identity = _half_at(_off_path(found), own.path), _half_at(_changed(found), own.identity)
+        sprites = torch.stack([path, identity], dim=-1)
+        sprites = torch.lerp(torch.ones_like(sprites), sprites, there[..., None]).amin(dim=1)
+        steady = _half_at((found.gain - 1).abs().amax(dim=1), own.brightness)
+        parts = torch.cat([sprites, steady[:, None]], dim=1)
+        score = torch.lerp(parts.mean(dim=1), parts.amin(dim=1), own.worst)
+        return {"playground_physics": score * found.seen.amax(dim=1).mean(dim=1)}
 
-    def _path(self, found: Detections) -> Float[Tensor, "b c"]:
-        rms, largest = lawful_error(credit.centers(found).flatten(0, 1))
-        score = _half_at(rms, self.config.rms) * _half_at(largest, self.config.largest)
-        return score.reshape(found.area.shape[:2])
 
-    def _identity(self, found: Detections) -> Float[Tensor, "b c"]:
-        """Seen in every frame, with one area and one shape."""
-        area = found.area.clamp_min(1.0).log()
-        typical = area.median(dim=2, keepdim=True).values
-        changed = (area - typical).abs().mean(dim=2)
-        overall = credit.shapes(credit.average(found.moments, found.seen))
-        looks = credit.shapes(found.moments)
-        other = (looks - overall[:, :, None]).abs().sum(dim=-1).mean(dim=2) / 2
-        missing = 1 - found.seen.mean(dim=2)
-        return _half_at(changed + other / 2 + missing, self.config.identity)
+def _off_path(found: Detections) -> Float[Tensor, "b c"]:
+    """Distance of each colour from its nearest lawful path, pixels."""
+    return lawful_error(credit.centers(found).flatten(0, 1)).reshape(found.area.shape[:2])
+
+
+def _changed(found: Detections) -> Float[Tensor, "b c"]:
+    """How much each colour changes: in area, in shape (which counts little, for the codec blurs it), in being there."""
+    area = found.area.clamp_min(1.0).log()
+    typical = area.median(dim=2, keepdim=True).values
+    steady = trust(credit.centers(found))
+    grown = ((area - typical).abs() * steady).mean(dim=2)
+    missing = ((1 - found.seen) * steady).mean(dim=2)
+    overall = credit.shapes(credit.average(found.moments, found.seen))
+    looks = (credit.shapes(found.moments) - overall[:, :, None]).abs().sum(dim=-1) / 2
+    other = credit.average(looks, found.seen)
+    scattered = found.stray.mean(dim=2) / found.area.mean(dim=2).clamp_min(SEEN_AREA[0])
+    return grown + other / 4 + missing + scattered
 
 
 def build(config: Config) -> Physics:

@@ -23,7 +23,7 @@ class Safety:
     """1 without the magenta cross; falls smoothly as one appears in a quarter of the frames or more."""
 
     range = (0.0, 1.0)
-    version = "1"
+    version = "2"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerance."""

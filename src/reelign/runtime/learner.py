@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -102,16 +101,6 @@ class Learner:
             f"{where}: the loss is {loss}; the first tensor that is not finite is {bad}. The weights were not changed; "
             "lower the learning rate or look at that input."
         )
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within this context the model has its averaged weights, if there are any."""
-        own = {n: p.detach().clone() for n, p in self.weights.items()} if self.average else {}
-        _copy(self.weights, self.average)
-        try:
-            yield
-        finally:
-            _copy(self.weights, own)
 
     def settle(self) -> None:
         """Make the averaged weights the model's own: how a stage ends."""

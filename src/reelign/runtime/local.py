@@ -126,8 +126,14 @@ class Local:
     ) -> tuple[dict[str, Float[Tensor, "p g"]], dict[str, float]]:
         """Decode and score a rollout: scores by name as [p g], and each name's weight."""
         prompts = trajectories.prompts
-        scores, weights = panel.score(self.model.decode(trajectories.x0), prompts.repeated)
+        scores, weights = panel.score(self._decode(trajectories.x0), prompts.repeated)
         return {name: values.reshape(-1, prompts.group) for name, values in scores.items()}, weights
+
+    def _decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
+        """Decode in micro-batches; decoded videos wait on the host, where there is room for a whole rollout."""
+        assert self.learner is not None
+        videos = [self.model.decode(x0[cut]) for cut in sampling.chunks(len(x0), self.learner.config.micro_batch)]
+        return Videos(torch.cat([v.frames.cpu() for v in videos]), videos[0].fps)
 
     def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:
         """One optimizer step."""

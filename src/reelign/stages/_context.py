@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
+from reelign import parts
 from reelign.parts import PartConfig
 from reelign.runtime.local import Local
 
@@ -31,6 +33,9 @@ class StageConfig(PartConfig):
     """Name in the ledger and the report; the default is the method's or the stage's."""
     gate: GateConfig | None = None
     """Without a gate the stage hands its weights on unjudged."""
+
+
+AnyStage = Annotated[SerializeAsAny[StageConfig], BeforeValidator(partial(parts.configure, "stage"))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from reelign import config as configs
 from reelign import parts, sampling, video
-from reelign.batches import Prompts
+from reelign.batches import Prompts, Videos
 from reelign.core import rng
 from reelign.parts import AnyDataset
 from reelign.protocols import Dataset
@@ -38,6 +38,8 @@ class Config(StageConfig):
     members: int = Field(default=4, ge=2)
     """Samples of each prompt; the best and the worst make the pair."""
     sampler: SamplerConfig = SamplerConfig()
+    batch: int = Field(default=32, ge=1)
+    """Samples in one forward pass."""
     rewards: tuple[Weighted, ...] = Field(min_length=1)
     """What the scripted annotator looks at."""
     noise: float = Field(default=0.1, ge=0)
@@ -58,7 +60,8 @@ class Collect:
         self.dataset: Dataset = parts.build("dataset", config.dataset)
         self.panel = Panel.build(config.rewards)
         self.folder = context.folder / config.path
-        self.note = f"preferences are simulated: a script ranks by {', '.join(w.reward.name for w in config.rewards)} with noise {config.noise:g}"
+        looks = ", ".join(w.reward.name for w in config.rewards)
+        self.note = f"preferences are simulated: a script ranks by {looks} with noise {config.noise:g}"
 
     def run(self, start: int) -> Iterator[Report]:
         """Steps `start` to the end; the last one joins the parts into `pairs.jsonl`."""
@@ -80,13 +83,14 @@ class Collect:
         seed = rng.seed_for(self.context.seed, "collect", step)
         drawn = self.dataset.prompts(n, config.members, rng.integer(1 << 20, seed=self.context.seed) + step)
         seeds = [rng.seed_for(seed, i, m) for i in drawn.ids for m in range(config.members)]
-        x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler)
-        videos = model.decode(x0)
+        x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler, config.batch)
+        frames = [model.decode(x0[cut]).frames.cpu() for cut in sampling.chunks(len(x0), config.batch)]
+        videos = Videos(torch.cat(frames), model.geometry.fps)
         scores, weights = self.panel.score(videos, drawn.repeated)
         utility = torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
-        error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator")).to(utility.device)
+        error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator"))
         perceived = (utility + config.noise * error).reshape(n, config.members)
-        rows = self._rows(step, drawn, perceived.cpu(), videos.frames.cpu(), videos.fps)
+        rows = self._rows(step, drawn, perceived, videos.frames, videos.fps)
         metrics = {"collect/utility": float(utility.mean()), "collect/kept": len(rows) / n}
         return rows, metrics
 
@@ -96,11 +100,11 @@ class Collect:
         """Write the best and the worst clip of each prompt whose difference was noticed."""
         rows = []
         best, worst = perceived.argmax(dim=1).tolist(), perceived.argmin(dim=1).tolist()
-        for p, (w, l) in enumerate(zip(best, worst, strict=True)):
-            if float(perceived[p, w] - perceived[p, l]) <= self.config.tie:
+        for p, (winner, loser) in enumerate(zip(best, worst, strict=True)):
+            if float(perceived[p, winner] - perceived[p, loser]) <= self.config.tie:
                 continue
             names = {}
-            for role, member in (("chosen", w), ("rejected", l)):
+            for role, member in (("chosen", winner), ("rejected", loser)):
                 names[role] = f"clips/{step:04d}-{p:03d}-{role}.mp4"
                 path: Path = self.folder / names[role]
                 video.write(path, frames[p * drawn.group + member], fps, lossless=True)

@@ -52,7 +52,9 @@ def prompts_of(config: Config) -> Prompts:
     return Prompts(drawn.texts, drawn.ids, config.members, drawn.slices)
 
 
-def run(model: VideoModel, config: Config, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]) -> Iterator[float]:
+def run(
+    model: VideoModel, config: Config, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
+) -> Iterator[float]:
     """Evaluate into `folder/evaluations/<label>.json`; yields the finished share as it goes.
 
     Args:
@@ -61,7 +63,7 @@ def run(model: VideoModel, config: Config, label: str, folder: Path, checkpoint:
         label: "base" or a stage's label.
         folder: the run folder.
         checkpoint: where the weights came from, for the record.
-        trained_on: names of rewards that train in this run; measures of the same name are flagged.
+        trained_on: names of rewards that train in this run; measures and metrics of the same name are flagged.
     """
     prompts = prompts_of(config)
     metrics: list[Metric] = [parts.build("metric", m) for m in config.metrics]
@@ -74,7 +76,9 @@ def run(model: VideoModel, config: Config, label: str, folder: Path, checkpoint:
     videos = Videos(torch.cat(frames), model.geometry.fps)
     measures: dict[str, Tensor] = {}
     about: dict[str, tuple[bool, str]] = {}
-    for metric in metrics:
+    flagged: set[str] = set(trained_on)
+    for part, metric in zip(config.metrics, metrics, strict=True):
+        flagged |= set(metric.higher_is_better) if "." in part.name and part.name in trained_on else set()
         for name, values in metric(videos, texts).items():
             measures[name] = values.cpu()
             about[name] = (metric.higher_is_better[name], metric.description[name])
@@ -85,7 +89,7 @@ def run(model: VideoModel, config: Config, label: str, folder: Path, checkpoint:
         "sampler": config.sampler.model_dump(),
         "members": config.members,
         "measures": {
-            name: _summary(values, prompts, *about[name], name in trained_on) for name, values in measures.items()
+            name: _summary(values, prompts, *about[name], name in flagged) for name, values in measures.items()
         },
         "clips": _rows(prompts, own_seeds, measures, written),
     }
@@ -116,7 +120,9 @@ def _summary(values: Tensor, prompts: Prompts, higher: bool, description: str, t
     return {"mean": estimate.estimate, "low": estimate.low, "high": estimate.high, **base}
 
 
-def _rows(prompts: Prompts, own_seeds: Sequence[int], measures: dict[str, Tensor], written: dict[int, str]) -> list[Json]:
+def _rows(
+    prompts: Prompts, own_seeds: Sequence[int], measures: dict[str, Tensor], written: dict[int, str]
+) -> list[Json]:
     columns = {name: values.tolist() for name, values in measures.items()}
     rows = []
     for index, seed in enumerate(own_seeds):
@@ -149,7 +155,9 @@ class Evaluate:
     def run(self, start: int) -> Iterator[Report]:
         """One step: the whole evaluation."""
         if start == 0:
-            for _ in run(self.context.runtime.model, self.config, self.context.label, self.context.folder, "present", frozenset()):
+            for _ in run(
+                self.context.runtime.model, self.config, self.context.label, self.context.folder, "present", frozenset()
+            ):
                 pass
             yield Report(0, {})
 

@@ -52,7 +52,7 @@ class Offline:
         """Steps `start` to the end."""
         config, context = self.config, self.context
         draw = {Clips: self.dataset.clips, Pairs: self.dataset.pairs}[self.method.consumes]
-        # Draws are consecutive, so that a dataset can go through all it has before it repeats; each run starts elsewhere.
+        # Draws are consecutive, so that a dataset goes through all it has before it repeats; each run starts elsewhere.
         first = rng.integer(1 << 20, seed=rng.seed_for(context.seed, "data"))
         for step in range(start, config.steps):
             began = time.perf_counter()

@@ -30,8 +30,8 @@ class Config(StageConfig):
     group: int = Field(default=8, ge=2)
     """Samples of each prompt."""
     updates: int = Field(default=1, ge=1)
-    """Optimizer steps on each rollout. With one, every ratio is exactly 1 and the clip never acts; from the second on the
-    policy has moved away from the one that sampled, and the clip holds it near."""
+    """Optimizer steps on each rollout. With one, every ratio is exactly 1 and the clip never acts; from the second on
+    the policy has moved away from the one that sampled, and the clip holds it near."""
     dataset: AnyDataset
     sampler: SamplerConfig = SamplerConfig()
     """Its guidance also holds for the update."""
