@@ -5,6 +5,9 @@ from pathlib import Path
 import typer
 
 
+TRAINING_SEED = 202
+
+
 def command(
     out: Path = typer.Option(Path("runs"), "--out", "-o", help="Where the run and its data go."),
     seed: int = typer.Option(0, help="Seed of the run."),
@@ -49,11 +52,20 @@ def write_data(folder: Path, clips: int = 600, prompts: int = 512, judged: int =
     if not (folder / "clips").exists():  # it appears whole or not at all
         shown = corpora.instruction(clips, seed=101)
         _write.write_clip_folder(folder / "clips", shown.clips, shown.captions, tables.FPS)
-    training = corpora.prompts(prompts, seed=202)
-    held_out = corpora.prompts(judged // 2, seed=303, held_out=True)
-    fresh = tuple(t for t in corpora.prompts(judged, seed=404) if t not in set(training))[: judged - len(held_out)]
-    # Interleaved, so that the first ones, whose videos the report shows, are of both kinds.
-    both = [text for pair in zip(held_out, fresh, strict=True) for text in pair]
+    training = corpora.prompts(prompts, seed=TRAINING_SEED)
+    judges = judged_prompts(judged, set(training))
     _write.write_prompts(folder / "prompts.jsonl", training, [slices(t) for t in training])
-    _write.write_prompts(folder / "held_out.jsonl", both, [slices(t) for t in both])
+    _write.write_prompts(folder / "held_out.jsonl", judges, [slices(t) for t in judges])
     done.touch()
+
+
+def judged_prompts(n: int, training: set[str]) -> list[str]:
+    """`n` prompts to judge by: half of them hold what training never prompts, half are merely not trained on.
+
+    They alternate, so that the first ones, whose videos a report shows, are of both kinds.
+    """
+    from reelign.playground import corpora
+
+    held_out = corpora.prompts(n // 2, seed=303, held_out=True)
+    fresh = [text for text in corpora.prompts(2 * n, seed=404) if text not in training][: n // 2]
+    return [text for pair in zip(held_out, fresh, strict=True) for text in pair]

@@ -40,6 +40,52 @@ def pretrain(
 
 
 @app.command()
+def measure(
+    folder: Path = typer.Argument(..., help="A generator's pipeline folder; the rates go into its card.json."),
+    prompts: int = typer.Option(120, help="Prompts, half of them with what training never prompts; two clips each."),
+    guidance: float = typer.Option(3.0, help="Classifier-free guidance."),
+) -> None:
+    """Measure how often a generator of the playground fails, and write it on its card."""
+    import json
+    import tempfile
+
+    from reelign import parts
+    from reelign.cli import demo
+    from reelign.cli._console import Bar
+    from reelign.datasets import _write
+    from reelign.playground import corpora
+    from reelign.runtime.checkpoint import write_text
+    from reelign.runtime.local import RuntimeConfig, device
+    from reelign.stages import evaluate
+
+    model = parts.build(
+        "model", parts.configure("model", {"name": "wan", "weights": str(folder)}), device(RuntimeConfig())
+    )
+    with tempfile.TemporaryDirectory() as temporary, Bar() as bar:
+        out = Path(temporary)
+        training = set(corpora.prompts(512, seed=demo.TRAINING_SEED))
+        path = _write.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts, training))
+        config = evaluate.Config.model_validate(
+            {
+                "dataset": {"name": "prompt_file", "path": path},
+                "sampler": {"steps": 10, "shift": 3.0, "guidance": guidance},
+                "metrics": ["playground_adherence", "playground_physics", "playground_safety", "playground_fidelity"],
+                "videos": 0,
+            }
+        )
+        bar.begin("measure", 100, 0)
+        for share in evaluate.run(model, config, "base", out, str(folder), frozenset()):
+            bar.step(round(100 * share), {})
+        measures = json.loads((out / "evaluations" / "base.json").read_text(encoding="utf-8"))["measures"]
+    failed = ("attributes_right", "motion_right", "order_right", "physics_ok", "symbol_free")
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    card["failures"] = {name: round(1 - measures[name]["mean"], 4) for name in failed}
+    card["failures"] |= {"clips": 2 * prompts, "guidance": guidance, "steps": 10}
+    write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
+    typer.echo(json.dumps(card["failures"]))
+
+
+@app.command()
 def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
     """Folder, geometry, parameters and measured failure rates of the packaged generator."""
     import json
