@@ -168,8 +168,11 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
 
 
 PLAYGROUND = ROOT / "docs" / "playground.md"
-NUMBER = re.compile(r'^\| `([A-Z_]+(?:\["\w+"\])?|(?:corpora|pretrain)\.\w+)` \| ([^|]*) \|', flags=re.MULTILINE)
-"""A row of the page that gives a number: `NAME`, `NAME["key"]`, `corpora.NAME` or `pretrain.name`, and its value."""
+NUMBER = re.compile(r'^\| `([A-Z_]+(?:\["\w+"\])?|(?:corpora|pretrain)\.[\w.]+)` \| ([^|]*) \|', flags=re.MULTILINE)
+"""A row of the page that gives a number: `NAME`, `NAME["key"]`, `corpora.NAME` or `pretrain.name`, and its value.
+
+A config inside another adds its name: `pretrain.autoencoder.steps`.
+"""
 
 
 def _shown(value: object) -> str:
@@ -194,8 +197,15 @@ def _constants(module: object) -> dict[str, str]:
 
 def _true_numbers() -> dict[str, str]:
     shares = {f"corpora.{name}": value for name, value in _constants(corpora).items() if name != "DEFECTS"}
-    recipe = {f"pretrain.{name}": str(value) for name, value in PretrainConfig().model_dump().items()}
-    return {**_constants(tables), **shares, **recipe}
+    return {**_constants(tables), **shares, **_settings("pretrain", PretrainConfig().model_dump())}
+
+
+def _settings(prefix: str, tree: Mapping[str, object]) -> dict[str, str]:
+    """Plain values of a config by their dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in tree.items():
+        flat |= _settings(f"{prefix}.{name}", value) if isinstance(value, Mapping) else {f"{prefix}.{name}": str(value)}
+    return flat
 
 
 def test_the_playgrounds_page_has_every_number_of_the_world_and_its_recipe_and_no_other() -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import typer
 
-
 TRAINING_SEED = 202
 
 

@@ -10,7 +10,9 @@ app = typer.Typer(help="The packaged world and its tiny generator.", no_args_is_
 @app.command()
 def pretrain(
     out: Path = typer.Argument(..., help="Folder for the state, the curve and the finished pipeline."),
-    steps: int = typer.Option(0, help="Optimizer steps; 0 is the shipped recipe's."),
+    cycle: list[int] = typer.Option(
+        [], help="Step that ends a learning-rate cycle; repeatable; default: the recipe's."
+    ),
     device: str = typer.Option("cpu", help="cpu or cuda."),
     threads: int = typer.Option(0, help="CPU threads; 0 leaves torch's choice."),
 ) -> None:
@@ -24,9 +26,9 @@ def pretrain(
 
     if threads:
         torch.set_num_threads(threads)
-    config = PretrainConfig(device=device, steps=steps) if steps else PretrainConfig(device=device)
+    config = PretrainConfig(device=device, cycles=tuple(cycle)) if cycle else PretrainConfig(device=device)
     out.mkdir(parents=True, exist_ok=True)
-    totals = {"autoencoder": config.autoencoder.steps, "transformer": config.steps}
+    totals = {"autoencoder": config.autoencoder.cycles[-1], "transformer": config.cycles[-1]}
     with Bar() as bar, (out / "curve.jsonl").open("a", encoding="utf-8") as curve:
         shown = ""
         for phase, row in run(out, config):

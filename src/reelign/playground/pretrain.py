@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -32,15 +33,16 @@ class AutoencoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = 6000
+    cycles: tuple[int, ...] = (3500,)
+    """Steps at which the learning rate has come down to zero; the last one is the end."""
     batch: int = 16
     lr: float = 2e-3
     """Learning rate of Adam: linear warm-up, constant, and linear decay to zero."""
     warmup: int = 100
     decay: float = 0.7
-    """Share of the steps over which the rate decays."""
+    """Share of a cycle over which the rate decays."""
     ema: float = 0.99
-    blur: float = 0.05
+    blur: float = 0.12
     """Largest noise added to the latents it learns to decode, so that a generator's small errors do not show."""
     save_every: int = 100
 
@@ -51,13 +53,15 @@ class PretrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
-    steps: int = 12000
+    cycles: tuple[int, ...] = (8000, 24000)
+    """Steps at which the learning rate has come down to zero; the last one is the end. Samples are worth looking at
+    where a cycle ends, and a longer run only adds a cycle."""
     batch: int = 24
     lr: float = 1.2e-3
-    """Learning rate of AdamW: linear warm-up, constant, and linear decay to zero at the end."""
+    """Learning rate of AdamW in each cycle: linear warm-up, constant, and linear decay to zero."""
     warmup: int = 100
     decay: float = 0.3
-    """Share of the steps over which the rate decays; a run can be shortened by fewer steps before it begins."""
+    """Share of a cycle over which the rate decays."""
     weight_decay: float = 0.01
     caption_dropout: float = 0.1
     """Fraction of captions replaced by the empty prompt, which classifier-free guidance needs."""
@@ -93,9 +97,10 @@ class Network(nn.Module):
 
 
 def learning_rate(config: Phase, step: int) -> float:
-    """Warm-up, hold, decay."""
-    warm = min(1.0, (step + 1) / config.warmup)
-    left = (config.steps - step) / (config.decay * config.steps)
+    """Warm-up, hold and decay of the cycle that a step belongs to."""
+    start, end = next(cycle for cycle in pairwise((0, *config.cycles)) if step < cycle[1])
+    warm = min(1.0, (step - start + 1) / config.warmup)
+    left = (end - step) / (config.decay * (end - start))
     return config.lr * warm * min(1.0, left)
 
 
@@ -168,7 +173,7 @@ def _train(
     if stem.with_suffix(".json").exists():
         start = _load(stem, module, average, optimizer)
         log.info("%s goes on from step %d", stem.name, start)
-    for step in range(start, config.steps):
+    for step in range(start, config.cycles[-1]):
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
@@ -182,7 +187,7 @@ def _train(
                 average[name].lerp_(weight, 1 - config.ema)
         done = step + 1
         yield {"step": done, "loss": value.item(), "grad_norm": float(norm), "wall_s": time.perf_counter() - began}
-        if done % config.save_every == 0 or done == config.steps:
+        if done % config.save_every == 0 or done == config.cycles[-1]:
             _save(stem, done, module, average, optimizer)
     module.load_state_dict(average)
 
