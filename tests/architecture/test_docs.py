@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -168,6 +169,21 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
 
 
 PLAYGROUND = ROOT / "docs" / "playground.md"
+
+
+def test_stock_diffusers_makes_a_video_as_the_playgrounds_page_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (example,) = blocks(PLAYGROUND.read_text(encoding="utf-8"), "python")
+    assert "reelign" not in example.replace("src/reelign/playground/pipeline", "")
+    shorter = example.replace("num_inference_steps=16", "num_inference_steps=2").replace("src/", f"{ROOT}/src/")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(shorter, PLAYGROUND.name, "exec"), names)
+    assert [frame.size for frame in names["frames"]] == [(tables.WIDTH, tables.HEIGHT)] * tables.FRAMES
+    assert (tmp_path / "red.gif").stat().st_size > 0
+
+
 NUMBER = re.compile(r'^\| `([A-Z_]+(?:\["\w+"\])?|(?:corpora|pretrain)\.[\w.]+)` \| ([^|]*) \|', flags=re.MULTILINE)
 """A row of the page that gives a number: `NAME`, `NAME["key"]`, `corpora.NAME` or `pretrain.name`, and its value.
 
@@ -204,7 +220,9 @@ def _settings(prefix: str, tree: Mapping[str, object]) -> dict[str, str]:
     """Plain values of a config by their dotted names."""
     flat: dict[str, str] = {}
     for name, value in tree.items():
-        flat |= _settings(f"{prefix}.{name}", value) if isinstance(value, Mapping) else {f"{prefix}.{name}": str(value)}
+        flat |= (
+            _settings(f"{prefix}.{name}", value) if isinstance(value, Mapping) else {f"{prefix}.{name}": _shown(value)}
+        )
     return flat
 
 
