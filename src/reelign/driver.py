@@ -5,8 +5,10 @@ A run folder holds config.json, ledger.jsonl, metrics.jsonl, evaluations/, sampl
 
 import fcntl
 import json
+import shutil
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -253,8 +255,19 @@ class Driver:
                 self._evaluate("base", "base")
             for index in range(state.position["stage"], len(self.recipe.stages)):
                 self._stage(index, state if state.position["stage"] == index else None)
-        self.model.export(self.folder / "final")
+        self._export()
         return self.folder
+
+    def _export(self) -> None:
+        """Write the final model under a temporary name, then rename it: a half-written one is never called final."""
+        final = self.folder / "final"
+        temporary = self.folder / f".final.tmp-{uuid.uuid4().hex[:8]}"
+        try:
+            self.model.export(temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _stage(self, index: int, state: Checkpoint | None) -> None:
         """Run one stage from where it stands, judge it, and hand its weights on."""

@@ -1,4 +1,4 @@
-"""`reelign playground pretrain | info`: the packaged world and its tiny generator."""
+"""`reelign playground pretrain | measure | info`: the packaged world and its tiny generator."""
 
 from pathlib import Path
 

@@ -89,7 +89,7 @@ def _pair_motions(rng: random.Random) -> tuple[Motion, Motion]:
 def sample(rng: random.Random, held_out: bool = False) -> Scene:
     """Draw a scene; with `held_out`, one that holds a pair or an order that training never prompts.
 
-    Two thirds of the scenes have one sprite; a third of the cameras pan.
+    Seven in ten scenes have one sprite; a quarter of the cameras pan.
     """
     camera = rng.choices(tuple(tables.CAMERAS), weights=(6, 1, 1))[0]
     background = rng.choice(tuple(tables.BACKGROUNDS))

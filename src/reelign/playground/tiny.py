@@ -46,7 +46,7 @@ def text_encoder(vocabulary: int) -> UMT5EncoderModel:
 
 
 def transformer() -> WanTransformer3DModel:
-    """A six-layer Wan transformer, 192 wide, one token a latent element: 64 tokens a clip."""
+    """A six-layer Wan transformer, 192 wide, one token a latent element: 48 tokens a clip."""
     return WanTransformer3DModel(
         patch_size=(1, 1, 1),
         num_attention_heads=4,

@@ -21,7 +21,7 @@ class GateConfig(BaseModel):
     targets: tuple[str, ...] = Field(min_length=1)
     """Held-out measures that must get better: the 95 % interval of the paired difference lies on the good side of 0."""
     guards: tuple[str, ...] = ()
-    """Measures that must not get worse on any slice beyond its interval (corrected for the number of slices)."""
+    """Measures that must not get worse beyond noise, on the whole set or on any slice (corrected for their number)."""
     min_slice: int = Field(default=12, ge=2)
     """Slices with fewer clips are not judged."""
 

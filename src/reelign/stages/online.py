@@ -24,7 +24,7 @@ class Config(StageConfig):
 
     name: str = "online"
     steps: int = Field(ge=1)
-    """Iterations: one rollout and one update each."""
+    """Iterations: one rollout and its updates."""
     prompts: int = Field(default=8, ge=1)
     """Prompts an iteration."""
     group: int = Field(default=8, ge=2)
