@@ -7,31 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from jaxtyping import Float
+from tests.parts.identity_model import IdentityModel
 from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import parts
-from reelign.batches import Clips, Pairs, Prompts, Videos
+from reelign.batches import Clips, Pairs, Prompts
 from reelign.datasets._write import write_clip_folder, write_pairs, write_prompts
 from reelign.errors import BadConfig
-from reelign.protocols import Geometry, VideoModel
+from reelign.playground import tables
 
 NAMES = parts.available("dataset")
 VERBS = ("prompts", "clips", "pairs")
 
 
-class IdentityModel(VideoModel):
-    """Latents are the frames of a playground-sized clip."""
-
-    geometry = Geometry(13, 32, 32, 8.0, (3, 13, 32, 32))
-    device = torch.device("cpu")
-
-    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
-        return videos.frames.transpose(1, 2)
-
-
 def _clips() -> Float[Tensor, "b f 3 H W"]:
-    return torch.rand(4, 13, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return torch.rand(4, tables.FRAMES, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 EXAMPLES: dict[str, Callable[[Path], dict[str, object]]] = {
@@ -55,7 +46,11 @@ def build(request, tmp_path) -> Callable[[], object]:
 def draw(dataset, verb: str, n: int, seed: int) -> Prompts | Clips | Pairs | str:
     """The draw, or the sentence that refuses it."""
     try:
-        return dataset.prompts(n, 2, seed) if verb == "prompts" else getattr(dataset, verb)(n, seed, IdentityModel())
+        return (
+            dataset.prompts(n, 2, seed)
+            if verb == "prompts"
+            else getattr(dataset, verb)(n, seed, IdentityModel(tables.FRAMES, 32, 32))
+        )
     except BadConfig as error:
         return str(error)
 
@@ -73,10 +68,10 @@ def test_it_gives_a_draw_or_refuses_in_one_sentence_that_names_another(build, ve
     assert type(drawn) is {"prompts": Prompts, "clips": Clips, "pairs": Pairs}[verb]
     assert len(drawn.texts) == 2
     if isinstance(drawn, Clips):
-        assert drawn.x0.shape == (2, 3, 13, 32, 32)
+        assert drawn.x0.shape == (2, 3, tables.FRAMES, 32, 32)
         assert drawn.weight.mean() == 1
     if isinstance(drawn, Pairs):
-        assert drawn.chosen.shape == drawn.rejected.shape == (2, 3, 13, 32, 32)
+        assert drawn.chosen.shape == drawn.rejected.shape == (2, 3, tables.FRAMES, 32, 32)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,4 +1,4 @@
-"""A model that encodes a clip as itself, and clips that fit it."""
+"""Models that encode a clip as itself, and clips that fit them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,23 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from jaxtyping import Float
+from tests.parts.identity_model import IdentityModel
 from torch import Tensor
 
 from reelign import video
-from reelign.batches import Videos
-from reelign.protocols import Geometry, VideoModel
-
-
-class IdentityModel(VideoModel):
-    """Latents are the frames, channels first; `encoded` counts the clips."""
-
-    def __init__(self, geometry: Geometry) -> None:
-        self.geometry, self.device, self.encoded = geometry, torch.device("cpu"), 0
-
-    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
-        assert videos.fps == self.geometry.fps
-        self.encoded += len(videos)
-        return videos.frames.transpose(1, 2).clone()
 
 
 @pytest.fixture
@@ -30,7 +17,7 @@ def new_model() -> Callable[..., IdentityModel]:
     """Models of 4 frames of 8 x 12 pixels (height x width) at 8 fps, or as asked for."""
 
     def make(frames: int = 4, height: int = 8, width: int = 12, fps: float = 8.0) -> IdentityModel:
-        return IdentityModel(Geometry(frames, height, width, fps, (3, frames, height, width)))
+        return IdentityModel(frames, height, width, fps)
 
     return make
 

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from reelign.datasets import playground
 from reelign.errors import BadConfig, BadData
-from reelign.playground import corpora, grammar, scene
+from reelign.playground import corpora, grammar, scene, tables
 
 
 def opened(**config: object) -> playground.Playground:
@@ -15,7 +15,7 @@ def opened(**config: object) -> playground.Playground:
 @pytest.fixture
 def small(new_model):
     """A model of the playground's geometry."""
-    return new_model(frames=13, height=32, width=32)
+    return new_model(frames=tables.FRAMES, height=32, width=32)
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -37,7 +37,7 @@ def test_clips_are_those_of_the_corpus_and_encoded_once(small, new_model, what):
     texts = [text for clips in drawn for text in clips.texts]
     assert len(texts) == 70
     assert small.encoded == 128  # two chunks of 64
-    again = opened(what=what).clips(10, 3, new_model(frames=13, height=32, width=32))
+    again = opened(what=what).clips(10, 3, new_model(frames=tables.FRAMES, height=32, width=32))
     assert again.texts == drawn[3].texts
     assert_close(again.x0, drawn[3].x0, rtol=0, atol=0)
     assert [opened(what=what, seed=1).clips(10, 0, small).texts] != [drawn[0].texts]
@@ -67,5 +67,5 @@ def test_pairs_are_refused_by_name(small):
 
 
 def test_another_geometry_is_refused(model):
-    with pytest.raises(BadData, match="13 frames of 32x32 pixels, but the model makes 4 of 12x8"):
+    with pytest.raises(BadData, match=f"{tables.FRAMES} frames of 32x32 pixels, but the model makes 4 of 12x8"):
         opened().clips(1, 0, model)

@@ -1,0 +1,27 @@
+"""A model that encodes a clip as itself, for tests of data."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reelign.batches import Videos
+from reelign.models._weights import Reference
+from reelign.protocols import Geometry, VideoModel
+
+
+class IdentityModel(VideoModel):
+    """Latents are the frames, channels first; `encoded` counts the clips."""
+
+    def __init__(self, frames: int, height: int, width: int, fps: float = 8.0) -> None:
+        self.geometry = Geometry(frames, height, width, fps, (3, frames, height, width))
+        self.network, self.device, self.encoded = nn.Identity(), torch.device("cpu"), 0
+        self._reference = Reference(self.network)
+
+    @property
+    def reference_weights(self) -> Reference:
+        return self._reference
+
+    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
+        assert videos.fps == self.geometry.fps
+        self.encoded += len(videos)
+        return videos.frames.transpose(1, 2).clone()
