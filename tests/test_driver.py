@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from reelign import config as configs
 from reelign import driver
 from reelign.core import rng
+from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadCheckpoint, BadConfig, RunStopped
 
 DATA = {"name": "tests.parts.gaussian_data:build", "var": 0.5}
@@ -285,7 +286,7 @@ def test_resuming_a_finished_run_changes_nothing(whole: tuple[Path, list[str]], 
 
 
 def test_starting_over_an_existing_run_is_refused(tmp_path: Path) -> None:
-    driver._prepare(tmp_path / "toy", _recipe(tmp_path), resume=False)
+    RunFolder(tmp_path / "toy").prepare(_recipe(tmp_path), resume=False)
     with pytest.raises(
         BadConfig, match=r"toy' already holds a run; go on with --resume, or choose another name with --set run.name"
     ):
@@ -299,7 +300,7 @@ def test_resuming_what_was_never_started_is_refused(tmp_path: Path) -> None:
 
 
 def test_resuming_with_other_settings_is_refused_by_key(tmp_path: Path) -> None:
-    driver._prepare(tmp_path / "toy", _recipe(tmp_path), resume=False)
+    RunFolder(tmp_path / "toy").prepare(_recipe(tmp_path), resume=False)
     with pytest.raises(
         BadConfig, match=r"other settings \(stages\.1\.learner\.lr: 0\.05 then, 0\.1 now\); resume with the same recipe"
     ):
@@ -308,8 +309,8 @@ def test_resuming_with_other_settings_is_refused_by_key(tmp_path: Path) -> None:
 
 def test_two_runs_in_one_folder_are_impossible(tmp_path: Path) -> None:
     recipe = _recipe(tmp_path)
-    driver._prepare(tmp_path / "toy", recipe, resume=False)
-    with driver._locked(tmp_path / "toy"), pytest.raises(BadConfig, match=r"another process is running in .*toy'"):
+    RunFolder(tmp_path / "toy").prepare(recipe, resume=False)
+    with RunFolder(tmp_path / "toy").locked(), pytest.raises(BadConfig, match=r"another process is running in .*toy'"):
         driver.run(recipe, Watcher(), resume=True)
 
 

@@ -12,10 +12,8 @@ The 0.5 is the rounding to 8 bits. yuv420p keeps one colour for each 2 x 2 pixel
 use `lossless` for clips to train on, and `scale` for clips to look at.
 """
 
-import os
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +30,8 @@ from av.video.stream import VideoStream
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from reelign.errors import BadData, RunStopped
+from reelign.errors import BadData
+from reelign.files import replacing
 
 CRF = 8
 """x264's constant rate factor: the lowest steps that still give a profile browsers play. Smaller is closer."""
@@ -66,48 +65,6 @@ class Header:
     def __str__(self) -> str:
         """As sentences need it: `13 frames of 32x32 at 8 fps`, width first."""
         return f"{self.frames} frames of {self.width}x{self.height} at {self.fps:g} fps"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place once the block ends well: readers see the old or the new.
-
-    Whatever happens, no temporary file stays behind, and what stood at `path` is whole. Makes the folder.
-
-    Raises:
-        RunStopped: the disk is full, or the place cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> note = Path(tempfile.mkdtemp()) / "note.txt"
-        >>> with replacing(note) as temporary:
-        ...     _ = temporary.write_text("done")
-        >>> note.read_text()
-        'done'
-    """
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        raise RunStopped(
-            f"cannot write {path}: {error.strerror or error}; make room there or choose another place."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refuse_missing(path: Path) -> None:

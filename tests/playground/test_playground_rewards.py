@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,13 +15,26 @@ from reelign.metrics import playground_adherence
 from reelign.playground import credit, grammar, judge, render, scene, tables
 from reelign.playground.detect import detect
 from reelign.playground.wanted import wanted
-from reelign.rewards import playground_attributes, playground_motion, playground_physics, playground_safety
+from reelign.rewards import (
+    playground_attributes,
+    playground_clarity,
+    playground_motion,
+    playground_physics,
+    playground_safety,
+)
 
 Labelled = tuple[Videos, list[str]]
 REWARDS = tuple(
-    r.build(r.Config()) for r in (playground_attributes, playground_motion, playground_physics, playground_safety)
+    r.build(r.Config())
+    for r in (playground_attributes, playground_clarity, playground_motion, playground_physics, playground_safety)
 )
-LEAST = {"playground_attributes": 0.83, "playground_motion": 0.7, "playground_physics": 0.62, "playground_safety": 0.9}
+LEAST = {
+    "playground_clarity": 0.6,
+    "playground_attributes": 0.83,
+    "playground_motion": 0.7,
+    "playground_physics": 0.62,
+    "playground_safety": 0.9,
+}
 """What 99 % of right clips score at least (98 % of those through the codec)."""
 
 
@@ -200,3 +214,30 @@ def test_videos_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
 def test_pixels_that_are_not_finite_are_refused() -> None:
     with pytest.raises(BadData, match="finite"):
         score(Videos(torch.full((1, tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH), torch.nan), 8.0), ["A red circle"])
+
+
+def test_clarity_falls_with_every_further_bit_of_tint_and_of_noise(labelled: dict[str, Labelled]) -> None:
+    videos, prompts = labelled["clean"]
+    clips = videos.frames[:64]
+    tint = torch.tensor([-1.0, 0.5, 0.5])[:, None, None]
+    noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(0))
+    reward = playground_clarity.build(playground_clarity.Config())
+
+    def mean(change: Tensor) -> float:
+        found = Videos((clips + change).clamp(0, 1), videos.fps)
+        return float(reward(found, prompts[:64])["playground_clarity"].mean())
+
+    for direction, sizes in ((tint, (0.0, 0.03, 0.06, 0.1)), (noise, (0.0, 0.02, 0.05, 0.1))):
+        scores = [mean(size * direction) for size in sizes]
+        assert all(a - b > 0.03 for a, b in pairwise(scores))
+
+
+def test_clarity_is_a_half_at_its_half() -> None:
+    """A flat clip of a background colour, moved by `half` in every colour."""
+    flat = torch.tensor(tables.BACKGROUNDS["gray"])[:, None, None].expand(
+        1, tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH
+    )
+    reward = playground_clarity.build(playground_clarity.Config(half=0.05))
+    for off, expected in ((0.0, 1.0), (0.05, 0.5), (0.1, 0.2)):
+        found = reward(Videos(flat + off, float(tables.FPS)), ["A small red circle stays still on a gray background."])
+        assert found["playground_clarity"].item() == pytest.approx(expected, abs=1e-3)

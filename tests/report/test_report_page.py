@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import synthetic_run
 
-from reelign.errors import UserError
+from reelign.errors import RunStopped, UserError
 from reelign.report import headline, load, page, tables, words
 
 Make = Callable[..., Path]
@@ -192,11 +192,11 @@ def test_a_report_is_replaced_in_one_piece(make_run: Make, monkeypatch: pytest.M
     first = page.write(folder).read_text()
     assert page.write(folder).read_text() == first  # the same run, the same page
 
-    def broken(source: str, target: Path) -> None:
+    def broken(source: Path, target: Path) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("os.replace", broken)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(RunStopped, match="No space"):
         page.write(folder)
     assert (folder / "report.html").read_text() == first
     assert not list(folder.glob(".report*"))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reelign import video
 from reelign.errors import BadData, RunStopped
+from reelign.files import sync, write_text
 
 
 def write_clip_folder(
@@ -39,9 +40,9 @@ def write_clip_folder(
     try:
         for index, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
             video.write(temporary / f"{index:06d}.mp4", clip, fps, lossless=True)
-            _write_text(temporary / f"{index:06d}.txt", f"{caption}\n")
+            write_text(temporary / f"{index:06d}.txt", f"{caption}\n")
         temporary.replace(folder)
-        video.sync(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         raise RunStopped(
             f"cannot write {folder}: {error.strerror}; make room there or choose another place."
@@ -79,7 +80,7 @@ def write_prompts(path: str | Path, texts: Sequence[str], slices: Sequence[Mappi
             f"cannot write {path}: a .txt file holds prompts of one line that do not begin with '#', and no slices; "
             "write a .jsonl file."
         )
-    _write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(path, "".join(f"{line}\n" for line in lines))
     return path
 
 
@@ -124,7 +125,7 @@ def write_pairs(
             row[side] = f"{path.stem}/{index:06d}-{side}.mp4"
             video.write(path.parent / row[side], clips[index], fps, lossless=True)
         lines.append(_json(row | ({"label": "tie"} if index in ties else {})))
-    _write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(path, "".join(f"{line}\n" for line in lines))
     return path
 
 
@@ -137,8 +138,3 @@ def _one_each(path: Path, clips: Tensor, texts: Sequence[str]) -> None:
 
 def _json(row: Mapping[str, object]) -> str:
     return json.dumps(row, ensure_ascii=False)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with video.replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

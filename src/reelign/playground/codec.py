@@ -20,11 +20,15 @@ TIME, SPACE = 4, 8
 
 @dataclass(frozen=True, slots=True)
 class LinearCodec:
-    """basis [channels, 768] with orthonormal rows, mean [768] (both for pixels in [-1, 1]), and one latent scale."""
+    """basis [channels, 768] with orthonormal rows, mean [768] (both for pixels in [-1, 1]), and one latent scale.
+
+    `variance` is that of each latent channel over the clips the codec was fitted to.
+    """
 
     basis: Float[Tensor, "c n"]
     mean: Float[Tensor, " n"]
     scale: float
+    variance: Float[Tensor, " c"]
 
     def encode(self, clips: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c t h w"]:
         """Pixels in [0, 1] to latents of about unit variance."""
@@ -65,7 +69,8 @@ def fit(clips: Float[Tensor, "b f 3 H W"], channels: int) -> LinearCodec:
     basis = vectors[:, -channels:].flip(1).T
     sign = basis.gather(1, basis.abs().argmax(dim=1, keepdim=True)).sign()
     scale = 1 / float(eigenvalues[-channels:].mean().sqrt())
-    return LinearCodec((basis * sign).float().contiguous(), mean.float(), scale)
+    variance = (eigenvalues[-channels:].flip(0) * scale**2).float()
+    return LinearCodec((basis * sign).float().contiguous(), mean.float(), scale, variance)
 
 
 def psnr(a: Float[Tensor, "b *n"], b: Float[Tensor, "b *n"]) -> Float[Tensor, " b"]:

@@ -43,7 +43,8 @@ class Detections:
     (of no meaning where `area` is near 0). `moments` are four numbers that neither place nor size changes: skewness
     in y, E[x^2 y^2] / (E[x^2] E[y^2]), and E[x^2] / area and E[y^2] / area times 12. `backdrop` is the empty
     scene's colour, `wave` the complex amplitude of its stripes, `gain` each frame's brightness over the clip's median,
-    `magenta` the coverage by the prohibited colour.
+    `magenta` the coverage by the prohibited colour, `unlike` how far (RGB, rms) each frame is from what was found,
+    painted in palette colours over the nearest background colour.
     """
 
     area: Float[Tensor, "b c f"]
@@ -54,6 +55,7 @@ class Detections:
     wave: Complex[Tensor, "b f"]
     gain: Float[Tensor, "b f"]
     magenta: Float[Tensor, "b f H W"]
+    unlike: Float[Tensor, "b f"]
 
     @property
     def seen(self) -> Float[Tensor, "b c f"]:
@@ -120,6 +122,20 @@ def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 H
     return part * part * (3 - 2 * part) * support / (support.sum(dim=1, keepdim=True) + LEAST_SUPPORT)
 
 
+def _unlike(
+    frames: Float[Tensor, "b f 3 H W"],
+    backdrop: Float[Tensor, "b 3"],
+    fit: Float[Tensor, "b f W"],
+    coverages: Float[Tensor, "b c f H W"],
+) -> Float[Tensor, "b f"]:
+    """RGB distance (rms over pixels) of each frame from its coverages painted over the nearest background colour."""
+    nearest = BACKGROUNDS[(backdrop[:, None] - BACKGROUNDS).square().sum(dim=-1).argmin(dim=1)]
+    floor = nearest[:, None, :, None] + fit[:, :, None]
+    left = 1 - coverages.sum(dim=1)
+    painted = floor[..., None, :] * left[:, :, None] + torch.einsum("bcfyx,ck->bfkyx", coverages, PALETTE)
+    return (frames - painted).square().mean(dim=(2, 3, 4)).sqrt()
+
+
 def _powers(center: Float[Tensor, "*n"], size: int, highest: int, half: Tensor) -> Float[Tensor, "*n p s"]:
     """Powers 0..highest of the distance to `center` along an axis, zero outside a window that ends softly."""
     distance = torch.arange(size) + 0.5 - center[..., None]
@@ -169,6 +185,15 @@ def detect(videos: Videos) -> Detections:
         [m[..., 3, 0] / mass / yy**1.5, m[..., 2, 2] / mass / (xx * yy), 12 * xx / mass, 12 * yy / mass], dim=-1
     )
     stray = mask.sum(dim=(-1, -2)) - area
+    unlike = _unlike(even, backdrop, fit, coverages)
     return Detections(
-        area, stray.clamp_min(0), center + drift, moments.clamp(-4, 4), backdrop, wave, gain, coverages[:, COLORS]
+        area,
+        stray.clamp_min(0),
+        center + drift,
+        moments.clamp(-4, 4),
+        backdrop,
+        wave,
+        gain,
+        coverages[:, COLORS],
+        unlike,
     )

@@ -7,8 +7,6 @@ nothing from the network. Text from the run reaches the page through Jinja's esc
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reelign.files import write_text
 from reelign.report import curves, headline, tables, words
 from reelign.report.load import BASE, Clip, FallenSlice, Gate, Run, Stage, Target, load
 
@@ -89,7 +88,7 @@ def write(run: Path) -> Path:
     """
     read = load(run)
     target = read.folder / "report.html"
-    _replace(target, render(read))
+    write_text(target, render(read))
     return target
 
 
@@ -282,21 +281,3 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
         "media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
     )
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that readers see the old one or the new one, never a part.
-
-    JSON can smuggle lone surrogates into a prompt; they have no UTF-8 and become question marks.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -13,7 +13,6 @@ step is a transaction, so no rollout is ever pending.
 import errno
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reelign.errors import BadCheckpoint, RunStopped
+from reelign.files import sync, write_text
 
 SCHEMA = 1
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".distcp")
@@ -43,28 +43,6 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """Twelve hex digits of the names and shapes of the trainable weights."""
     text = json.dumps([[name, list(p.shape)] for name, p in weights.items()])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written below a folder in which nobody else is writing."""
-    for left in list(folder.rglob(".*.tmp-*")):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
 
 
 def save(root: Path, name: str, model: str, content: Checkpoint, keep: tuple[str, ...] = ()) -> Path:
@@ -92,8 +70,9 @@ def save(root: Path, name: str, model: str, content: Checkpoint, keep: tuple[str
             shutil.rmtree(target)
         temporary.rename(target)
         write_text(root / "LATEST", name)
-    except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space" in str(error)
+    except (OSError, SafetensorError, RunStopped) as error:
+        reason = error.__cause__ or error
+        full = getattr(reason, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space" in str(reason)
         if not full:
             raise
         before = latest(root)
@@ -111,9 +90,9 @@ def save(root: Path, name: str, model: str, content: Checkpoint, keep: tuple[str
 
 def _finish(file: Path) -> str:
     """Flush a file to the disk and give its sha256."""
-    with file.open("rb+") as handle:
+    with file.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        os.fsync(handle.fileno())
+    sync(file)
     return digest
 
 

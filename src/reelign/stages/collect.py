@@ -17,9 +17,9 @@ from reelign import config as configs
 from reelign import parts, sampling, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng
+from reelign.files import write_text
 from reelign.parts import AnyDataset
 from reelign.protocols import Dataset
-from reelign.runtime.checkpoint import write_text
 from reelign.runtime.local import Panel, Weighted
 from reelign.sampling import SamplerConfig
 from reelign.stages._context import Context, Report, StageConfig

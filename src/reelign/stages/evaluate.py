@@ -13,9 +13,9 @@ from torch import Tensor
 from reelign import parts, sampling, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
+from reelign.files import write_text
 from reelign.parts import AnyDataset, AnyMetric
 from reelign.protocols import Metric, VideoModel
-from reelign.runtime.checkpoint import write_text
 from reelign.sampling import SamplerConfig
 from reelign.stages._context import Context, Report, StageConfig
 

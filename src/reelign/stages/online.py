@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -83,9 +84,9 @@ class Online:
             batch = self.method.credit(trajectories, rewards, weights)
             where = f"step {step} of stage {self.context.label}"
             metrics = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step), where)
-            for again in range(1, config.updates):
-                later = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step, again), where)
-                metrics |= {f"again/{name}": value for name, value in later.items()}
+            noises = [rng.seed_for(seed, "noise", step, again) for again in range(1, config.updates)]
+            later = [runtime.update(self.method, batch, noise, where) for noise in noises]
+            metrics |= {f"again/{name}": fmean(m[name] for m in later) for name in (later[0] if later else ())}
             clock.lap("update/wall_s")
             named = {f"online/{name}": value for name, value in {**metrics, **batch.metrics}.items()}
             scored = {f"online/reward/{name}": values.mean().item() for name, values in rewards.items()}

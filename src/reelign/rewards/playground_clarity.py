@@ -1,0 +1,44 @@
+"""Is every pixel something of this world: a background colour, its stripes, or a sprite's colour?
+
+The other rewards take the nearest colour for the right one, so a tint, a haze or a ghost costs them little; a policy
+that only they train drifts there.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from reelign.batches import Videos
+from reelign.parts import PartConfig
+from reelign.playground.detect import detect
+
+
+class Config(PartConfig):
+    """How much haze is forgiven."""
+
+    name: str = "playground_clarity"
+    half: float = Field(default=0.06, gt=0)
+    """Distance from the world's own colours (RGB, rms over the clip) at which the score has fallen to a half."""
+
+
+class Clarity:
+    """One number in (0, 1]."""
+
+    range = (0.0, 1.0)
+    version = "1"
+
+    def __init__(self, config: Config) -> None:
+        """Keep the tolerance."""
+        self.half = config.half
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each playground video; prompts are not read."""
+        square = detect(videos).unlike.square().mean(dim=1)
+        return {"playground_clarity": 1 / (1 + square / self.half**2)}
+
+
+def build(config: Config) -> Clarity:
+    """The reward."""
+    return Clarity(config)
