@@ -5,7 +5,7 @@ supports; each colour's coverage then has an area, a centre and shape moments in
 held-out measures do (`judge`), so that a policy cannot please both by one trick.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Complex, Float
@@ -29,6 +29,8 @@ LEAST_SUPPORT = 0.004
 SMALL, LARGE = tables.RADII.values()
 SMALL_AREA, LARGE_AREA = (2 * tables.SQUARE_HALF_SIDE * SMALL) ** 2, 2 * LARGE**2
 """The largest area of a small sprite (a square) and the smallest of a large one (a triangle), pixels."""
+AT_ONCE = 8
+"""Clips segmented together: few enough that their maps stay in the processor's cache."""
 WINDOWS = (SMALL + 2.0, LARGE + 2.0)
 """Half the side of the window that a sprite's moments are taken in, for small and large areas, pixels."""
 SEEN_AREA = (0.2 * 2 * SMALL**2, 0.75 * 2 * SMALL**2)
@@ -161,7 +163,11 @@ def _densest(mask: Float[Tensor, "b c f H W"]) -> Float[Tensor, "b c f 2"]:
 @remembered
 def detect(videos: Videos) -> Detections:
     """Segment clips of the playground's size; a clip's detections do not depend on its neighbours."""
-    frames = pixels(videos)
+    found = [_detect(part) for part in pixels(videos).split(AT_ONCE)]
+    return Detections(*(torch.cat([getattr(part, field.name) for part in found]) for field in fields(Detections)))
+
+
+def _detect(frames: Float[Tensor, "b f 3 H W"]) -> Detections:
     even, gain, backdrop = _even_out(frames)
     apart = even - backdrop[:, None, :, None, None]
     near = (apart.square().sum(dim=2) < 0.3**2).float()
