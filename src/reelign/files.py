@@ -29,18 +29,44 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        with _said(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder, which the block makes and fills; what stood at `path` goes when the new one is whole.
+
+    Raises:
+        RunStopped: the disk is full, or the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        with _said(path):
+            yield temporary
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.replace(path)
+            sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turn an error of the system into one sentence."""
+    try:
+        yield
     except OSError as error:
         raise RunStopped(
             f"cannot write {path}: {error.strerror or error}; make room there or choose another place."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -79,3 +79,18 @@ def test_the_codec_knows_its_channels_variance() -> None:
     latents = target.encode(clips).transpose(0, 1).flatten(1)
     torch.testing.assert_close(latents.var(dim=1), target.variance, rtol=1e-3, atol=1e-5)
     assert target.variance.mean().item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_half_precision_gives_nearly_the_same_loss_and_gradient() -> None:
+    target = codec.fit(corpora.pretraining(60, 1).clips, tiny.CHANNELS)
+    torch.manual_seed(0)
+    network = pretrain.Network()
+    torch.nn.init.normal_(network.transformer.proj_out.weight, std=0.02)
+    found = {}
+    for bf16 in (False, True):
+        network.zero_grad()
+        loss = pretrain.transformer_loss(network, target, SHORT.model_copy(update={"bf16": bf16}), 5)
+        loss.backward()
+        found[bf16] = (loss.detach(), torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    assert found[True][0].item() == pytest.approx(found[False][0].item(), rel=1e-2)
+    assert float(torch.cosine_similarity(found[True][1], found[False][1], dim=0)) > 0.99

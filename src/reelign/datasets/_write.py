@@ -1,8 +1,6 @@
 """Writing what the data sets read: whole or not at all, and never over an older data set."""
 
 import json
-import shutil
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign import video
-from reelign.errors import BadData, RunStopped
-from reelign.files import sync, write_text
+from reelign.errors import BadData
+from reelign.files import replacing_folder, write_text
 
 
 def write_clip_folder(
@@ -36,19 +34,10 @@ def write_clip_folder(
     _one_each(folder, clips, captions)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadData(f"{folder} exists and is not an empty folder; remove it or write elsewhere.")
-    temporary = folder.with_name(f".{folder.name}.tmp-{uuid.uuid4().hex}")
-    try:
+    with replacing_folder(folder) as temporary:
         for index, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
             video.write(temporary / f"{index:06d}.mp4", clip, fps, lossless=True)
             write_text(temporary / f"{index:06d}.txt", f"{caption}\n")
-        temporary.replace(folder)
-        sync(folder.parent)
-    except OSError as error:
-        raise RunStopped(
-            f"cannot write {folder}: {error.strerror}; make room there or choose another place."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

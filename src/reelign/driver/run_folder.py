@@ -10,8 +10,6 @@ final/                 the exported model
 
 import fcntl
 import json
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,7 @@ import reelign
 from reelign import config as configs
 from reelign.driver.recipe import Recipe
 from reelign.errors import BadConfig
-from reelign.files import sweep, write_text
+from reelign.files import replacing_folder, sweep, write_text
 
 Json = dict[str, Any]
 
@@ -109,15 +107,9 @@ class RunFolder:
         return kept[-1] if kept else "base"
 
     def export(self, write: Callable[[Path], object]) -> None:
-        """Let `write` fill `final/` under another name, then rename it: a half-written one is never called final."""
-        final = self.path / "final"
-        temporary = self.path / f".final.tmp-{uuid.uuid4().hex[:8]}"
-        try:
+        """Let `write` fill `final/`; a half-written one is never called final."""
+        with replacing_folder(self.path / "final") as temporary:
             write(temporary)
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _evaluation(self, label: str) -> Path:
         return self.path / "evaluations" / f"{label}.json"

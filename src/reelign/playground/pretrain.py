@@ -6,6 +6,7 @@ a killed run goes on where it was: a batch is a function of (seed, step), so no 
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -148,6 +149,9 @@ def _half(config: PretrainConfig) -> Iterator[None]:
     """Matrix products in bfloat16. Attention by plain products: torch's fused one is slow there on CPUs."""
     with ExitStack() as stack:
         if config.bf16:
+            # Norms keep float32 weights, and torch says once that they then have no fused kernel.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
             stack.enter_context(torch.autocast(config.device, dtype=torch.bfloat16))
             if config.device == "cpu":
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
