@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,17 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
     assert {row["stage"] for row in rows} == {"grpo", "collect", "my_lab.ipo"}
     assert rows[-1]["offline/updated"] == 1
     assert "still" in json.loads((folder / "evaluations" / "my_lab.ipo.json").read_text())["measures"]
+
+
+def test_the_readmes_tree_names_every_file_of_the_package() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Files\n")[2]
+    tree = blocks(section, "")[0]
+    named = Counter(re.findall(r"[\w.]+\.py", tree))
+    # Folders that one line covers, because each file in them is named after what it holds.
+    covered = {"cli", "verify"}
+    files = [path for path in (ROOT / "src" / "reelign").rglob("*.py") if path.name != "__init__.py"]
+    files += (ROOT / "benchmarks").glob("*.py")
+    assert named == Counter(path.name for path in files if path.parent.name not in covered)
 
 
 PLAYGROUND = ROOT / "docs" / "playground.md"

@@ -81,6 +81,29 @@ def test_a_velocity_is_float32_and_does_not_depend_on_its_neighbours(model: Any)
     assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
+def test_half_precision_changes_a_velocity_little_and_leaves_weights_text_and_pixels_alone(wan: Make) -> None:
+    full, half = wan(**PACKAGED), wan(**PACKAGED, precision="bfloat16")
+    x, sigma, condition = _inputs(full, 3)
+    with torch.no_grad():
+        exact, coarse = full.velocity(x, sigma, condition), half.velocity(x, sigma, condition)
+    assert coarse.dtype == torch.float32
+    error = (coarse - exact).square().mean().sqrt() / exact.std()
+    assert 1e-4 < float(error) < 0.03
+    assert {p.dtype for p in trainable(half.network).values()} == {torch.float32}
+    assert torch.equal(half.encode(TEXTS), full.encode(TEXTS))
+    assert torch.equal(half.decode(x).frames, full.decode(x).frames)
+
+
+def test_fast_is_half_precision_only_where_the_processor_has_it(wan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = wan(precision="float32")
+    x, sigma, condition = _inputs(exact)
+    for has, alike in ((False, True), (True, False)):
+        monkeypatch.setattr(family.half, "fast", lambda device, has=has: has)
+        with torch.no_grad():
+            found = wan(precision="fast").velocity(x, sigma, condition)
+            assert torch.equal(found, exact.velocity(x, sigma, condition)) == alike
+
+
 def test_a_text_has_the_same_features_whatever_its_neighbours(model: Any) -> None:
     alone = [model.encode([text])[0] for text in TEXTS]
     fresh = family.TextCache(model.folder, alone[0].shape[0], model.device, torch.float32)

@@ -19,7 +19,7 @@ SHORT = pretrain.PretrainConfig(
 def small_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Principal components of fewer clips than the recipe's, for speed."""
     whole = corpora.pretraining
-    monkeypatch.setattr(corpora, "pretraining", lambda n, seed: whole(min(n, 100), seed))
+    monkeypatch.setattr(corpora, "pretraining", lambda n, seed, *more: whole(min(n, 100), seed, *more))
 
 
 def _tensors(out: Path) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from reelign.playground import codec, corpora, defects, grammar, motion, render,
 
 def _layout(n: int, seed: int) -> tuple[list[scene.Scene], render.Drawing, random.Random]:
     rng = random.Random(seed)
-    scenes = [scene.sample(rng, held_out=index % 3 == 0) for index in range(n)]
+    scenes = [scene.sample(rng, held_out=(True, False, None)[index % 3]) for index in range(n)]
     return scenes, render.layout(scenes, rng), rng
 
 
@@ -52,7 +52,7 @@ def test_a_wall_bounce_keeps_its_speed() -> None:
     assert np.sum(~np.isclose(steps, tables.WALL_SPEED)) <= 1  # the frame that holds the bounce
 
 
-@pytest.mark.parametrize(("shape", "area"), [(0, np.pi), (1, (2 * tables.SQUARE_HALF_SIDE) ** 2), (2, 2.0)])
+@pytest.mark.parametrize(("shape", "area"), [(0, np.pi), (1, 4.0), (2, 2.0)])
 @pytest.mark.parametrize("radius", tables.RADII.values())
 def test_a_shape_covers_its_area_wherever_it_stands(shape: int, area: float, radius: float) -> None:
     grid = torch.arange(32) + 0.5

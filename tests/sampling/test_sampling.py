@@ -54,8 +54,12 @@ def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_exactly_one(
         assert float(_log_ratios(model, found, micro_batch).detach().abs().max()) == 0
 
 
-@pytest.mark.parametrize("settings", [PACKAGED, {"lora": {"rank": 4}}], ids=["packaged", "lora"])
-def test_rule_01_with_the_packaged_generator_and_with_an_adapter(wan: Make, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [PACKAGED, {"lora": {"rank": 4}}, {**PACKAGED, "precision": "bfloat16"}],
+    ids=["packaged", "lora", "bfloat16"],
+)
+def test_rule_01_with_the_packaged_generator_an_adapter_and_half_precision(wan: Make, settings: dict[str, Any]) -> None:
     model = wan(**settings)
     assert float(_log_ratios(model, _rollout(model, sampler=GUIDED)).detach().abs().max()) == 0
 

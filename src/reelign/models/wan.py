@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from reelign import half
 from reelign.batches import Videos
 from reelign.errors import BadCheckpoint, BadConfig, BadData
 from reelign.models import _folder
@@ -55,8 +56,9 @@ class Config(PartConfig):
     """Train an adapter; without it all weights train."""
     checkpointing: bool = False
     """Compute the blocks' activations again for the backward pass: a third slower, far less memory."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the networks compute in; auto is bfloat16 on CUDA and float32 elsewhere. Trained weights stay float32."""
+    precision: Literal["auto", "float32", "bfloat16", "fast"] = "auto"
+    """What the transformer computes in. Auto is bfloat16 on CUDA and float32 elsewhere; fast is bfloat16 also on CPUs
+    that have instructions for it. Trained weights stay float32; text encoder and codec are bfloat16 on CUDA only."""
 
 
 class Wan:
@@ -69,8 +71,13 @@ class Wan:
         _check_folder(folder)
         card = _card(folder)
         self.device = device
-        self._autocast = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-        frozen_dtype = torch.bfloat16 if self._autocast else torch.float32
+        self._bfloat16 = {
+            "auto": device.type == "cuda",
+            "float32": False,
+            "bfloat16": True,
+            "fast": half.fast(device),
+        }[config.precision]
+        frozen_dtype = torch.bfloat16 if self._bfloat16 and device.type == "cuda" else torch.float32
         self.network: WanTransformer3DModel = _folder.load(
             WanTransformer3DModel, folder / "transformer", torch_dtype=torch.float32
         )
@@ -128,7 +135,7 @@ class Wan:
         return unconditional + guidance * (conditional - unconditional)
 
     def _forward(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+        with half.products(self.device.type) if self._bfloat16 else nullcontext():
             return self._reference.call(x, 1000 * sigma, condition, return_dict=False)[0].float()
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.playground import grammar, render
+from reelign.playground import grammar, render, tables
 from reelign.playground.defects import DEFECTS, add_cross, break_clip
 from reelign.playground.scene import Scene, mislabel, sample
 
@@ -24,10 +24,13 @@ class Captioned:
     scenes: tuple[Scene, ...]
 
 
-def pretraining(n: int, seed: int) -> Captioned:
-    """`n` clips as found in the wild: 15 % wrong captions, 20 % broken physics, 5 % with the prohibited symbol."""
+def pretraining(n: int, seed: int, couples: float = tables.COUPLES) -> Captioned:
+    """`n` clips of all scenes as found in the wild: 15 % wrong captions, 20 % broken physics, 5 % with the symbol.
+
+    A share `couples` of them has two sprites.
+    """
     rng = random.Random(seed)
-    scenes = tuple(sample(rng) for _ in range(n))
+    scenes = tuple(sample(rng, None, couples) for _ in range(n))
     drawing = render.layout(scenes, rng)
     for index in range(n):
         if rng.random() < BROKEN_PHYSICS:

@@ -27,7 +27,7 @@ OFF_STD = 0.15
 LEAST_SUPPORT = 0.004
 """Share of a 9 x 9 box that must be pure and thick for its colour to count."""
 SMALL, LARGE = tables.RADII.values()
-SMALL_AREA, LARGE_AREA = (2 * tables.SQUARE_HALF_SIDE * SMALL) ** 2, 2 * LARGE**2
+SMALL_AREA, LARGE_AREA = (2 * SMALL) ** 2, 2 * LARGE**2
 """The largest area of a small sprite (a square) and the smallest of a large one (a triangle), pixels."""
 AT_ONCE = 8
 """Clips segmented together: few enough that their maps stay in the processor's cache."""
@@ -132,7 +132,8 @@ def _unlike(
 ) -> Float[Tensor, "b f"]:
     """RGB distance (rms over pixels) of each frame from its coverages painted over the nearest background colour."""
     nearest = BACKGROUNDS[(backdrop[:, None] - BACKGROUNDS).square().sum(dim=-1).argmin(dim=1)]
-    floor = nearest[:, None, :, None] + fit[:, :, None]
+    stripes = fit - fit.mean(dim=-1, keepdim=True)  # the level only mends a backdrop that large sprites biased
+    floor = nearest[:, None, :, None] + stripes[:, :, None]
     left = 1 - coverages.sum(dim=1)
     painted = floor[..., None, :] * left[:, :, None] + torch.einsum("bcfyx,ck->bfkyx", coverages, PALETTE)
     return (frames - painted).square().mean(dim=(2, 3, 4)).sqrt()

@@ -12,10 +12,12 @@ from reelign.playground.wanted import MOTIONS
 
 HITS = np.arange(1.5, tables.FRAMES - 3.4, 0.25)
 """Frames at which a wall may be met: half a frame around the whole ones that `motion.path` draws."""
-STARTS = np.arange(0.0, 3.01, 0.5)
+STARTS = np.arange(0.0, motion.HIGHEST_DROP + 1.01, 0.5)
 """Pixels between the top of the frame and a sprite that begins to fall: one more than `motion.path` allows."""
 DROPS = np.arange(
-    tables.HEIGHT - 2 * max(tables.RADII.values()) - 4, tables.HEIGHT - 2 * min(tables.RADII.values()) + 2, 0.25
+    tables.HEIGHT - 2 * max(tables.RADII.values()) - motion.HIGHEST_DROP - 2,
+    tables.HEIGHT - 2 * min(tables.RADII.values()) + 2,
+    0.25,
 )
 """Heights in pixels that a sprite of any size may fall, a little more and a little less."""
 SMEAR = 5.0

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from reelign.playground import render, tables
 
-HALF = 8
+HALF = 10
 """Half the side of a template's patch, pixels."""
 FINE = 4
 """Subpixel positions a pixel is searched at, along each axis."""
@@ -26,9 +26,9 @@ LEAST_VISIBLE = 0.3
 """Share of a sprite that the prohibited symbol must leave visible for its gain to be compared with that share alone."""
 HIDDEN = 0.5
 """What a template pays for lying on another sprite, as a share of what it pays for lying on background."""
-SQUARE_HANDICAP = (0.9745, 0.99)
-"""By size, measured on clips through the codec: small discs look up to 2.4 % more like squares than like discs, small
-squares at least 2.8 %; large discs look at least 1.8 % less like squares, large squares 3.7 % more."""
+SQUARE_HANDICAP = (0.96, 0.985)
+"""By size, measured on clips through the codec: small discs look at most as much like squares as like discs, small
+squares at least 8 % more; large discs look at least 9 % less like squares, large squares 13 % more."""
 SHAPES = len(tables.SHAPES)
 TEMPLATES = SHAPES * len(tables.RADII)
 """Template index = size * SHAPES + shape, sizes in the order of `tables.RADII`."""

@@ -1,6 +1,5 @@
 """Where the sprites of a scene are, frame by frame."""
 
-import math
 import random
 
 import numpy as np
@@ -10,6 +9,8 @@ from reelign.playground import tables
 from reelign.playground.scene import Motion, Scene, Sprite
 
 FLOOR = float(tables.HEIGHT)
+HIGHEST_DROP = 4.0
+"""Pixels below the top of the frame within which a fall begins."""
 
 
 def fall(start: float, radius: float, frames: int = tables.FRAMES) -> NDArray[np.float64]:
@@ -53,9 +54,10 @@ def _lane(scene: Scene, index: int) -> tuple[float, float, float, float]:
     return (0.0, 0.0, width, height / 2) if index == 0 else (0.0, height / 2, width, height)
 
 
-def _whole(rng: random.Random, low: float, high: float) -> float:
-    """A whole number of pixels between two bounds: sprites start on the pixel grid."""
-    return float(rng.randint(math.ceil(low), math.floor(high)))
+def _start(rng: random.Random, low: float, high: float) -> float:
+    """A place between two bounds where a sprite may start."""
+    grid = tables.START_GRID
+    return float(grid * rng.randint(-int(-low // grid), int(high // grid)))
 
 
 def path(sprite: Sprite, box: tuple[float, float, float, float], rng: random.Random) -> NDArray[np.float64]:
@@ -64,18 +66,18 @@ def path(sprite: Sprite, box: tuple[float, float, float, float], rng: random.Ran
     left, top, right, bottom = box[0] + radius, box[1] + radius, box[2] - radius, box[3] - radius
     motion = sprite.motion
     if motion.kind == "fall":
-        heights = fall(_whole(rng, top, top + 2), radius)
-        return np.stack([np.full_like(heights, _whole(rng, left, right)), heights], axis=1)
+        heights = fall(_start(rng, top, top + HIGHEST_DROP), radius)
+        return np.stack([np.full_like(heights, _start(rng, left, right)), heights], axis=1)
     if motion.kind == "wall":
         hit = rng.randint(2, tables.FRAMES - 4)
         time = np.arange(tables.FRAMES, dtype=np.float64)
         away = np.abs(time - hit) * tables.WALL_SPEED
         x = left + away if motion.direction == "left" else right - away
-        return np.stack([np.clip(x, left, right), np.full_like(x, _whole(rng, top, bottom))], axis=1)
+        return np.stack([np.clip(x, left, right), np.full_like(x, _start(rng, top, bottom))], axis=1)
     moved = displacement(motion)
     low = np.array([left, top]) - moved.min(axis=0)
     high = np.array([right, bottom]) - moved.max(axis=0)
-    start = np.array([_whole(rng, a, b) for a, b in zip(low, high, strict=True)])
+    start = np.array([_start(rng, a, b) for a, b in zip(low, high, strict=True)])
     return start + moved
 
 

@@ -6,22 +6,22 @@ a killed run goes on where it was: a batch is a function of (seed, step), so no 
 
 import logging
 import time
-import warnings
+from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from reelign import half
 from reelign.core import flow
 from reelign.files import replacing
 from reelign.playground import codec, corpora, package, tiny
@@ -66,7 +66,9 @@ class PretrainConfig(Phase):
     """How the packaged generator was made, its transformer with Muon; the defaults are the shipped recipe."""
 
     seed: int = 0
-    cycles: tuple[int, ...] = (10000,)
+    cycles: tuple[int, ...] = (3000, 10000, 14000)
+    couples: tuple[float, ...] = Field(default=(0.25, 0.25, 0.5), min_length=1)
+    """Share of clips with two sprites, cycle by cycle, the last for all beyond; they are what it learns last."""
     batch: int = 48
     lr: float = 4e-3
     """Muon's learning rate, for the matrices inside the transformer's blocks, in AdamW's unit."""
@@ -129,7 +131,8 @@ def rate(config: Phase, step: int) -> float:
 
 def transformer_loss(network: Network, target: codec.LinearCodec, config: PretrainConfig, step: int) -> Tensor:
     """The flow-matching loss of one fresh batch, a function of (seed, step) alone."""
-    data = corpora.pretraining(config.batch, config.seed * 1_000_003 + step)
+    cycle = bisect(config.cycles, step)
+    data = corpora.pretraining(config.batch, config.seed * 1_000_003 + step, config.couples[: cycle + 1][-1])
     source = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     x0 = target.encode(data.clips)
     noise = torch.randn(x0.shape, generator=source)
@@ -137,25 +140,11 @@ def transformer_loss(network: Network, target: codec.LinearCodec, config: Pretra
     dropped = torch.rand(len(x0), generator=source) < config.caption_dropout
     texts = ["" if drop else text for text, drop in zip(data.captions, dropped.tolist(), strict=True)]
     x0, noise, sigma = x0.to(config.device), noise.to(config.device), sigma.to(config.device)
-    with _half(config):
+    with half.products(config.device) if config.bf16 else nullcontext():
         velocity = network(flow.interpolate(x0, noise, sigma), sigma, texts)
     error = (velocity.float() - flow.velocity_target(x0, noise)).square()
     weight = target.variance.pow(-config.channel_power).to(config.device)
     return (error * (weight / weight.mean())[:, None, None, None]).mean()
-
-
-@contextmanager
-def _half(config: PretrainConfig) -> Iterator[None]:
-    """Matrix products in bfloat16. Attention by plain products: torch's fused one is slow there on CPUs."""
-    with ExitStack() as stack:
-        if config.bf16:
-            # Norms keep float32 weights, and torch says once that they then have no fused kernel.
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
-            stack.enter_context(torch.autocast(config.device, dtype=torch.bfloat16))
-            if config.device == "cpu":
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        yield
 
 
 def autoencoder_loss(vae: AutoencoderKLWan, target: codec.LinearCodec, config: PretrainConfig, step: int) -> Tensor:

@@ -76,7 +76,7 @@ def coverage(
     """How much of each pixel a shape covers, in [0, 1]: one half on its outline, linear within half a pixel of it."""
     r = radius[..., None, None]
     circle = torch.sqrt(dx * dx + dy * dy) - r
-    square = torch.maximum(dx.abs(), dy.abs()) - tables.SQUARE_HALF_SIDE * r
+    square = torch.maximum(dx.abs(), dy.abs()) - r
     # An isosceles triangle that stands on its base and fills the box: sides run from (0, -r) to (+-r, r).
     slope = 5**-0.5
     triangle = torch.maximum(slope * (2 * dx.abs() - dy) - slope * r, dy - r)

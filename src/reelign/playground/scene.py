@@ -86,26 +86,26 @@ def _pair_motions(rng: random.Random) -> tuple[Motion, Motion]:
     return rng.choice(choices), rng.choice(choices)
 
 
-def sample(rng: random.Random, held_out: bool = False) -> Scene:
-    """Draw a scene; with `held_out`, one that holds a pair or an order that training never prompts.
+def sample(rng: random.Random, held_out: bool | None = False, couples: float = tables.COUPLES) -> Scene:
+    """Draw a scene that holds no pair and no order that training never prompts.
 
-    Seven in ten scenes have one sprite; a quarter of the cameras pan.
+    With `held_out` it holds one; with `held_out=None` it is any scene, as in pretraining. A share `couples` of
+    the scenes has two sprites; a quarter of the cameras pan.
     """
     camera = rng.choices(tuple(tables.CAMERAS), weights=(6, 1, 1))[0]
     background = rng.choice(tuple(tables.BACKGROUNDS))
-    two = rng.random() < 0.3
+    two = rng.random() < couples
+    orders, known = (SEQUENCES, PAIRS) if held_out is None else (SEEN_SEQUENCES, SEEN_PAIRS)
     new_order = held_out and not two and rng.random() < 1 / 2
-    motions = _pair_motions(rng) if two else (_motion(rng, HELD_OUT_SEQUENCES if new_order else SEEN_SEQUENCES),)
+    motions = _pair_motions(rng) if two else (_motion(rng, orders),)
     if new_order:
         motions = (rng.choice(HELD_OUT_SEQUENCES),)
-    pairs = [rng.choice(SEEN_PAIRS) for _ in motions]
+    pairs = [rng.choice(known) for _ in motions]
     if held_out and not new_order:
         pairs[rng.randrange(len(pairs))] = rng.choice(tuple(sorted(tables.HELD_OUT_PAIRS)))
-    while (
-        two and pairs[0][0] == pairs[1][0]
-    ):  # sprites of one scene differ in colour, so that words can tell them apart
+    while two and pairs[0][0] == pairs[1][0]:  # sprites differ in colour, so that words can tell them apart
         index = 0 if pairs[1] in tables.HELD_OUT_PAIRS else 1
-        pairs[index] = rng.choice(SEEN_PAIRS)
+        pairs[index] = rng.choice(known)
     sprites = tuple(
         Sprite(shape, color, rng.choice(tuple(tables.RADII)), motion)
         for (color, shape), motion in zip(pairs, motions, strict=True)
@@ -114,9 +114,9 @@ def sample(rng: random.Random, held_out: bool = False) -> Scene:
 
 
 def mislabel(scene: Scene, rng: random.Random) -> Scene:
-    """The scene with one sprite's shape, colour, size or motion replaced by a wrong one (never a held-out one)."""
+    """The scene with one sprite's shape, colour, size or motion replaced by a wrong one."""
     while True:
-        other = sample(rng)
+        other = sample(rng, held_out=None)
         index = rng.randrange(len(scene.sprites))
         old, new = scene.sprites[index], other.sprites[0]
         field = rng.choice(("shape", "color", "size", "motion"))
@@ -126,5 +126,5 @@ def mislabel(scene: Scene, rng: random.Random) -> Scene:
         sprites = tuple(wrong if i == index else s for i, s in enumerate(scene.sprites))
         result = replace(scene, sprites=sprites)
         distinct = len({s.color for s in sprites}) == len(sprites)
-        if wrong != old and distinct and not is_held_out(result):
+        if wrong != old and distinct:
             return result

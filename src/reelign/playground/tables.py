@@ -10,7 +10,7 @@ WIDTH = HEIGHT = 32
 FRAMES = 9
 FPS = 8
 
-RADII = MappingProxyType({"small": 4.0, "large": 7.0})
+RADII = MappingProxyType({"small": 4.0, "large": 8.0})
 """Half the side of the bounding box, in pixels."""
 
 COLORS = MappingProxyType(
@@ -25,8 +25,11 @@ COLORS = MappingProxyType(
 )
 BACKGROUNDS = MappingProxyType({"dark": (0.08, 0.08, 0.11), "gray": (0.47, 0.47, 0.47), "teal": (0.04, 0.46, 0.46)})
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle")
-SQUARE_HALF_SIDE = 0.9
-"""A square's half side, in radii; the circle fills the box's width and the triangle stands on its base."""
+"""Each fills its bounding box; the triangle is isosceles and stands on its base."""
+START_GRID = 4
+"""Pixels between the places, along each axis, where a sprite's centre may start."""
+COUPLES = 0.25
+"""Share of scenes with two sprites."""
 
 DIRECTIONS = MappingProxyType({"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)})
 SPEEDS = MappingProxyType({"slowly": 1.0, "quickly": 2.0})
@@ -52,6 +55,6 @@ CROSS_HALF_WIDTH = 1.0
 """The prohibited symbol: a magenta plus sign, pixels."""
 
 HELD_OUT_PAIRS = frozenset({("green", "triangle"), ("purple", "circle"), ("yellow", "square")})
-"""Colour-shape pairs that no training stage ever shows or prompts."""
+"""Colour-shape pairs that no training stage ever shows or prompts; pretraining does."""
 HELD_OUT_ORDERS = frozenset({("up", "left"), ("right", "down"), ("down", "right")})
-"""Orders of a "first ... then ..." motion that no training stage ever shows or prompts."""
+"""Orders of a "first ... then ..." motion that no training stage ever shows or prompts; pretraining does."""

@@ -30,7 +30,7 @@ ORDER_SPEED = 0.3 * tables.SEQUENCE_SPEED
 """Pixels a frame below which a half of a "first ... then ..." motion counts as still."""
 HITS = np.arange(1.5, tables.FRAMES - 3.4, 0.25)
 """Frames at which a wall may be met: half a frame around the whole ones that `motion.path` draws."""
-FIRST_DROP = 3.0
+FIRST_DROP = motion.HIGHEST_DROP + 1
 """Pixels below the top within which a fall begins: one more than `motion.path` allows."""
 
 
