@@ -100,14 +100,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
-    runs = [run_seed(seed, options.out, options.set) for seed in range(1, options.seeds + 1)]
+    runs = [run_seed(seed, options.out, options.set) for seed in range(options.seeds)]
     base = pooled([evaluation(run, "base") for run in runs])
     final = pooled([evaluation(run, final_label(run)) for run in runs])
     verdict = gates.judge(base, final, GateConfig(targets=("attributes_right",), guards=GUARDS))
     stages = [
         {"seed": seed, "stage": row["stage"], "wall_s": round(row["wall_s"], 1)}
         | {"gate": row["gate"]["verdict"], "sentence": row["gate"]["sentence"]}
-        for seed, run in enumerate(runs, start=1)
+        for seed, run in enumerate(runs)
         for row in ledger(run)
     ]
     result = {"seeds": options.seeds, "final": [final_label(run) for run in runs], "bars": bars(base, final)}
