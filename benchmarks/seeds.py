@@ -68,7 +68,7 @@ def bars(base: Json, final: Json) -> list[Json]:
 
 def run_seed(seed: int, out: Path, overrides: list[str]) -> Path:
     """The demo's folder for a seed; runs it, or goes on with it, where it is not complete."""
-    run = out / f"demo-{seed}"
+    run = out / (f"demo-{seed}" if seed else "demo")  # as `reelign demo` names them
     if not (run / "report.html").exists():
         command = [sys.executable, "-m", "reelign.cli", "demo", "--seed", str(seed), "--out", str(out)]
         resume = ["--resume"] if (run / "config.json").exists() else []
