@@ -1,9 +1,10 @@
 """How much of a GRPO iteration is not its model calls: iteration wall time over the sum of the same calls alone.
 
 One iteration of the demo's GRPO stage is recorded call by call; then the recorded calls are timed alone, in turn with
-whole iterations, in one process, because the machine's speed drifts. Prints the ratio of medians.
+whole iterations, in one process, because the machine's speed drifts. Prints the median of the pairs' ratios, and the
+ratio of the fastest iteration to the fastest calls, which other processes disturb least.
 
-    python benchmarks/overhead.py [--repeats 5]
+    python benchmarks/overhead.py [--repeats 10]
 """
 
 import argparse
@@ -71,7 +72,7 @@ def alone(model, calls: list[Call]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=10)
     repeats = parser.parse_args().repeats
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
@@ -96,6 +97,7 @@ def main() -> None:
         "iteration_s": statistics.median(walls),
         "model_calls_alone_s": statistics.median(sums),
         "ratio": ratio,
+        "ratio_of_fastest": min(walls) / min(sums),
         "calls": len(calls),
         "threads": torch.get_num_threads(),
     }

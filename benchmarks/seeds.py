@@ -21,7 +21,13 @@ from reelign.stages._context import GateConfig
 
 Json = dict[str, Any]
 
-FAILURES = {"attributes_right": 1 / 3, "physics_ok": 1 / 2, "symbol_free": 1 / 4, "motion_right": None}
+FAILURES = {
+    "attributes_right": 1 / 3,
+    "physics_ok": 1 / 2,
+    "symbol_free": 1 / 4,
+    "motion_right": None,
+    "clip_right": None,
+}
 """Measures whose failures (1 - mean) are compared, with the largest allowed ratio of final to base."""
 DIVERSITY = 0.9
 GUARDS = ("attributes_right", "motion_right", "physics_ok")

@@ -7,14 +7,23 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from reelign.batches import Videos
-from reelign.metrics import playground_adherence, playground_fidelity, playground_physics, playground_safety
+from reelign.metrics import (
+    playground_adherence,
+    playground_clip,
+    playground_fidelity,
+    playground_physics,
+    playground_safety,
+)
 from reelign.playground import grammar, render, tables
 from reelign.playground.scene import Motion, Scene, Sprite
 
 Labelled = tuple[Videos, list[str]]
-METRICS = tuple(m.build(m.Config()) for m in (playground_adherence, playground_physics, playground_safety))
+METRICS = tuple(
+    m.build(m.Config()) for m in (playground_adherence, playground_physics, playground_safety, playground_clip)
+)
 
 
 def measure(videos: Videos, prompts: list[str]) -> Mapping[str, Tensor]:
@@ -43,6 +52,14 @@ def test_at_least_99_percent_of_right_clips_are_judged_right(
 @pytest.mark.parametrize("kind", ["teleport", "speed_jump", "morph", "flicker"])
 def test_at_least_95_percent_of_each_defect_are_caught(labelled: dict[str, Labelled], kind: str) -> None:
     assert float(measure(*labelled[kind])["physics_ok"].mean()) <= 0.05
+
+
+@pytest.mark.parametrize("kind", ["clean", "teleport", "cross"])
+def test_a_clip_is_right_if_nothing_about_it_is_wrong(labelled: dict[str, Labelled], kind: str) -> None:
+    found = measure(*labelled[kind])
+    parts = [found[name] for name in ("attributes_right", "motion_right", "physics_ok", "symbol_free")]
+    assert_close(found["clip_right"], torch.stack(parts).amin(dim=0), rtol=0, atol=0)
+    assert float(found["clip_right"].mean()) >= 0.97 if kind == "clean" else float(found["clip_right"].mean()) <= 0.05
 
 
 def test_each_defect_is_called_by_its_name(labelled: dict[str, Labelled]) -> None:

@@ -100,3 +100,12 @@ def test_devices_that_are_not_there() -> None:
             device(RuntimeConfig(device="cuda:0"))
     with pytest.raises(BadConfig, match=r"torch has no device 'toaster'; use auto, cpu or cuda"):
         device(RuntimeConfig(device="toaster"))
+
+
+def test_freed_memory_is_kept_where_the_c_library_can_be_told() -> None:
+    import platform
+
+    from reelign import memory
+
+    assert memory.keep_freed() == (platform.libc_ver()[0] == "glibc")
+    assert memory.keep_freed() == memory.keep_freed()

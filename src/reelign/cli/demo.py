@@ -4,7 +4,12 @@ from pathlib import Path
 
 import typer
 
-TRAINING_SEED = 202
+CLIPS, CLIPS_SEED = 600, 101
+"""The clean clips that SFT learns from, and the seed they are drawn with."""
+PROMPTS, PROMPTS_SEED = 512, 202
+"""The prompts that GRPO and the pairs of DPO learn from."""
+JUDGED, HELD_OUT_SEED, FRESH_SEED = 160, 505, 606
+"""The prompts that judge. Settings and gate targets were chosen on others (`docs/log.md`)."""
 
 
 def command(
@@ -35,7 +40,7 @@ def recipe(data: Path) -> dict:
     return json.loads(text.replace("{data}", json.dumps(str(data))[1:-1]))
 
 
-def write_data(folder: Path, clips: int = 600, prompts: int = 512, judged: int = 120) -> None:
+def write_data(folder: Path, clips: int = CLIPS, prompts: int = PROMPTS, judged: int = JUDGED) -> None:
     """Write what the recipe reads, in the formats that users bring; nothing to do if it is all there.
 
     A folder of clips with captions, a file of training prompts, and a file of prompts to judge by: half of them with
@@ -49,22 +54,22 @@ def write_data(folder: Path, clips: int = 600, prompts: int = 512, judged: int =
     if done.exists():
         return
     if not (folder / "clips").exists():  # it appears whole or not at all
-        shown = corpora.instruction(clips, seed=101)
+        shown = corpora.instruction(clips, CLIPS_SEED)
         _write.write_clip_folder(folder / "clips", shown.clips, shown.captions, tables.FPS)
-    training = corpora.prompts(prompts, seed=TRAINING_SEED)
-    judges = judged_prompts(judged, set(training))
-    _write.write_prompts(folder / "prompts.jsonl", training, [slices(t) for t in training])
-    _write.write_prompts(folder / "held_out.jsonl", judges, [slices(t) for t in judges])
+    for name, texts in (("prompts", corpora.prompts(prompts, PROMPTS_SEED)), ("held_out", judged_prompts(judged))):
+        _write.write_prompts(folder / f"{name}.jsonl", texts, [slices(t) for t in texts])
     done.touch()
 
 
-def judged_prompts(n: int, training: set[str]) -> list[str]:
-    """`n` prompts to judge by: half of them hold what training never prompts, half are merely not trained on.
+def judged_prompts(n: int) -> list[str]:
+    """`n` prompts to judge by: half of them hold what training never prompts, half mean what no training caption means.
 
     They alternate, so that the first ones, whose videos a report shows, are of both kinds.
     """
-    from reelign.playground import corpora
+    from reelign.playground import corpora, grammar
 
-    held_out = corpora.prompts(n // 2, seed=303, held_out=True)
-    fresh = [text for text in corpora.prompts(2 * n, seed=404) if text not in training][: n // 2]
+    trained = {*corpora.instruction(CLIPS, CLIPS_SEED).scenes}
+    trained |= {grammar.parse(text) for text in corpora.prompts(PROMPTS, PROMPTS_SEED)}
+    held_out = corpora.prompts(n // 2, HELD_OUT_SEED, held_out=True)
+    fresh = [text for text in corpora.prompts(2 * n, FRESH_SEED) if grammar.parse(text) not in trained][: n // 2]
     return [text for pair in zip(held_out, fresh, strict=True) for text in pair]

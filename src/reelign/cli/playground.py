@@ -48,7 +48,7 @@ def pretrain(
 @app.command()
 def measure(
     folder: Path = typer.Argument(..., help="A generator's pipeline folder; the rates go into its card.json."),
-    prompts: int = typer.Option(120, help="Prompts, half of them with what training never prompts; two clips each."),
+    prompts: int = typer.Option(160, help="Prompts, half of them with what training never prompts; two clips each."),
     guidance: float = typer.Option(1.0, help="Classifier-free guidance; 1 is none."),
 ) -> None:
     """Measure how often a generator of the playground fails, and write it on its card."""
@@ -60,7 +60,6 @@ def measure(
     from reelign.cli._console import Bar
     from reelign.datasets import _write
     from reelign.files import write_text
-    from reelign.playground import corpora
     from reelign.runtime.local import RuntimeConfig, device
     from reelign.stages import evaluate
 
@@ -69,8 +68,7 @@ def measure(
     )
     with tempfile.TemporaryDirectory() as temporary, Bar() as bar:
         out = Path(temporary)
-        training = set(corpora.prompts(512, seed=demo.TRAINING_SEED))
-        path = _write.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts, training))
+        path = _write.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts))
         config = evaluate.Config.model_validate(
             {
                 "dataset": {"name": "prompt_file", "path": path},

@@ -101,27 +101,30 @@ def _stripes(
     return torch.complex(level[..., 1], level[..., 2]), level @ basis.T
 
 
-def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c f H W"]:
-    """How much of each pixel each palette colour covers.
+def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1 W"]) -> Float[Tensor, "b c f H W"]:
+    """How much of each pixel each palette colour covers; `empty` is the scene without sprites, the same in all rows.
 
     An outline pixel is a mixture that may look like a third colour (white over dark is near purple), so a pixel goes to
     the colours that have a pure, thick spot nearby, and among these to the ones whose mixtures with the background
-    it is near to.
+    it is near to. Large maps are changed in place: what is slow here is memory.
     """
-    to_color = frames.square().sum(dim=2)[:, None] - 2 * torch.einsum("bfkyx,ck->bcfyx", frames, PALETTE)
-    to_color = to_color + PALETTE.square().sum(dim=1)[:, None, None, None]
+    norms = PALETTE.square().sum(dim=1)[:, None, None, None]
+    to_color = torch.einsum("bfkyx,ck->bcfyx", frames, -2 * PALETTE)
+    to_color += frames.square().sum(dim=2)[:, None]
+    to_color += norms
     to_empty = (frames - empty).square().sum(dim=2)[:, None]
-    pure = (torch.cat([to_empty, to_color], dim=1) / (-2 * CORE_STD**2)).softmax(dim=1)[:, 1:]
-    support = _boxed(_boxed(pure, 3) ** 3, 9)
+    pure = torch.cat([to_empty, to_color], dim=1).div_(-2 * CORE_STD**2).softmax(dim=1)[:, 1:]
+    support = _boxed(_boxed(pure, 3).pow_(3), 9)
     # <p - B, c - B> / |c - B|^2 from inner products, so that no [b c f 3 H W] tensor is made
     from_empty = empty.square().sum(dim=2)[:, None] - 2 * torch.einsum("bfkyx,ck->bcfyx", empty, PALETTE)
-    length = (from_empty + PALETTE.square().sum(dim=1)[:, None, None, None]).clamp_min(0.02)
-    along = (to_empty + length - to_color) / 2
-    part = (along / length).clamp(0, 1)
-    off = to_empty - 2 * part * along + part * part * length
-    support = support * (off / (-2 * OFF_STD**2)).exp()
+    length = (from_empty + norms).clamp_min(0.02)
+    along = to_color.sub_(to_empty).sub_(length).div_(-2)
+    part = (along / length).clamp_(0, 1)
+    off = (part * length).sub_(along, alpha=2).mul_(part).add_(to_empty)
+    support.mul_(off.div_(-2 * OFF_STD**2).exp_())
     # A smooth step keeps the area of an outline and drops what noise leaves far from any sprite.
-    return part * part * (3 - 2 * part) * support / (support.sum(dim=1, keepdim=True) + LEAST_SUPPORT)
+    smooth = (3 - 2 * part).mul_(part).mul_(part)
+    return smooth.mul_(support).div_(support.sum(dim=1, keepdim=True).add_(LEAST_SUPPORT))
 
 
 def _unlike(
@@ -173,7 +176,7 @@ def _detect(frames: Float[Tensor, "b f 3 H W"]) -> Detections:
     apart = even - backdrop[:, None, :, None, None]
     near = (apart.square().sum(dim=2) < 0.3**2).float()
     wave, fit = _stripes(apart.mean(dim=2), near)
-    empty = (backdrop[:, None, :, None, None] + fit[:, :, None, None]).expand_as(even)
+    empty = backdrop[:, None, :, None, None] + fit[:, :, None, None]
     coverages = _coverages(even, empty)
     mask = coverages[:, :COLORS]
     start = _densest(mask)

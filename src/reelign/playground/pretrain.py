@@ -66,7 +66,7 @@ class PretrainConfig(Phase):
     """How the packaged generator was made, its transformer with Muon; the defaults are the shipped recipe."""
 
     seed: int = 0
-    cycles: tuple[int, ...] = (3000, 10000, 14000)
+    cycles: tuple[int, ...] = (3000, 10000, 14000, 20000)
     couples: tuple[float, ...] = Field(default=(0.25, 0.25, 0.5), min_length=1)
     """Share of clips with two sprites, cycle by cycle, the last for all beyond; they are what it learns last."""
     batch: int = 48

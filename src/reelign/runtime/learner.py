@@ -46,7 +46,7 @@ class Learner:
                 "no parameter of the model is trainable; check model.lora, or leave it out to train all weights."
             )
         self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+            self.weights.values(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
         )
         self.average = {n: p.detach().clone() for n, p in self.weights.items()} if config.ema else {}
         self.updates = 0

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
 from torch import Tensor
 
-from reelign import parts, sampling
+from reelign import memory, parts, sampling
 from reelign.batches import Prompts, Trajectories, Videos
 from reelign.errors import BadConfig, RunStopped
 from reelign.parts import AnyReward
@@ -142,7 +142,7 @@ class Local:
 
 
 def device(config: RuntimeConfig) -> torch.device:
-    """The device of a runtime config; also sets torch's threads when the config asks for it.
+    """The device of a runtime config; also sets up the process for it: torch's threads, and how memory is kept.
 
     Raises:
         BadConfig: torch has no device of that name.
@@ -155,6 +155,8 @@ def device(config: RuntimeConfig) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RunStopped(f"runtime.device is {name!r}, but torch sees no CUDA device; use cpu or auto.")
+    if name.startswith("cpu"):
+        memory.keep_freed()
     try:
         return torch.device(name)
     except RuntimeError as error:
