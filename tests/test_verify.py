@@ -8,8 +8,21 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from reelign import verify
-from reelign.core import advantage, flow, gaussian, policy_loss, preference_loss, schedule, stats, transition, weighting
+from reelign import joint, verify
+from reelign.core import (
+    advantage,
+    allocation,
+    flow,
+    gaussian,
+    pacing,
+    policy_loss,
+    preference_loss,
+    schedule,
+    stats,
+    transition,
+    trust,
+    weighting,
+)
 from reelign.core.transition import Transition
 
 
@@ -151,6 +164,29 @@ def _shrunk_velocity(x, sigma, mean, var):
     return _VELOCITY(x, sigma, mean, var) * 0.99
 
 
+def _flat_contrast(rewards_pg, prior, *, strength=1.0):
+    apart = rewards_pg - prior[:, None]
+    return strength * apart + (apart > 0)
+
+
+def _less_reliable(rewards_pg, prior, *, strength=0.5, slope=1.0):
+    return 2 - _RELIABILITY(rewards_pg, prior, strength=strength, slope=slope)
+
+
+def _length_ratio(rewards):
+    return rewards.sum(dim=-1) / rewards.square().sum(dim=-1).sqrt()
+
+
+def _averaged(rows, preference=()):
+    weights = rows.new_full((len(rows),), 1 / len(rows))
+    return joint.Balance(weights, weights @ rows, rows.new_zeros(()))
+
+
+def _even(advantage, maps):
+    return advantage[:, None, None, None].expand_as(maps)
+
+
+_RELIABILITY = trust.reliability
 _LOG_PROB, _STEP_KL, _GROUP, _RATE = transition.log_prob, transition.step_kl, advantage.group, transition.rate
 _FLOW_DPO, _SHIFTED, _CPS, _VELOCITY = (
     preference_loss.flow_dpo, schedule.shifted, transition.cps_step, gaussian.velocity,
@@ -174,6 +210,11 @@ BROKEN = {
     "velocity from noise to data": (flow, "velocity_target", _backwards_velocity, {"flow", "tilt"}),
     "shift applied twice": (schedule, "shifted", _shift_twice, {"schedule"}),
     "velocity one percent short": (gaussian, "velocity", _shrunk_velocity, {"flow", "marginals", "chain"}),
+    "contrast without its exponential": (trust, "contrast", _flat_contrast, {"trust"}),
+    "reliability turned around": (trust, "reliability", _less_reliable, {"trust"}),
+    "sparsity not brought to 0 and 1": (pacing, "hoyer", _length_ratio, {"pacing"}),
+    "rewards averaged instead of balanced": (joint, "min_norm", _averaged, {"balance"}),
+    "credit spread evenly": (allocation, "dense", _even, {"allocation"}),
     "weights not divided by their mean": (weighting, "mean_one", lambda raw: raw, {"weighting"}),
 }
 

@@ -6,7 +6,7 @@ within seconds; ``reelign verify`` prints it.
 
 from collections.abc import Callable, Collection
 
-from reelign.verify import chains, losses, preferences, steps, tilts
+from reelign.verify import chains, emphasis, losses, preferences, steps, tilts
 from reelign.verify.result import Check, Result, distance, judge
 
 __all__ = ["GROUPS", "Check", "Result", "run", "table"]
@@ -24,6 +24,10 @@ GROUPS: dict[str, Callable[[], list[Check]]] = {
     "preference fixed points": preferences.fixed_points,
     "advantage": losses.advantages,
     "policy loss": losses.surrogate,
+    "trust": emphasis.trusting,
+    "pacing": emphasis.pace,
+    "balance": emphasis.balance,
+    "allocation": emphasis.allocate,
     "weighting": losses.weights,
     "reward loss": losses.comparisons,
     "stats": losses.summaries,
