@@ -293,6 +293,16 @@ def test_starting_over_an_existing_run_is_refused(tmp_path: Path) -> None:
         driver.run(_recipe(tmp_path), Watcher())
 
 
+def test_a_run_refused_before_it_made_anything_gives_its_name_back(tmp_path: Path) -> None:
+    first = _tree(tmp_path)["stages"][1]
+    del first["gate"]
+    recipe = _recipe(tmp_path, "stages.0.rewards.0.limit=0.001", stages=[first], evaluate=None)
+    with pytest.raises(RunStopped, match="outside its scale"):
+        driver.run(recipe, Watcher())
+    assert not (tmp_path / "toy" / "config.json").exists()
+    assert (driver.run(_recipe(tmp_path), Watcher()) / "final").exists()
+
+
 def test_resuming_what_was_never_started_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"toy' holds no run to resume; start it without --resume"):
         driver.run(_recipe(tmp_path), Watcher(), resume=True)

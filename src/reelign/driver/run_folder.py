@@ -10,6 +10,7 @@ final/                 the exported model
 
 import fcntl
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from reelign.errors import BadConfig
 from reelign.files import replacing_folder, sweep, write_text
 
 Json = dict[str, Any]
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -67,7 +69,7 @@ class RunFolder:
         Raises:
             BadConfig: another process holds it.
         """
-        with (self.path / ".lock").open("w") as file:
+        with (self.path / LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -79,6 +81,12 @@ class RunFolder:
     def sweep(self) -> None:
         """Remove what a killed run left half-written; the lock must be held."""
         sweep(self.path)
+
+    def clear_if_untouched(self) -> None:
+        """Give the name back if the run was refused before it made anything but its first checkpoint."""
+        if {file.name for file in self.path.iterdir()} <= {self.config.name, self.checkpoints.name, LOCK}:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            self.config.unlink(missing_ok=True)
 
     def log(self, row: Json) -> None:
         """Add a step to metrics.jsonl."""
