@@ -19,6 +19,7 @@ from reelign.batches import Videos
 from reelign.errors import BadCheckpoint, BadConfig, BadData
 from reelign.models import _folder
 from reelign.models._pixels import load as load_codec
+from reelign.models._rows import fill_tiles
 from reelign.models._text import TextCache
 from reelign.models._weights import LoraConfig, Reference, attach_lora
 from reelign.parts import PartConfig
@@ -90,6 +91,8 @@ class Wan:
             attach_lora(self.network, config.lora)
         else:
             self.network.requires_grad_(True)
+        if device.type == "cpu":
+            fill_tiles(self.network)
         if config.checkpointing:
             self.network.enable_gradient_checkpointing()
         self.text = TextCache(folder, config.text_length or card.get("text_length", 512), device, frozen_dtype)
