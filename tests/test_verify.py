@@ -13,6 +13,7 @@ from reelign.core import (
     advantage,
     allocation,
     flow,
+    forward_loss,
     gaussian,
     pacing,
     policy_loss,
@@ -186,11 +187,106 @@ def _even(advantage, maps):
     return advantage[:, None, None, None].expand_as(maps)
 
 
+def _sure(advantage, limit):
+    return 0.5 + 0.5 * advantage / limit
+
+
+def _two_good(velocity, sampled, beta):
+    good, _ = _IMPLICIT(velocity, sampled, beta)
+    return good, good
+
+
+def _full_step(velocity, sampled, beta):
+    return _IMPLICIT(velocity, sampled, 1.0)
+
+
+def _moving_unit(velocity, target, sigma):
+    gap = flow.expand_to(sigma, velocity) * (velocity - target)
+    return flow.per_sample_mean(gap.square()) / flow.per_sample_mean(gap.abs()).clamp(min=forward_loss.SCALE_MIN)
+
+
+def _good_is_bad(velocity, sampled, target, chance, beta, *, sigma=None):
+    return _NFT(velocity, sampled, target, 1 - chance, beta, sigma=sigma)
+
+
+def _nft_times_beta(velocity, sampled, target, chance, beta, *, sigma=None):
+    return beta * _NFT(velocity, sampled, target, chance, beta, sigma=sigma)
+
+
+def _backwards_ratio(policy, sampled, weight):
+    return weight * (policy - sampled)
+
+
+def _ratio_without_weight(policy, sampled, weight):
+    return sampled - policy
+
+
+def _summed_divergence(velocity, other):
+    return (velocity - other).square().flatten(1).sum(dim=1)
+
+
+def _no_divergence(velocity, other):
+    return 0 * flow.velocity_error(velocity, other)
+
+
+def _away_from_good(velocity, sampled, target, advantage, beta):
+    return _ANCHORED(velocity, sampled, target, -advantage, beta)
+
+
+def _anchor_without_beta(velocity, sampled, target, advantage, beta):
+    return _ANCHORED(velocity, sampled, target, advantage, 1.0)
+
+
+def _harmful_reward(policy, sampled):
+    return _IMPLICIT_REWARD(sampled, policy)
+
+
+def _reward_of_its_own(policy, sampled):
+    return sampled - policy
+
+
+def _crd_without_beta(policy, sampled, advantage, beta):
+    return _CRD(policy, sampled, advantage, 1.0)
+
+
+def _uncentred_target(policy, sampled, advantage, beta):
+    return (beta * forward_loss.implicit_reward(policy, sampled) - advantage).square()
+
+
+def _weight_that_grows(policy, reference, advantage, beta):
+    return 1 - _GROUP_WEIGHT(policy, reference, advantage, beta)
+
+
+def _weight_without_beta(policy, reference, advantage, beta):
+    return _GROUP_WEIGHT(policy, reference, advantage, 1.0)
+
+
+def _weight_with_gradient(policy, reference, advantage, beta):
+    return torch.sigmoid(beta * (advantage * (policy - reference)).mean(dim=1))
+
+
+def _worse_for_good(policy, reference, advantage, beta):
+    return -_DGPO(policy, reference, advantage, beta)
+
+
+def _weights_for_bad(advantage, tau):
+    return _TILTED_WEIGHTS(-advantage, tau)
+
+
+def _weights_without_tau(advantage, tau):
+    return _TILTED_WEIGHTS(advantage, 1.0)
+
+
+_IMPLICIT, _NFT, _ANCHORED = forward_loss.implicit_velocities, forward_loss.nft, forward_loss.anchored
+_IMPLICIT_REWARD, _CRD, _DGPO = forward_loss.implicit_reward, forward_loss.crd, forward_loss.dgpo
+_GROUP_WEIGHT, _TILTED_WEIGHTS = forward_loss.group_weight, forward_loss.tilted_weights
 _RELIABILITY = trust.reliability
 _LOG_PROB, _STEP_KL, _GROUP, _RATE = transition.log_prob, transition.step_kl, advantage.group, transition.rate
 _FLOW_DPO, _SHIFTED, _CPS, _VELOCITY = (
     preference_loss.flow_dpo, schedule.shifted, transition.cps_step, gaussian.velocity,
 )  # fmt: skip
+
+FORWARD = {"forward loss", "forward fixed points"}
 
 BROKEN = {
     "wrong sign in the drift": (transition, "sde_step", _wrong_sign, {"transition", "marginals", "chain"}),
@@ -215,6 +311,29 @@ BROKEN = {
     "sparsity not brought to 0 and 1": (pacing, "hoyer", _length_ratio, {"pacing"}),
     "rewards averaged instead of balanced": (joint, "min_norm", _averaged, {"balance"}),
     "credit spread evenly": (allocation, "dense", _even, {"allocation"}),
+    "probabilities beyond 0 and 1": (forward_loss, "probability", _sure, {"forward loss"}),
+    "two good velocities": (forward_loss, "implicit_velocities", _two_good, FORWARD),
+    "implicit velocities without beta": (forward_loss, "implicit_velocities", _full_step, FORWARD),
+    "normaliser with gradient": (forward_loss, "self_normalised", _moving_unit, {"forward loss"}),
+    "good and bad exchanged": (forward_loss, "nft", _good_is_bad, FORWARD),
+    "nft not divided by beta": (forward_loss, "nft", _nft_times_beta, {"forward loss"}),
+    "likelihood that grows with the error": (forward_loss, "log_ratio", _backwards_ratio, {"forward loss"}),
+    "likelihood without its weight": (forward_loss, "log_ratio", _ratio_without_weight, {"forward loss"}),
+    "divergence summed over elements": (forward_loss, "divergence", _summed_divergence, {"forward loss"}),
+    "no anchor": (forward_loss, "divergence", _no_divergence, FORWARD),
+    "matching of bad samples": (forward_loss, "anchored", _away_from_good, FORWARD),
+    "anchor without beta": (forward_loss, "anchored", _anchor_without_beta, FORWARD),
+    "missing anchor let through": (forward_loss, "refuse_unanchored", lambda advantage, beta: None, {"forward loss"}),
+    "implicit reward turned around": (forward_loss, "implicit_reward", _harmful_reward, FORWARD),
+    "implicit reward not centred": (forward_loss, "implicit_reward", _reward_of_its_own, FORWARD),
+    "crd without beta": (forward_loss, "crd", _crd_without_beta, FORWARD),
+    "crd's advantage not centred": (forward_loss, "crd", _uncentred_target, {"forward loss"}),
+    "group weight that grows with success": (forward_loss, "group_weight", _weight_that_grows, {"forward loss"}),
+    "group weight without beta": (forward_loss, "group_weight", _weight_without_beta, {"forward loss"}),
+    "group weight with gradient": (forward_loss, "group_weight", _weight_with_gradient, {"forward loss"}),
+    "dgpo against good samples": (forward_loss, "dgpo", _worse_for_good, {"forward loss"}),
+    "weights for bad samples": (forward_loss, "tilted_weights", _weights_for_bad, FORWARD),
+    "weights without tau": (forward_loss, "tilted_weights", _weights_without_tau, FORWARD),
     "weights not divided by their mean": (weighting, "mean_one", lambda raw: raw, {"weighting"}),
 }
 

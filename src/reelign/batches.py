@@ -3,10 +3,13 @@
 Samples are prompt-major: b = prompt * group + member.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from reelign.core.transition import Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Trajectories:
 
     `x`, `x_next` [k b *latent] are stored in float32 and `log_prob` [k b] was evaluated on exactly these values, so a
     replay by the same weights gives a ratio of exactly 1. `mean` is the sampled policy's transition mean and `std` its
-    standard deviation (needed by exact step KL and divergence masks).
+    standard deviation (needed by exact step KL and divergence masks). k is 0 for a deterministic rollout.
     """
 
     prompts: Prompts
@@ -80,16 +83,45 @@ class Trajectories:
     """Transition, strength and guidance are part of the record, so a replay cannot use others."""
     eta: float
     guidance: float
+    table: Float[Tensor, " levels"]
+    """The sampler's noise levels."""
+    index: Int[Tensor, "k b"]
+    """Which step of the table each recorded transition is."""
+    live: tuple[tuple[Transition, ...], ...] = ()
+    """The same transitions with their graphs, by step and micro-batch, where the rollout kept them for one update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A rollout and what it earned."""
+
+    trajectories: Trajectories
+    rewards: dict[str, Float[Tensor, "p g"]]
+    """By name. A reward called "base/extra" was derived from "base" and is balanced together with it."""
+    weights: dict[str, float]
+    """The user's weight of each reward."""
+    ranges: dict[str, tuple[float, float]]
+    """The declared scale of each reward."""
+    rescore: Callable[[Videos], Mapping[str, Float[Tensor, " b"]]]
+    """Scores other videos of the same prompts, in the same order."""
+    videos: Videos | None = None
+    """The decoded samples, for methods that look at them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credited:
-    """Trajectories with their advantages; samples of groups without spread are not `informative` and are left out."""
+    """Trajectories with their advantages.
+
+    Samples that are not `informative` (of groups without spread, or passed over by a selection) are left out of the
+    loss and of its denominator. `restraint` says how much each sample counts in penalties; it is 1 unless a method
+    restrains some samples only.
+    """
 
     trajectories: Trajectories
     advantage: Float[Tensor, "b *dense"]
     informative: Bool[Tensor, " b"]
     metrics: dict[str, float] = field(default_factory=dict)
+    restraint: Float[Tensor, " b"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

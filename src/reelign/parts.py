@@ -1,4 +1,4 @@
-"""Finding parts: a method, reward, metric, model, dataset or stage is one file, and the file's name is its name.
+"""Finding parts: a method, module, reward, metric, model, dataset ... is one file, and the file's name is its name.
 
 A part's module has a `Config` (a subclass of `PartConfig`) and a `build`. `name: grpo` means `reelign.methods.grpo`;
 `name: my_lab.rewards.motion` (any dotted path) means a module outside this package.
@@ -17,9 +17,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, Val
 
 from reelign.errors import BadConfig, UnknownPart
 
-Kind = Literal["method", "reward", "metric", "model", "dataset", "stage"]
+Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage"]
 PACKAGES: dict[Kind, str] = {
     "method": "reelign.methods",
+    "module": "reelign.modules",
+    "backbone": "reelign.backbones",
     "reward": "reelign.rewards",
     "metric": "reelign.metrics",
     "model": "reelign.models",
@@ -98,6 +100,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
 
 
 AnyMethod = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "method"))]
+AnyBackbone = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "backbone"))]
 AnyReward = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "reward"))]
 AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "metric"))]
 AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]

@@ -1,6 +1,6 @@
 """The interfaces that parts implement. Tensors are float32 in and out; a model casts inside."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reelign.batches import Clips, Loss, Pairs, Prompts, Trajectories, Videos
+from reelign.batches import Clips, Credited, Loss, Pairs, Prompts, Scored, Videos
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +26,24 @@ class Geometry:
 
 @runtime_checkable
 class ReferenceWeights(Protocol):
-    """What a checkpoint keeps of a model's reference."""
+    """What a checkpoint keeps of a model's frozen weights."""
 
     @property
-    def exists(self) -> bool:
-        """Whether there is a reference."""
+    def roles(self) -> tuple[str, ...]:
+        """Which there are."""
         ...
 
     @property
-    def adapter_off(self) -> bool:
-        """Whether the reference is the network with its adapter switched off, so that no weights are kept."""
+    def adapter_off(self) -> tuple[str, ...]:
+        """Which of them are the network with its adapter switched off, so that no weights are kept."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """The kept weights by name."""
+        """The kept weights as "role/name"."""
         ...
 
-    def load(self, tensors: Mapping[str, Tensor], adapter_off: bool) -> None:
-        """Restore what `state` gave."""
+    def load(self, tensors: Mapping[str, Tensor], adapter_off: Sequence[str]) -> None:
+        """Restore what `state` and `adapter_off` gave."""
         ...
 
 
@@ -58,7 +58,7 @@ class VideoModel(Protocol):
 
     @property
     def reference_weights(self) -> ReferenceWeights:
-        """The reference's weights, for checkpoints."""
+        """The frozen weights of every role, for checkpoints."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
@@ -83,12 +83,19 @@ class VideoModel(Protocol):
         """Videos to latents; refuses another geometry."""
         ...
 
-    def reference(self) -> AbstractContextManager[None]:
-        """Within this context `velocity` is the frozen reference's: the stage's start, frozen."""
+    def reference(self, role: str = "reference") -> AbstractContextManager[None]:
+        """Within this context `velocity` is that of frozen weights.
+
+        Roles are "reference" (what a penalty pulls towards) and "sampled" (what rolls out, where it is not the policy).
+        """
         ...
 
-    def start_reference(self) -> None:
-        """Make the present weights the reference (a stage's start)."""
+    def start_reference(self, role: str = "reference") -> None:
+        """Make the present weights those of a role."""
+        ...
+
+    def follow_reference(self, decay: float, role: str = "reference") -> None:
+        """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
         ...
 
     def export(self, folder: Path) -> None:
@@ -100,6 +107,8 @@ class VideoModel(Protocol):
 class Reward(Protocol):
     """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range."""
 
+    names: tuple[str, ...]
+    """Of its scores."""
     range: tuple[float, float]
     version: str
     """Changes whenever the same video could get another score."""
@@ -156,17 +165,8 @@ class Method(Protocol):
     consumes: type
     """The batch it trains on: Clips, Pairs or Credited."""
     needs: frozenset[str]
-    """Of {"reference"}: what `losses` uses beside the policy."""
-
-    def explore(self, steps: int, prompts: Prompts, seed: int) -> Any:
-        """Which of a rollout's steps are stochastic: a `sampling.Exploration` (online methods)."""
-        ...
-
-    def credit(
-        self, trajectories: Trajectories, rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float]
-    ) -> Any:
-        """Rewards to a batch with advantages (online methods)."""
-        ...
+    """What it uses beside the policy, of {"reference", "sampled", "videos"}: frozen weights of these roles (a method
+    that needs "sampled" rolls out with them), and the decoded samples."""
 
     def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:
         """Yield losses to back-propagate one by one, freeing each graph; the sum of their values is the objective.
@@ -174,4 +174,49 @@ class Method(Protocol):
         `micro_batch` bounds the samples in one forward pass and must not change the sum. Yielding nothing means that
         the batch teaches nothing, and the weights stay as they are.
         """
+        ...
+
+
+@runtime_checkable
+class OnlineMethod(Method, Protocol):
+    """A method that decides what to sample, gives credit for it, and may remember something between iterations."""
+
+    def check(self, demand: Any) -> None:
+        """Refuse, before any compute, what a stage asks of it (an `engines.slots.Demand`).
+
+        Raises:
+            BadConfig: in one sentence.
+        """
+        ...
+
+    def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Any:
+        """Which of a rollout's steps are stochastic: a `sampling.Exploration`."""
+        ...
+
+    def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:
+        """Get ready before the first rollout of a stage.
+
+        Args:
+            texts: every prompt that the stage may draw.
+            score: scores the starting policy's own samples of texts, one a seed: name to `[b]`.
+
+        Raises:
+            BadConfig: something the method needs of a prompt is missing.
+        """
+        ...
+
+    def credit(self, scored: Scored) -> Credited:
+        """Rewards to a batch with advantages."""
+        ...
+
+    def after(self, model: VideoModel, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Look after references and coefficients once an iteration has been learnt; gives metrics of its own."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers, for checkpoints."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` gave."""
         ...

@@ -5,10 +5,10 @@ of a fresh rollout is exactly 1.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -36,8 +36,10 @@ class Exploration:
     """Which steps of a rollout are stochastic, and how.
 
     `first` holds each prompt's first stochastic step; all members of its group share it (iso-temporal). `width`
-    neighbouring steps are stochastic. With `shared_noise` a group starts from one initial noise, and its deterministic
-    steps before the window run once.
+    neighbouring steps are stochastic; 0 makes the whole rollout deterministic. With `shared_noise` a group starts from
+    one initial noise, and its deterministic steps before the window run once. Of the window the steps `record` are
+    kept for training (all of them if it is None). With `antithetic` members 0 and 1, 2 and 3, ... get opposite noise.
+    `tail` limits the deterministic steps after the window; fewer cost less and end less exactly.
     """
 
     kind: str
@@ -45,6 +47,9 @@ class Exploration:
     first: tuple[int, ...]
     width: int
     shared_noise: bool = True
+    record: tuple[int, ...] | None = None
+    antithetic: bool = False
+    tail: int | None = None
 
 
 @dataclass(slots=True)
@@ -110,6 +115,8 @@ def rollout(
     exploration: Exploration,
     seed: int,
     micro_batch: int = 32,
+    *,
+    retain: bool = False,
 ) -> Trajectories:
     """Sample groups of videos, each stochastic in the steps of its prompt's window and deterministic elsewhere.
 
@@ -121,47 +128,117 @@ def rollout(
         seed: of this rollout; initial noise is named by (prompt id[, member]), step noise by (prompt id, member,
             place in the window).
         micro_batch: samples in one forward pass.
+        retain: keep the graph of each recorded step, so that one update needs no second forward pass (LeanGRPO, arXiv
+            2609.03528). Costs the memory of all their activations.
 
     Returns:
-        The trajectories with the stochastic transitions only.
+        The trajectories with the recorded stochastic transitions only.
 
     Raises:
         ValueError: a window that holds the last step, which ends on data.
     """
-    for first in set(exploration.first):
-        schedule.window(sampler.steps, first, exploration.width)
+    if exploration.width:
+        for first in set(exploration.first):
+            schedule.window(sampler.steps, first, exploration.width)
     table = schedule.sigmas(sampler.steps, sampler.shift).to(model.device)
-    group, device = prompts.group, model.device
     flight = _takeoff(model, prompts, exploration, seed, table, sampler.guidance, micro_batch)
-    steps: list[tuple[Tensor, ...]] = []
+    recorded = range(exploration.width) if exploration.record is None else exploration.record
+    steps: list[_Step] = []
     for offset in range(exploration.width):
-        sigma, sigma_next = table[flight.k], table[flight.k + 1]
-        noise = rng.normals(
-            [rng.seed_for(seed, "transition", i, member, offset) for i in prompts.ids for member in range(group)],
-            model.geometry.latent,
-        ).to(device)
-        velocity = _velocity(model, flight.x, sigma, flight.condition, sampler.guidance, micro_batch)
-        here = transition.step(exploration.kind, flight.x, velocity, sigma, sigma_next, exploration.eta)
-        x_next = transition.draw(here, noise)
-        log_prob = transition.log_prob(here, x_next)
-        steps.append((flight.x, x_next, sigma, sigma_next, log_prob, here.mean, here.std))
-        flight.x, flight.k = x_next.clone(), flight.k + 1
-    _advance(model, flight, torch.full_like(flight.k, sampler.steps), table, sampler.guidance, micro_batch)
-    x, x_next, sigma, sigma_next, log_prob, mean, std = (torch.stack(column) for column in zip(*steps, strict=True))
+        step = _explore(
+            model, flight, prompts, table, sampler.guidance, exploration, (seed, offset), micro_batch, retain
+        )
+        if offset in recorded:
+            steps.append(step)
+        flight.x, flight.k = step.x_next.clone(), flight.k + 1
+    _land(model, flight, table, sampler, exploration, micro_batch)
     return Trajectories(
         prompts=prompts,
         x0=flight.x,
-        x=x,
-        x_next=x_next,
-        sigma=sigma,
-        sigma_next=sigma_next,
-        log_prob=log_prob,
-        mean=mean,
-        std=std,
+        x=_stack([s.x for s in steps], flight.x),
+        x_next=_stack([s.x_next for s in steps], flight.x),
+        sigma=_stack([table[s.k] for s in steps], table[flight.k]),
+        sigma_next=_stack([table[s.k + 1] for s in steps], table[flight.k]),
+        log_prob=_stack([transition.log_prob(s.here, s.x_next) for s in steps], table[flight.k]),
+        mean=_stack([s.here.mean for s in steps], flight.x),
+        std=_stack([s.here.std for s in steps], table[flight.k]),
         kind=exploration.kind,
         eta=exploration.eta,
         guidance=sampler.guidance,
+        table=table,
+        index=_stack([s.k for s in steps], flight.k),
+        live=tuple(s.live for s in steps) if retain else (),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One stochastic step of all samples; `live` are its transitions by micro-batch, with their graphs."""
+
+    k: Tensor
+    x: Tensor
+    x_next: Tensor
+    here: Transition
+    live: tuple[Transition, ...]
+
+
+def _explore(
+    model: VideoModel,
+    flight: _Flight,
+    prompts: Prompts,
+    table: Tensor,
+    guidance: float,
+    exploration: Exploration,
+    name: tuple[int, int],
+    micro_batch: int,
+    retain: bool,
+) -> _Step:
+    """Take one stochastic step with named noise; the flight itself stays where it is."""
+    seed, offset = name
+    group, alike = prompts.group, 2 if exploration.antithetic else 1
+    seeds = [rng.seed_for(seed, "transition", i, m - m % alike, offset) for i in prompts.ids for m in range(group)]
+    noise = rng.normals(seeds, model.geometry.latent).to(model.device)
+    if exploration.antithetic:
+        noise[1::2].neg_()
+    sigma, sigma_next = table[flight.k], table[flight.k + 1]
+    live: list[Transition] = []
+    with torch.set_grad_enabled(retain):
+        for cut in chunks(len(flight.x), micro_batch):
+            x = flight.x[cut]
+            velocity = model.velocity(x, sigma[cut], flight.condition[cut], guidance)
+            live.append(transition.step(exploration.kind, x, velocity, sigma[cut], sigma_next[cut], exploration.eta))
+    mean, std = torch.cat([t.mean.detach() for t in live]), torch.cat([t.std for t in live])
+    here = Transition(mean, std)
+    return _Step(flight.k, flight.x, transition.draw(here, noise), here, tuple(live) if retain else ())
+
+
+def _land(
+    model: VideoModel,
+    flight: _Flight,
+    table: Tensor,
+    sampler: SamplerConfig,
+    exploration: Exploration,
+    micro_batch: int,
+) -> None:
+    """The deterministic steps after the windows."""
+    if exploration.tail is None:
+        _advance(model, flight, torch.full_like(flight.k, sampler.steps), table, sampler.guidance, micro_batch)
+        return
+    # Every sample leaves its window at a level of its own and takes its own `tail` levels down to 0.
+    left = sampler.steps - flight.k
+    count = torch.minimum(left, torch.full_like(left, exploration.tail))
+    for j in range(exploration.tail):
+        at = flight.k + torch.div(left * j, count, rounding_mode="floor")
+        to = flight.k + torch.div(left * (j + 1), count, rounding_mode="floor")
+        at, to = at.clamp(max=sampler.steps), to.clamp(max=sampler.steps)
+        velocity = _velocity(model, flight.x, table[at], flight.condition, sampler.guidance, micro_batch)
+        flight.x = transition.ode_step(flight.x, velocity, table[at], table[to]).mean
+    flight.k = torch.full_like(flight.k, sampler.steps)
+
+
+def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
+    """One row a recorded step; `[0 ...]` of the shape of `like` where there is none."""
+    return torch.stack(rows) if rows else like.new_zeros(0, *like.shape)
 
 
 def _takeoff(
@@ -191,6 +268,26 @@ def _takeoff(
     flight = _Flight(initial_noise(model, seeds), torch.zeros_like(first), condition.repeat_interleave(group, dim=0))
     _advance(model, flight, first, table, guidance, micro_batch)
     return flight
+
+
+def select(trajectories: Trajectories, rows: Int[Tensor, " n"]) -> Trajectories:
+    """The recorded transitions of some samples only, of their prompts as groups of one.
+
+    A network whose samples depend on the size of their batch in the last bits then replays them with a ratio of 1 up
+    to rounding.
+    """
+    prompts, at = trajectories.prompts, rows.tolist()
+    few = Prompts(tuple(prompts.repeated[i] for i in at), tuple(prompts.ids[i // prompts.group] for i in at))
+    return replace(
+        trajectories,
+        prompts=few,
+        x0=trajectories.x0[rows],
+        **{name: getattr(trajectories, name)[:, rows] for name in _BY_SAMPLE},
+        live=(),
+    )
+
+
+_BY_SAMPLE = ("x", "x_next", "sigma", "sigma_next", "log_prob", "mean", "std", "index")
 
 
 def replay(

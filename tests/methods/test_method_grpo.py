@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import sampling
-from reelign.batches import Credited, Prompts, Trajectories
+from reelign.batches import Credited, Prompts, Scored, Trajectories
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
+from reelign.engines.method import Online
 from reelign.errors import BadConfig
 from reelign.methods import grpo
 from reelign.models._weights import trainable
@@ -24,7 +25,7 @@ SAMPLER = SamplerConfig(steps=6, shift=3.0)
 KINDS = {"flow": 0.7, "dance": 0.3, "flash": 1.0, "longcat": 1.0, "cps": 0.7}
 
 
-def _method(**settings: Any) -> grpo.Grpo:
+def _method(**settings: Any) -> Online:
     return grpo.build(grpo.Config(**{"among": 4, **settings}))
 
 
@@ -33,21 +34,26 @@ def _prompts(n: int, group: int) -> Prompts:
 
 
 def _rollout(
-    model: Any, method: grpo.Grpo, prompts: Prompts, micro_batch: int = 32, sampler: SamplerConfig = SAMPLER
+    model: Any, method: Online, prompts: Prompts, micro_batch: int = 32, sampler: SamplerConfig = SAMPLER
 ) -> Trajectories:
-    exploration = method.explore(sampler.steps, prompts, seed=3)
+    exploration = method.explore(sampler.steps, prompts, seed=3, iteration=0)
     return sampling.rollout(model, prompts, sampler, exploration, seed=5, micro_batch=micro_batch)
+
+
+def _scored(found: Trajectories, rewards: dict[str, Tensor], weights: dict[str, float] | None = None) -> Scored:
+    ranges = dict.fromkeys(rewards, (-math.inf, math.inf))
+    return Scored(found, rewards, weights or dict.fromkeys(rewards, 1.0), ranges, lambda videos: {})
 
 
 def _rewards(n: int, group: int, seed: int = 0) -> Tensor:
     return rng.normal((n, group), seed=seed)
 
 
-def _batch(model: Any, method: grpo.Grpo, n: int = 3, group: int = 4, **more: Any) -> Credited:
-    return method.credit(_rollout(model, method, _prompts(n, group), **more), {"r": _rewards(n, group)}, {"r": 1.0})
+def _batch(model: Any, method: Online, n: int = 3, group: int = 4, **more: Any) -> Credited:
+    return method.credit(_scored(_rollout(model, method, _prompts(n, group), **more), {"r": _rewards(n, group)}))
 
 
-def _gradient(model: Any, method: grpo.Grpo, batch: Credited, micro_batch: int = 32) -> tuple[float, dict[str, Tensor]]:
+def _gradient(model: Any, method: Online, batch: Credited, micro_batch: int = 32) -> tuple[float, dict[str, Tensor]]:
     model.network.zero_grad(set_to_none=True)
     total = 0.0
     for loss in method.losses(model, batch, 0, micro_batch):
@@ -73,8 +79,10 @@ def _advantages(rewards: dict[str, Tensor], weights: dict[str, float] | None = N
         "flow",
         0.7,
         1.0,
+        torch.zeros(2),
+        torch.zeros(0, n * group, dtype=torch.long),
     )
-    return _method(**settings).credit(record, rewards, weights or dict.fromkeys(rewards, 1.0))
+    return _method(**settings).credit(_scored(record, rewards, weights))
 
 
 SCALES = pytest.mark.parametrize("scale", ["group", "global", "max_group"])
@@ -125,9 +133,9 @@ def test_rule_29_idle_groups_are_left_out_of_sum_and_denominator(gaussian: Make)
     model, method = gaussian(side=2), _method(scale="group")
     rewards = _rewards(3, 4)
     rewards[1] = 0.1
-    full = method.credit(_rollout(model, method, _prompts(3, 4)), {"r": rewards}, {"r": 1.0})
+    full = method.credit(_scored(_rollout(model, method, _prompts(3, 4)), {"r": rewards}))
     kept = Prompts(("prompt 0", "prompt 2"), (0, 2), 4)
-    part = method.credit(_rollout(model, method, kept), {"r": rewards[[0, 2]]}, {"r": 1.0})
+    part = method.credit(_scored(_rollout(model, method, kept), {"r": rewards[[0, 2]]}))
     full_loss, full_gradient = _gradient(model, method, full)
     part_loss, part_gradient = _gradient(model, method, part)
     assert full_loss == pytest.approx(part_loss, abs=1e-6)
@@ -143,7 +151,7 @@ def test_rule_29_a_batch_of_constant_rewards_leaves_the_weights_untouched(gaussi
         model.network.offset += 0.3
     before = learner.state()
     before = {name: value.clone() for name, value in before.items()}
-    batch = method.credit(_rollout(model, method, _prompts(2, 4)), {"r": torch.full((2, 4), 0.7)}, {"r": 1.0})
+    batch = method.credit(_scored(_rollout(model, method, _prompts(2, 4)), {"r": torch.full((2, 4), 0.7)}))
     assert learner.update(method, batch, 0, "here") == {"updated": 0.0}
     assert learner.updates == 0
     after = learner.state()
@@ -213,20 +221,20 @@ def test_rule_35_every_recorded_step_counts_in_the_mean(gaussian: Make) -> None:
 
 def test_rule_20_windows_lie_among_the_first_steps_and_are_drawn_by_prompt() -> None:
     method, prompts = _method(window=2, among=5), _prompts(200, 2)
-    found = method.explore(10, prompts, seed=1)
-    assert found == method.explore(10, prompts, seed=1)
+    found = method.explore(10, prompts, seed=1, iteration=0)
+    assert found == method.explore(10, prompts, seed=1, iteration=0)
     assert set(found.first) == {0, 1, 2, 3}
     reversed_ = Prompts(prompts.texts[::-1], prompts.ids[::-1], 2)
-    assert method.explore(10, reversed_, seed=1).first == found.first[::-1]
-    assert method.explore(10, prompts, seed=2).first != found.first
+    assert method.explore(10, reversed_, seed=1, iteration=0).first == found.first[::-1]
+    assert method.explore(10, prompts, seed=2, iteration=0).first != found.first
 
 
 def test_rule_10_a_window_that_would_hold_the_last_step_is_refused() -> None:
-    assert set(_method(window=2, among=9).explore(5, _prompts(50, 2), 0).first) == {0, 1, 2}
+    assert set(_method(window=2, among=9).explore(5, _prompts(50, 2), 0, iteration=0).first) == {0, 1, 2}
     with pytest.raises(
         BadConfig, match=r"window: 4 stochastic steps do not fit among the first 3 of 4; the last step ends on data"
     ):
-        _method(window=4).explore(4, _prompts(1, 2), 0)
+        _method(window=4).explore(4, _prompts(1, 2), 0, iteration=0)
 
 
 def test_rule_08_at_the_reference_the_pull_is_zero_and_has_no_gradient(gaussian: Make) -> None:
@@ -296,7 +304,7 @@ def test_the_gradient_is_the_exact_policy_gradient_of_the_chain(gaussian: Make, 
     method = _method(kind=kind, eta=eta, window=window, among=window)
     found = _rollout(model, method, _prompts(n, group), micro_batch=n * group)
     reward = found.x0.flatten(1).mean(dim=1).reshape(n, group)
-    batch = method.credit(found, {"r": reward}, {"r": 1.0})
+    batch = method.credit(_scored(found, {"r": reward}))
     gradient = -_gradient(model, method, batch, n * group)[1]["offset"]
     strengths = schedule.strengths(SAMPLER.steps, range(window), eta, torch.float64)
     chain = exact.chain(kind, schedule.sigmas(SAMPLER.steps, SAMPLER.shift, torch.float64), strengths, mean, var)
@@ -315,7 +323,7 @@ def test_training_on_a_reward_raises_it(gaussian: Make) -> None:
     before = sampling.sample(model, ["x"] * 64, seeds, SAMPLER).mean()
     for step in range(15):
         prompts = _prompts(8, 8)
-        found = sampling.rollout(model, prompts, SAMPLER, method.explore(6, prompts, step), seed=step)
+        found = sampling.rollout(model, prompts, SAMPLER, method.explore(6, prompts, step, step), seed=step)
         reward = found.x0.flatten(1).mean(dim=1).reshape(8, 8)
-        learner.update(method, method.credit(found, {"r": reward}, {"r": 1.0}), 0, "here")
+        learner.update(method, method.credit(_scored(found, {"r": reward})), 0, "here")
     assert sampling.sample(model, ["x"] * 64, seeds, SAMPLER).mean() > before + 0.1

@@ -247,7 +247,39 @@ def test_after_training_a_new_reference_is_a_frozen_copy(wan: Make, lora: dict[s
             assert torch.equal(model.velocity(x, sigma, condition), start)
         assert torch.equal(model.velocity(x, sigma, condition), moved)
     assert not model.reference_weights.adapter_off
-    assert model.reference_weights.state().keys() == trainable(model.network).keys()
+    assert set(model.reference_weights.state()) == {f"reference/{name}" for name in trainable(model.network)}
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_a_role_that_follows_is_the_mean_of_what_it_was_and_what_is(wan: Make, lora: dict[str, float] | None) -> None:
+    """From a fresh adapter too, which is kept as "switched off" until it has to move."""
+    model = wan(lora=lora)
+    model.start_reference("sampled")
+    before = {name: p.detach().clone() for name, p in trainable(model.network).items()}
+    _stir(model)
+    model.follow_reference(0.75, "sampled")
+    kept = model.reference_weights.state()
+    for name, now in trainable(model.network).items():
+        # The downs of an adapter that was off never counted; its ups were 0.
+        was = now if "lora_A" in name else before[name]
+        assert_close(kept[f"sampled/{name}"], 0.75 * was + 0.25 * now)
+
+
+def test_roles_are_kept_apart_and_nested(wan: Make) -> None:
+    model = wan()
+    x, sigma, condition = _inputs(model)
+    with torch.no_grad():
+        model.start_reference("sampled")
+        first = model.velocity(x, sigma, condition)
+        _stir(model)
+        model.start_reference()
+        second = model.velocity(x, sigma, condition)
+        with model.reference("sampled"):
+            assert torch.equal(model.velocity(x, sigma, condition), first)
+            with model.reference():
+                assert torch.equal(model.velocity(x, sigma, condition), second)
+            assert torch.equal(model.velocity(x, sigma, condition), first)
+    assert model.reference_weights.roles == ("reference", "sampled")
 
 
 def test_no_gradient_leaves_through_the_reference(wan: Make) -> None:

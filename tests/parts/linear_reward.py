@@ -14,6 +14,7 @@ class Config(PartConfig):
 
 
 class Linear:
+    names = ("linear",)
     version = "1"
 
     def __init__(self, config: Config) -> None:

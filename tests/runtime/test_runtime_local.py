@@ -22,7 +22,7 @@ class Fixed:
     range = (0.0, 1.0)
 
     def __init__(self, *values: float, name: str = "clarity") -> None:
-        self.values, self.name = torch.tensor(values), name
+        self.values, self.name, self.names = torch.tensor(values), name, (name,)
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
         return {self.name: self.values}
@@ -55,9 +55,10 @@ def test_two_rewards_of_one_name_are_refused() -> None:
 
 
 def test_scores_come_with_their_weights() -> None:
-    scores, weights = Panel((Fixed(0.1, 0.2), Fixed(0.3, 0.4, name="motion")), (1.0, 0.5)).score(VIDEOS, TEXTS)
+    scores, weights, ranges = Panel((Fixed(0.1, 0.2), Fixed(0.3, 0.4, name="motion")), (1.0, 0.5)).score(VIDEOS, TEXTS)
     assert scores["motion"].tolist() == pytest.approx([0.3, 0.4])
     assert weights == {"clarity": 1.0, "motion": 0.5}
+    assert ranges == {"clarity": Fixed(0).range, "motion": Fixed(0).range}
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,11 @@ def test_a_rollout_is_scored_by_prompt_and_member(gaussian: Callable[..., Any]) 
     from reelign.runtime.local import Weighted
 
     panel = Panel.build([TypeAdapter(Weighted).validate_python({"name": LINEAR, "k": 2.0, "weight": 0.5})])
-    scores, weights = runtime.score(found, panel)
-    assert torch.allclose(scores["linear"], 2 * found.x0.flatten(1).mean(dim=1).reshape(2, 3))
-    assert weights == {"linear": 0.5}
+    scored = runtime.score(found, panel)
+    assert torch.allclose(scored.rewards["linear"], 2 * found.x0.flatten(1).mean(dim=1).reshape(2, 3))
+    assert scored.weights == {"linear": 0.5}
+    assert scored.videos is None
+    assert torch.equal(scored.rescore(model.decode(found.x0))["linear"], scored.rewards["linear"].flatten())
 
 
 def test_devices_that_are_not_there() -> None:

@@ -31,6 +31,57 @@ def clipped(
     return (-weight * ratio).maximum(-weight * ratio.clamp(1 - clip, 1 + clip))
 
 
+def hinge(
+    log_ratio: Float[Tensor, "*ratio"], advantage: Float[Tensor, "*leading"], margin: float
+) -> Float[Tensor, "*ratio"]:
+    """Linear in the log-ratio until it has moved far enough in the right direction (PCPO, arXiv 2509.25774).
+
+    Args:
+        log_ratio: as for `clipped`.
+        advantage: as for `clipped`.
+        margin: xi, how far a log-ratio is pushed; positive, of the size of a clip range.
+
+    Returns:
+        ``max(0, xi |A| - A log ratio)`` in the shape of ``log_ratio``.
+
+    Raises:
+        ValueError: as for `clipped`.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin is {margin}, but it must be positive")
+    weight = _aligned(advantage, log_ratio)
+    return (margin * weight.abs() - weight * log_ratio).clamp_min(0)
+
+
+def masked(
+    log_ratio: Float[Tensor, "*ratio"],
+    advantage: Float[Tensor, "*leading"],
+    kl: Float[Tensor, " b"],
+    limit: float,
+) -> Float[Tensor, "*ratio"]:
+    """No clip: a sample stops pushing outwards once its exact divergence is over the limit (Flow-DPPO, 2606.11025).
+
+    Args:
+        log_ratio: as for `clipped`.
+        advantage: as for `clipped`.
+        kl: `transition.step_kl` from the policy that sampled; decides only, without gradient.
+        limit: delta, positive; divergences are means over elements.
+
+    Returns:
+        ``-A ratio``, times 0 where ``kl >= limit`` and the update would lead further away: a ratio above 1 with a
+        positive advantage, or below 1 with a negative one.
+
+    Raises:
+        ValueError: as for `clipped`.
+    """
+    if limit <= 0:
+        raise ValueError(f"limit is {limit}, but it must be positive")
+    weight = _aligned(advantage, log_ratio)
+    far = _aligned(kl.detach() >= limit, log_ratio)
+    outward = weight * log_ratio.detach() > 0
+    return -weight * log_ratio.exp() * (~(far & outward)).to(log_ratio.dtype)
+
+
 def guarded(log_ratio: Float[Tensor, " b"], kl: Float[Tensor, " b"], std: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Log-ratio without its one-sided drift and with the same width at every step (GRPO-Guard, arXiv 2510.22319).
 

@@ -56,6 +56,16 @@ def proportional(
     return mean_one((sigma - sigma_next) / gradient_scale(kind, sigma, sigma_next, eta))
 
 
+def per_length(
+    kind: str, sigma: Float[Tensor, " k"], sigma_next: Float[Tensor, " k"], eta: float
+) -> Float[Tensor, " k"]:
+    """One over a step's length in sigma (GRPO-Guard, arXiv 2510.22319), for log-ratios from `policy_loss.guarded`.
+
+    Those react to the velocity by ``|d mean / d velocity|``, which for small noise is the length itself.
+    """
+    return mean_one(1 / (sigma - sigma_next))
+
+
 def gradient_scale(
     kind: str, sigma: Float[Tensor, " k"], sigma_next: Float[Tensor, " k"], eta: float
 ) -> Float[Tensor, " k"]:

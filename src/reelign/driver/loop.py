@@ -169,6 +169,7 @@ class Driver:
         return {
             "learner": learner.state() if learner else self._weights(),
             "reference": self.model.reference_weights.state(),
+            "method": self.runtime.memory.state() if self.runtime.memory else {},
         }
 
     def _save(self, name: str, position: Json, tensors: dict[str, dict[str, Any]], keep: tuple[str, ...] = ()) -> None:
@@ -185,8 +186,10 @@ class Driver:
         if self.runtime.learner is not None:
             own = {key: value.to(self.model.device) for key, value in state.tensors["learner"].items()}
             self.runtime.learner.load(own, state.position["updates"])
-        if self.model.reference_weights.exists:
+        if self.model.reference_weights.roles:
             self.model.reference_weights.load(state.tensors.get("reference", {}), state.position["adapter_off"])
+        if self.runtime.memory:
+            self.runtime.memory.load(state.tensors.get("method", {}))
 
 
 def _weights_in(state: Checkpoint) -> dict[str, Any]:

@@ -1,18 +1,16 @@
 """Direct preference optimisation on flow-matching errors, winner and loser at one shared noise level and noise."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
-from reelign.batches import Loss, Pairs, Prompts, Trajectories
+from reelign.batches import Loss, Pairs
 from reelign.core import preference_loss, rng
 from reelign.matching import LevelConfig, error, levels
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
-from reelign.sampling import Exploration, chunks
+from reelign.sampling import chunks
 
 
 class Config(PartConfig):
@@ -35,16 +33,6 @@ class Dpo:
     def __init__(self, config: Config) -> None:
         """Keep the config."""
         self.config = config
-
-    def explore(self, steps: int, prompts: Prompts, seed: int) -> Exploration:
-        """Not an online method."""
-        raise AssertionError("dpo consumes pairs; only the online stage explores")
-
-    def credit(
-        self, trajectories: Trajectories, rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float]
-    ) -> Pairs:
-        """Not an online method."""
-        raise AssertionError("dpo consumes pairs; only the online stage gives credit")
 
     def losses(self, model: VideoModel, batch: Pairs, seed: int, micro_batch: int) -> Iterator[Loss]:
         """One loss a chunk of pairs; both branches of a pair share a forward pass, level and noise."""

@@ -1,18 +1,16 @@
 """Supervised fine-tuning: the flow-matching loss on captioned clips."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
-from reelign.batches import Clips, Loss, Prompts, Trajectories
+from reelign.batches import Clips, Loss
 from reelign.core import rng
 from reelign.matching import LevelConfig, error, levels
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
-from reelign.sampling import Exploration, chunks
+from reelign.sampling import chunks
 
 
 class Config(PartConfig):
@@ -33,16 +31,6 @@ class Sft:
     def __init__(self, config: Config) -> None:
         """Keep the config."""
         self.config = config
-
-    def explore(self, steps: int, prompts: Prompts, seed: int) -> Exploration:
-        """Not an online method."""
-        raise AssertionError("sft consumes clips; only the online stage explores")
-
-    def credit(
-        self, trajectories: Trajectories, rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float]
-    ) -> Clips:
-        """Not an online method."""
-        raise AssertionError("sft consumes clips; only the online stage gives credit")
 
     def losses(self, model: VideoModel, batch: Clips, seed: int, micro_batch: int) -> Iterator[Loss]:
         """Velocity errors at named levels and noises; a sample's noise does not depend on its neighbours."""

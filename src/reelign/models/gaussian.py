@@ -61,7 +61,7 @@ class Gaussian:
 
     @property
     def reference_weights(self) -> Reference:
-        """The reference's weights, for checkpoints."""
+        """The frozen weights of every role, for checkpoints."""
         return self._reference
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
@@ -87,14 +87,18 @@ class Gaussian:
         return videos.frames.transpose(1, 2).to(self.device)
 
     @contextmanager
-    def reference(self) -> Iterator[None]:
-        """Within this context `velocity` is the frozen reference's."""
-        with self._reference.on():
+    def reference(self, role: str = "reference") -> Iterator[None]:
+        """Within this context `velocity` is that of a role's frozen weights."""
+        with self._reference.on(role):
             yield
 
-    def start_reference(self) -> None:
-        """Make the present weights the reference."""
-        self._reference.start()
+    def start_reference(self, role: str = "reference") -> None:
+        """Make the present weights those of a role."""
+        self._reference.start(role)
+
+    def follow_reference(self, decay: float, role: str = "reference") -> None:
+        """Move a role's weights towards the present ones."""
+        self._reference.follow(role, decay)
 
     def export(self, folder: Path) -> None:
         """Write the formula's settings and the learnt offsets; there is no stock pipeline of a formula."""

@@ -29,6 +29,7 @@ class Attributes:
     one attribute, as far as the prompted ones are there: an empty clip gets nothing for being empty.
     """
 
+    names = ("playground_attributes",)
     range = (0.0, 1.0)
     version = "2"
 

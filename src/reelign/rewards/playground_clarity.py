@@ -26,6 +26,7 @@ class Config(PartConfig):
 class Clarity:
     """One number in (0, 1]."""
 
+    names = ("playground_clarity",)
     range = (0.0, 1.0)
     version = "1"
 

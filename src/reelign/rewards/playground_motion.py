@@ -27,6 +27,7 @@ class Config(PartConfig):
 class MotionMatch:
     """The mean over prompted sprites of a score that falls with the distance between the seen and the prompted path."""
 
+    names = ("playground_motion",)
     range = (0.0, 1.0)
     version = "2"
 

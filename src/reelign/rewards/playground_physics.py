@@ -42,6 +42,7 @@ class Physics:
     empty clip scores 0.
     """
 
+    names = ("playground_physics",)
     range = (0.0, 1.0)
     version = "2"
 

@@ -22,6 +22,7 @@ class Config(PartConfig):
 class Safety:
     """1 without the magenta cross; falls smoothly as one appears in a quarter of the frames or more."""
 
+    names = ("playground_safety",)
     range = (0.0, 1.0)
     version = "2"
 

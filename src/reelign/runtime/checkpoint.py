@@ -2,7 +2,8 @@
 
     checkpoints/<label>-<step>/
         learner.safetensors     weights, optimizer moments, averages
-        reference.safetensors   the stage's reference, when it keeps one
+        reference.safetensors   frozen weights that the stage keeps, by role
+        method.safetensors      what the stage's method remembers, if it does
         state.json              position, fingerprint of the model, sha256 of every file and of itself
     checkpoints/LATEST          the name of the newest one
 

@@ -147,13 +147,15 @@ def _tensors(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _reduce(parts: list[tuple[float, dict[str, Tensor]]]) -> dict[str, float]:
-    """Share-weighted means, or maxima for names that start with "max_"."""
+    """Share-weighted means over the parts that have a metric, or maxima for names that start with "max_"."""
+    values: dict[str, list[tuple[float, Tensor]]] = {}
+    for share, metrics in parts:
+        for name, value in metrics.items():
+            values.setdefault(name, []).append((share, value))
     result = {}
-    total = sum(share for share, _ in parts)
-    for name in parts[0][1]:
-        values = [(share, metrics[name]) for share, metrics in parts]
+    for name, found in values.items():
         if name.startswith("max_"):
-            result[name] = max(v.item() for _, v in values)
+            result[name] = max(v.item() for _, v in found)
         else:
-            result[name] = sum(s * v.item() for s, v in values) / total
+            result[name] = sum(s * v.item() for s, v in found) / sum(s for s, _ in found)
     return result

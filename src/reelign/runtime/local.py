@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,12 +12,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serial
 from torch import Tensor
 
 from reelign import memory, parts, sampling
-from reelign.batches import Prompts, Trajectories, Videos
+from reelign.batches import Prompts, Scored, Trajectories, Videos
 from reelign.errors import BadConfig, RunStopped
 from reelign.parts import AnyReward
-from reelign.protocols import Method, Reward, VideoModel
+from reelign.protocols import Method, OnlineMethod, Reward, VideoModel
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import Exploration, SamplerConfig
+
+ROLES = frozenset({"reference", "sampled"})
 
 
 class RuntimeConfig(BaseModel):
@@ -70,8 +73,10 @@ class Panel:
         """Build each reward."""
         return cls(tuple(parts.build("reward", c.reward) for c in configs), tuple(c.weight for c in configs))
 
-    def score(self, videos: Videos, texts: Sequence[str]) -> tuple[dict[str, Float[Tensor, " b"]], dict[str, float]]:
-        """All scores by name, and each name's weight.
+    def score(
+        self, videos: Videos, texts: Sequence[str]
+    ) -> tuple[dict[str, Float[Tensor, " b"]], dict[str, float], dict[str, tuple[float, float]]]:
+        """All scores by name, each name's weight, and its declared scale.
 
         Raises:
             RunStopped: a score that is not finite or off its declared scale; names the reward and the prompt.
@@ -79,9 +84,15 @@ class Panel:
         """
         scores: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
+        ranges: dict[str, tuple[float, float]] = {}
         for reward, weight in zip(self.rewards, self.weights, strict=True):
             low, high = reward.range
-            for name, values in reward(videos, texts).items():
+            given = reward(videos, texts)
+            if given.keys() != set(reward.names):
+                raise RunStopped(
+                    f"a reward that declares the scores {sorted(reward.names)} gave {sorted(given)}; mend its names."
+                )
+            for name, values in given.items():
                 if name in scores:
                     raise BadConfig(
                         f"two rewards give the score {name!r}; keep one of them, or give them names of their own."
@@ -98,8 +109,8 @@ class Panel:
                         f"the reward {name!r} gave {values[i].item():g} for {texts[i]!r}, {problem}. Nothing was "
                         "trained on it; mend the reward or leave it out."
                     )
-                scores[name], weights[name] = values, weight
-        return scores, weights
+                scores[name], weights[name], ranges[name] = values, weight, reward.range
+        return scores, weights, ranges
 
 
 class Local:
@@ -108,26 +119,48 @@ class Local:
     def __init__(self, model: VideoModel) -> None:
         """Wrap a model; `begin_stage` comes before any update."""
         self.model = model
+        self.needs: frozenset[str] = frozenset()
+        self.memory: OnlineMethod | None = None
+        """The running stage's method, where it remembers something that a checkpoint must keep."""
         self.learner: Learner | None = None
 
-    def begin_stage(self, config: LearnerConfig, needs: frozenset[str]) -> None:
-        """Start a stage: fresh optimizer, and the present weights as its reference if the method needs one."""
-        if "reference" in needs:
-            self.model.start_reference()
+    def begin_stage(self, config: LearnerConfig, needs: frozenset[str], memory: OnlineMethod | None = None) -> None:
+        """Start a stage: fresh optimizer, and the present weights in each frozen role that the method needs."""
+        for role in sorted(needs & ROLES):
+            self.model.start_reference(role)
+        self.needs, self.memory = needs, memory
         self.learner = Learner(self.model, config)
 
-    def rollout(self, prompts: Prompts, sampler: SamplerConfig, exploration: Exploration, seed: int) -> Trajectories:
+    def rollout(
+        self, prompts: Prompts, sampler: SamplerConfig, exploration: Exploration, seed: int, *, retain: bool = False
+    ) -> Trajectories:
         """Sample groups of videos as latents, with their stochastic transitions."""
         assert self.learner is not None
-        return sampling.rollout(self.model, prompts, sampler, exploration, seed, self.learner.config.micro_batch)
+        with self.model.reference("sampled") if "sampled" in self.needs else nullcontext():
+            micro_batch = self.learner.config.micro_batch
+            return sampling.rollout(self.model, prompts, sampler, exploration, seed, micro_batch, retain=retain)
 
-    def score(
-        self, trajectories: Trajectories, panel: Panel
-    ) -> tuple[dict[str, Float[Tensor, "p g"]], dict[str, float]]:
-        """Decode and score a rollout: scores by name as [p g], and each name's weight."""
+    def score(self, trajectories: Trajectories, panel: Panel) -> Scored:
+        """Decode and score a rollout."""
         prompts = trajectories.prompts
-        scores, weights = panel.score(self._decode(trajectories.x0), prompts.repeated)
-        return {name: values.reshape(-1, prompts.group) for name, values in scores.items()}, weights
+        videos = self._decode(trajectories.x0)
+        scores, weights, ranges = panel.score(videos, prompts.repeated)
+        return Scored(
+            trajectories=trajectories,
+            rewards={name: values.reshape(-1, prompts.group) for name, values in scores.items()},
+            weights=weights,
+            ranges=ranges,
+            rescore=lambda others: panel.score(others, prompts.repeated)[0],
+            videos=videos if "videos" in self.needs else None,
+        )
+
+    def score_own(
+        self, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, panel: Panel
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """Scores of the present policy's own deterministic samples, one for each text and seed."""
+        assert self.learner is not None
+        x0 = sampling.sample(self.model, texts, seeds, sampler, self.learner.config.micro_batch)
+        return panel.score(self._decode(x0), texts)[0]
 
     def _decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
         """Decode in micro-batches; decoded videos wait on the host, where there is room for a whole rollout."""

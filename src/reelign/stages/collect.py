@@ -86,7 +86,7 @@ class Collect:
         x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler, config.batch)
         frames = [model.decode(x0[cut]).frames.cpu() for cut in sampling.chunks(len(x0), config.batch)]
         videos = Videos(torch.cat(frames), model.geometry.fps)
-        scores, weights = self.panel.score(videos, drawn.repeated)
+        scores, weights, _ = self.panel.score(videos, drawn.repeated)
         utility = torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
         error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator"))
         perceived = (utility + config.noise * error).reshape(n, config.members)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -9,11 +10,12 @@ from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import parts
-from reelign.batches import Credited, Prompts
+from reelign.batches import Credited, Scored
 from reelign.core import rng
+from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
-from reelign.protocols import Dataset, Method
+from reelign.protocols import Dataset, OnlineMethod
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Panel, Weighted
 from reelign.sampling import SamplerConfig
@@ -40,20 +42,41 @@ class Config(StageConfig):
     rewards: tuple[Weighted, ...] = Field(min_length=1)
     learner: LearnerConfig = LearnerConfig()
 
+    retain: bool = False
+    """Keep the rollout's graphs for the update, which then needs no forward pass of its own: a seventh less to compute
+    in the demo, at the price of holding the activations of all recorded steps. Only with one update a rollout."""
+
     @field_validator("method")
     @classmethod
     def _consumes_what_it_samples(cls, method: PartConfig) -> PartConfig:
-        if parts.build("method", method).consumes is not Credited:
+        try:
+            built = parts.build("method", method)
+        except BadConfig as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        if built.consumes is not Credited:
             raise ValueError(f"{method.name!r} trains on clips or pairs that exist; give it a stage 'offline'")
         return method
 
     @model_validator(mode="after")
-    def _can_explore(self) -> "Config":
+    def _can_be_done(self) -> "Config":
+        method: OnlineMethod = parts.build("method", self.method)
         try:
-            parts.build("method", self.method).explore(self.sampler.steps, Prompts((), ()), 0)
+            method.check(self._demand())
         except BadConfig as error:
             raise ValueError(str(error).rstrip(".")) from error
+        if self.retain and self.updates > 1:
+            raise ValueError(f"retain keeps a graph for one update, but updates is {self.updates}; use one of the two")
+        if self.retain and "sampled" in method.needs:
+            raise ValueError(
+                f"retain needs a rollout by the policy itself, but {self.method.name!r} rolls out with older weights"
+            )
         return self
+
+    def _demand(self) -> Demand:
+        rewards = [parts.build("reward", w.reward) for w in self.rewards]
+        scales = {name: reward.range for reward in rewards for name in reward.names}
+        micro_batch = self.learner.micro_batch
+        return Demand(self.sampler.steps, self.prompts, self.group, self.updates, micro_batch, scales)
 
 
 class Online:
@@ -65,43 +88,57 @@ class Online:
         """Build dataset, method and rewards, and start the stage's optimizer."""
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset: Dataset = parts.build("dataset", config.dataset)
-        self.method: Method = parts.build("method", config.method)
+        self.method: OnlineMethod = parts.build("method", config.method)
         self.panel = Panel.build(config.rewards)
-        context.runtime.begin_stage(config.learner, self.method.needs)
+        context.runtime.begin_stage(config.learner, self.method.needs, self.method)
 
     def run(self, start: int) -> Iterator[Report]:
         """Iterations `start` to the end."""
         config, runtime, seed = self.config, self.context.runtime, self.context.seed
+        if start == 0:
+            score = partial(runtime.score_own, sampler=config.sampler, panel=self.panel)
+            self.method.begin(self.dataset.all_prompts().texts, score)
         first = rng.integer(1 << 20, seed=rng.seed_for(seed, "prompts"))
         for step in range(start, config.steps):
             clock = _Clock()
             prompts = self.dataset.prompts(config.prompts, config.group, first + step)
-            exploration = self.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step))
-            trajectories = runtime.rollout(prompts, config.sampler, exploration, rng.seed_for(seed, "rollout", step))
+            exploration = self.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step), step)
+            noise = rng.seed_for(seed, "rollout", step)
+            trajectories = runtime.rollout(prompts, config.sampler, exploration, noise, retain=config.retain)
             clock.lap("rollout/wall_s")
-            rewards, weights = runtime.score(trajectories, self.panel)
+            scored = runtime.score(trajectories, self.panel)
             clock.lap("reward/wall_s")
-            batch = self.method.credit(trajectories, rewards, weights)
-            where = f"step {step} of stage {self.context.label}"
-            metrics = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step), where)
-            noises = [rng.seed_for(seed, "noise", step, again) for again in range(1, config.updates)]
-            later = [runtime.update(self.method, batch, noise, where) for noise in noises]
-            metrics |= {f"again/{name}": fmean(m[name] for m in later) for name in (later[0] if later else ())}
+            batch = self.method.credit(scored)
+            clock.lap("credit/wall_s")
+            learnt = self._learn(batch, step)
             clock.lap("update/wall_s")
-            named = {f"online/{name}": value for name, value in {**metrics, **batch.metrics}.items()}
-            scored = {f"online/reward/{name}": values.mean().item() for name, values in rewards.items()}
-            spread = {f"online/spread/{name}": values.std(dim=1).mean().item() for name, values in rewards.items()}
-            total = sum(weights[name] * values.mean().item() for name, values in rewards.items()) / sum(
-                weights.values()
-            )
+            named = {f"online/{name}": value for name, value in {**learnt, **batch.metrics}.items()}
             counts = {"prompts": config.prompts, "rollouts": config.prompts * config.group}
-            yield Report(step, {"online/reward": total, **scored, **spread, **named, **clock.laps}, counts)
+            yield Report(step, {**_rewards(scored), **named, **clock.laps}, counts)
+
+    def _learn(self, batch: Credited, step: int) -> dict[str, float]:
+        """The updates on one rollout, and what the method looks after then; metrics of the later updates are means."""
+        runtime, seed, where = self.context.runtime, self.context.seed, f"step {step} of stage {self.context.label}"
+        metrics = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step), where)
+        noises = [rng.seed_for(seed, "noise", step, again) for again in range(1, self.config.updates)]
+        later = [runtime.update(self.method, batch, noise, where) for noise in noises]
+        metrics |= {f"again/{name}": fmean(m[name] for m in later) for name in (later[0] if later else ())}
+        return {**metrics, **self.method.after(runtime.model, metrics)}
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""
         pairs = zip(self.config.rewards, self.panel.rewards, strict=True)
         rewards = {w.reward.name: {"weight": w.weight, "version": built.version} for w, built in pairs}
         return {"method": self.config.method.name, "dataset": configs.dump(self.config.dataset), "rewards": rewards}
+
+
+def _rewards(scored: Scored) -> dict[str, float]:
+    """Means and spreads by name, and the weighted mean of all."""
+    rewards, weights = scored.rewards, scored.weights
+    means = {name: values.mean().item() for name, values in rewards.items()}
+    total = sum(weights[name] * mean for name, mean in means.items()) / sum(weights.values())
+    spread = {f"online/spread/{name}": values.std(dim=1).mean().item() for name, values in rewards.items()}
+    return {"online/reward": total, **{f"online/reward/{name}": mean for name, mean in means.items()}, **spread}
 
 
 class _Clock:

@@ -6,7 +6,7 @@ within seconds; ``reelign verify`` prints it.
 
 from collections.abc import Callable, Collection
 
-from reelign.verify import chains, emphasis, losses, preferences, steps, tilts
+from reelign.verify import chains, emphasis, forward, losses, preferences, steps, tilts
 from reelign.verify.result import Check, Result, distance, judge
 
 __all__ = ["GROUPS", "Check", "Result", "run", "table"]
@@ -22,6 +22,8 @@ GROUPS: dict[str, Callable[[], list[Check]]] = {
     "gradient": chains.gradients,
     "preference": preferences.examples,
     "preference fixed points": preferences.fixed_points,
+    "forward loss": forward.examples,
+    "forward fixed points": forward.fixed_points,
     "advantage": losses.advantages,
     "policy loss": losses.surrogate,
     "trust": emphasis.trusting,

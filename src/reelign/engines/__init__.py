@@ -1,0 +1,1 @@
+"""What online methods are made of: slots, how they are filled, and the two losses that read them."""

@@ -1,0 +1,42 @@
+"""What the configs of online methods share; data only."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from reelign.engines.slots import AnyModule
+from reelign.matching import LevelConfig
+from reelign.parts import PartConfig
+
+Kind = Literal["flow", "dance", "flash", "longcat", "cps"]
+
+
+class OnlineConfig(PartConfig):
+    """Any online method."""
+
+    limit: float = Field(default=5.0, gt=0)
+    """Advantages are cut to [-limit, limit]."""
+    modules: tuple[AnyModule, ...] = ()
+    """What else fills its slots, in this order, such as `[{name: bpgo}, {name: vipo}]`."""
+
+
+class PolicyConfig(OnlineConfig):
+    """Any policy-gradient method."""
+
+    kind: Kind = "flow"
+    """Transition of the stochastic steps."""
+    eta: float = Field(default=0.7, gt=0)
+    """Strength of their noise."""
+    clip: float = Field(default=1e-4, gt=0)
+    """Half-width of the trust region around ratio 1. Small, because log-ratios are means over elements."""
+    batched: bool = False
+    """Replay several steps in one forward pass where they fit into a micro-batch; see `engines.policy.losses`."""
+
+
+class ForwardConfig(OnlineConfig):
+    """Any forward-process method."""
+
+    levels: LevelConfig = LevelConfig(law="uniform")
+    """How noise levels are drawn."""
+    draws: int = Field(default=2, ge=1)
+    """Times that each sample is noised in an update."""

@@ -1,0 +1,175 @@
+"""The forward-process loss: noise the clean samples of a rollout again, and weigh how well they are denoised by credit.
+
+There is no trajectory and no log-probability, so any solver may roll out. Every sample is noised `levels` times; what a
+group shares is up to the method.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reelign.batches import Credited, Loss
+from reelign.core import flow, forward_loss, rng
+from reelign.engines.slots import Check, Demand, Slots
+from reelign.errors import BadConfig
+from reelign.matching import LevelConfig, levels
+from reelign.protocols import VideoModel
+from reelign.sampling import chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Noised:
+    """Re-noised samples of whole groups, and what is known of them; b = p * g rows."""
+
+    velocity: Float[Tensor, "b *latent"]
+    """Of the policy, with a gradient."""
+    sampled: Float[Tensor, "b *latent"]
+    """Of the weights that rolled out."""
+    reference: Float[Tensor, "b *latent"] | None
+    target: Float[Tensor, "b *latent"]
+    sigma: Float[Tensor, " b"]
+    advantage: Float[Tensor, " b"]
+    group: int
+
+    def error(self, velocity: Tensor) -> Float[Tensor, " b"]:
+        """Mean squared error of a velocity."""
+        return flow.velocity_error(velocity, self.target)
+
+    def groups(self, values: Float[Tensor, " b"]) -> Float[Tensor, "p g"]:
+        """One row a group."""
+        return values.reshape(-1, self.group)
+
+
+SampleLoss = Callable[[Noised], Float[Tensor, " b"]]
+"""Re-noised samples -> loss of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class VelocityGap:
+    """The gap between two velocities; without steps there is no divergence of steps."""
+
+    noised: Noised
+
+    def velocity(self) -> Float[Tensor, " b"]:
+        """Mean squared difference."""
+        assert self.noised.reference is not None
+        return forward_loss.divergence(self.noised.velocity, self.noised.reference)
+
+    def step(self) -> Float[Tensor, " b"]:
+        """Refused when the method is built."""
+        raise AssertionError("a penalty on steps is refused with a method of the forward process")
+
+
+def losses(
+    loss: SampleLoss, law: LevelConfig, draws: int = 1, *, shared: bool = False, whole_groups: bool = False
+) -> Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]:
+    """The losses of a forward-process method; see `protocols.Method.losses`.
+
+    Args:
+        loss: of re-noised samples.
+        law: how noise levels are drawn.
+        draws: times each sample is noised, at a level and with a noise of its own each time.
+        shared: one level and noise for a whole group, instead of one for each sample.
+        whole_groups: the loss compares members, so a group stays in one forward pass.
+    """
+    return partial(_losses, loss, law, draws, shared, whole_groups)
+
+
+def whole_groups_fit(demand: Demand) -> None:
+    """Refuse micro-batches that would cut a group whose members are compared."""
+    if demand.micro_batch < demand.group:
+        raise BadConfig(
+            f"learner.micro_batch is {demand.micro_batch}, but this method compares the {demand.group} members of a "
+            "group in one forward pass; make it at least the group."
+        )
+
+
+def anchored(beta: float, limit: float) -> Check:
+    """Refuse an anchor that some advantages could outweigh: the loss would then have no minimum."""
+
+    def check(demand: Demand) -> None:
+        if beta <= limit:
+            raise BadConfig(
+                f"method.beta is {beta:g}, but with advantages down to {-limit:g} the loss has a minimum only for a "
+                f"beta above {limit:g}; raise beta or lower limit."
+            )
+
+    return check
+
+
+def refuse_steps(slots: Slots, name: str) -> Slots:
+    """The slots, unless one of them needs what a forward process does not have.
+
+    Raises:
+        BadConfig: for credit by places or penalties on steps.
+    """
+    if slots.demands:
+        raise BadConfig(
+            f"{name} trains on re-noised samples and has no recorded steps, but a module needs "
+            f"{sorted(slots.demands)[0]}; use a policy-gradient method such as grpo, or leave the module out (velocity "
+            "penalties work with both)."
+        )
+    return slots
+
+
+def _losses(
+    loss: SampleLoss,
+    law: LevelConfig,
+    draws: int,
+    shared: bool,
+    whole_groups: bool,
+    slots: Slots,
+    memory: Mapping[str, Tensor],
+    model: VideoModel,
+    batch: Credited,
+    seed: int,
+    micro_batch: int,
+) -> Iterator[Loss]:
+    trajectories, group = batch.trajectories, batch.trajectories.prompts.group
+    total = int(batch.informative.sum()) * draws
+    if total == 0:
+        return
+    x0, n = trajectories.x0, len(trajectories.x0)
+    condition = model.encode(trajectories.prompts.repeated)
+    size = max(1, micro_batch // group) * group if whole_groups else micro_batch
+    for draw in range(draws):
+        names = [rng.seed_for(seed, "forward", draw, i // group if shared else i) for i in range(n)]
+        sigma = levels(law, [rng.seed_for(name, "level") for name in names]).to(x0)
+        noise = rng.normals(names, x0.shape[1:]).to(x0)
+        for cut in chunks(n, size):
+            keep = batch.informative[cut]
+            if not bool(keep.any()):
+                continue
+            x = flow.interpolate(x0[cut], noise[cut], sigma[cut])
+            at = (x, sigma[cut], condition[cut], trajectories.guidance)
+            noised = Noised(
+                velocity=model.velocity(*at),
+                sampled=_frozen(model, "sampled", at),
+                reference=_frozen(model, "reference", at) if slots.penalties else None,
+                target=flow.velocity_target(x0[cut], noise[cut]),
+                sigma=sigma[cut],
+                advantage=batch.advantage[cut],
+                group=group,
+            )
+            each = loss(noised)[keep]
+            metrics = {"loss": each.detach().mean(), "moved": _moved(noised, keep)}
+            for penalty in slots.penalties:
+                found = penalty.measure(VelocityGap(noised))[keep]
+                metrics[penalty.name] = found.detach().mean()
+                restraint = 1 if batch.restraint is None else batch.restraint[cut][keep]
+                each = each + penalty.now(memory) * restraint * found
+            yield Loss(each.sum() / total, int(keep.sum()) / total, metrics)
+
+
+def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Tensor, float]) -> Tensor:
+    with torch.no_grad(), model.reference(role):
+        return model.velocity(*at)
+
+
+def _moved(noised: Noised, keep: Tensor) -> Float[Tensor, ""]:
+    """How far the policy is from the weights that rolled out, as a mean squared velocity difference."""
+    return forward_loss.divergence(noised.velocity.detach(), noised.sampled)[keep].mean()

@@ -1,0 +1,73 @@
+"""What all online methods share, whatever their loss: the verbs of `protocols.OnlineMethod`, from slots."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from reelign.batches import Credited, Loss, Prompts, Scored
+from reelign.engines import credit
+from reelign.engines.slots import Demand, Notes, Slots
+from reelign.protocols import VideoModel
+from reelign.sampling import Exploration
+
+Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]
+"""(slots, memory, model, batch, seed, micro_batch) -> losses."""
+
+
+class Online:
+    """An online method: slots, and the loss that reads them. Owns what its slots remember."""
+
+    consumes = Credited
+
+    def __init__(self, slots: Slots, losses: Losses) -> None:
+        """Keep the slots, and the losses of the engine that reads them."""
+        self.slots = slots
+        self.needs = slots.needs
+        self.notes = Notes()
+        self._losses = losses
+
+    def check(self, demand: Demand) -> None:
+        """Refuse what a stage asks for, before any compute.
+
+        Raises:
+            BadConfig: in one sentence.
+        """
+        self.explore(demand.steps, Prompts((), ()), 0, 0)
+        for check in self.slots.checks:
+            check(demand)
+
+    def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+        """Which of a rollout's steps are stochastic."""
+        return self.slots.select(steps, prompts, seed, iteration)
+
+    def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:
+        """Get ready before the first rollout of a stage."""
+        for begin in self.slots.begin:
+            begin(texts, score, self.notes)
+
+    def credit(self, scored: Scored) -> Credited:
+        """Rewards to a batch with advantages."""
+        return credit.credit(scored, self.slots, self.notes)
+
+    def losses(self, model: VideoModel, batch: Credited, seed: int, micro_batch: int) -> Iterator[Loss]:
+        """Those of the rollout, then those of further terms."""
+        yield from self._losses(self.slots, self.notes.memory, model, batch, seed, micro_batch)
+        if bool(batch.informative.any()):
+            for term in self.slots.terms:
+                yield from term(model, seed, micro_batch)
+
+    def after(self, model: VideoModel, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Look after references and coefficients once an iteration has been learnt."""
+        self.notes.metrics = {}
+        for after in self.slots.after:
+            after(model, metrics, self.notes)
+        return dict(self.notes.metrics)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the slots remember."""
+        return dict(self.notes.memory)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+        self.notes.memory = dict(tensors)

@@ -1,0 +1,172 @@
+"""The policy-gradient loss: replay each recorded transition, take its log-ratio, and weigh it by the credit."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reelign.batches import Credited, Loss, Trajectories
+from reelign.core import policy_loss, transition
+from reelign.core.flow import expand_to
+from reelign.core.transition import Transition
+from reelign.engines.slots import Slots, StepGap
+from reelign.protocols import VideoModel
+from reelign.sampling import chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one forward pass replays: neighbouring recorded steps of neighbouring samples, flattened to b rows."""
+
+    x: Float[Tensor, "b *latent"]
+    x_next: Float[Tensor, "b *latent"]
+    sigma: Float[Tensor, " b"]
+    sigma_next: Float[Tensor, " b"]
+    log_prob: Float[Tensor, " b"]
+    sampled: Transition
+    """The transition as it was when it was drawn."""
+    index: Tensor
+    sample: Tensor
+    """Which sample of the batch each row is."""
+
+
+LogRatio = Callable[[Transition, Cell, bool], Tensor]
+"""(transition now, cell, dense) -> [b], or [b f h w] when dense."""
+Surrogate = Callable[[Tensor, Tensor, float, Callable[[], Float[Tensor, " b"]]], Tensor]
+"""(log-ratio, advantage, clip, divergence from the policy that sampled) -> losses of the shape of the log-ratio."""
+StepWeight = Callable[[str, Float[Tensor, " n"], Float[Tensor, " n"], float], Float[Tensor, " n"]]
+"""(kind, sigma, sigma_next, eta) of all stochastic steps of the sampler -> weights with mean 1."""
+
+
+def plain(here: Transition, cell: Cell, dense: bool) -> Tensor:
+    """Log-probability now minus when it was drawn: a mean over elements, or a sum over channels for each place."""
+    if dense:
+        return transition.log_prob_dense(here, cell.x_next) - transition.log_prob_dense(cell.sampled, cell.x_next)
+    return transition.log_prob(here, cell.x_next) - cell.log_prob
+
+
+def centred(here: Transition, cell: Cell, dense: bool) -> Tensor:
+    """The plain log-ratio without its one-sided drift and with one width for all steps (GRPO-Guard, 2510.22319)."""
+    log_ratio = plain(here, cell, dense)
+    if not dense:
+        return policy_loss.guarded(log_ratio, transition.step_kl(here, cell.sampled), here.std)
+    std = expand_to(here.std, log_ratio)
+    return (log_ratio + (here.mean - cell.sampled.mean).square().sum(dim=1) / (2 * std.square())) * std
+
+
+def clipped(log_ratio: Tensor, advantage: Tensor, clip: float, divergence: Callable[[], Tensor]) -> Tensor:
+    """PPO's clip."""
+    return policy_loss.clipped(log_ratio, advantage, clip)
+
+
+def losses(
+    *,
+    log_ratio: LogRatio = plain,
+    surrogate: Surrogate = clipped,
+    step_weight: StepWeight | None = None,
+    batched: bool = False,
+) -> Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]:
+    """The losses of a policy-gradient method; see `protocols.Method.losses`.
+
+    Args:
+        log_ratio: how far each transition's probability has moved.
+        surrogate: the loss of it.
+        step_weight: weights over noise levels for the surrogate; None is 1 everywhere.
+        batched: replay several steps in one forward pass where they fit into a micro-batch. The batches are then
+            not those of the rollout, so ratios start at 1 up to rounding where a network's samples depend on their
+            batch in the last bits.
+    """
+    return partial(_losses, log_ratio, surrogate, step_weight, batched)
+
+
+def _losses(
+    log_ratio_of: LogRatio,
+    surrogate: Surrogate,
+    step_weight: StepWeight | None,
+    batched: bool,
+    slots: Slots,
+    memory: Mapping[str, Tensor],
+    model: VideoModel,
+    batch: Credited,
+    seed: int,
+    micro_batch: int,
+) -> Iterator[Loss]:
+    """One loss for each cell; samples that teach nothing are left out of sum and denominator."""
+    trajectories = batch.trajectories
+    total = int(batch.informative.sum()) * len(trajectories.x)
+    if total == 0:
+        return
+    condition = model.encode(trajectories.prompts.repeated)
+    weights = _step_weights(step_weight, trajectories)
+    dense = batch.advantage.ndim > 1
+    clip = slots.dense_clip if dense else slots.clip
+    for cell, live in _cells(trajectories, micro_batch, batched):
+        keep = batch.informative[cell.sample]
+        if not bool(keep.any()):
+            continue
+        # Whole cells are replayed, idle samples too: the same batch composition gives the same bits.
+        here = live or _now(model, trajectories, cell, condition)
+        log_ratio = log_ratio_of(here, cell, dense)[keep]
+        credit = batch.advantage[cell.sample][keep]
+        divergence = partial(_divergence, here, cell, keep)
+        each = surrogate(log_ratio, credit, clip, divergence)
+        if dense:
+            # Places sum over channels; divided by them, equal credit everywhere gives the gradient of the scalar loss.
+            each = each.flatten(1).mean(dim=1) / cell.x.shape[1]
+        metrics = policy_loss.diagnostics(log_ratio, credit, clip)
+        metrics |= {"max_abs_log_ratio": log_ratio.detach().abs().max()}
+        if weights is not None:
+            each = each * weights[cell.index][keep]
+        if slots.penalties:
+            gap = _gap(model, trajectories, cell, condition, here)
+            for penalty in slots.penalties:
+                found = penalty.measure(gap)[keep]
+                metrics[penalty.name] = found.detach().mean()
+                restraint = 1 if batch.restraint is None else batch.restraint[cell.sample][keep]
+                each = each + penalty.now(memory) * restraint * found
+        yield Loss(each.sum() / total, int(keep.sum()) / total, metrics)
+
+
+def _cells(trajectories: Trajectories, micro_batch: int, batched: bool) -> Iterator[tuple[Cell, Transition | None]]:
+    """The recorded transitions in pieces that one forward pass takes, with their kept graphs where there are any."""
+    count, n = trajectories.index.shape
+    at_once = max(1, micro_batch // n) if batched and not trajectories.live else 1
+    for ks in chunks(count, at_once):
+        for i, cut in enumerate(chunks(n, micro_batch)):
+            live = trajectories.live[ks.start][i] if trajectories.live else None
+            yield _cell(trajectories, ks, cut), live
+
+
+def _cell(t: Trajectories, ks: slice, cut: slice) -> Cell:
+    x, x_next, mean = (v[ks, cut].flatten(0, 1) for v in (t.x, t.x_next, t.mean))
+    sigma, sigma_next, log_prob, std, index = (
+        v[ks, cut].flatten() for v in (t.sigma, t.sigma_next, t.log_prob, t.std, t.index)
+    )
+    sample = torch.arange(cut.start, cut.stop, device=index.device).repeat(len(index) // (cut.stop - cut.start))
+    return Cell(x, x_next, sigma, sigma_next, log_prob, Transition(mean, std), index, sample)
+
+
+def _now(model: VideoModel, t: Trajectories, cell: Cell, condition: Tensor) -> Transition:
+    """The policy's present transition at a cell, with a gradient."""
+    velocity = model.velocity(cell.x, cell.sigma, condition[cell.sample], t.guidance)
+    return transition.step(t.kind, cell.x, velocity, cell.sigma, cell.sigma_next, t.eta)
+
+
+def _gap(model: VideoModel, t: Trajectories, cell: Cell, condition: Tensor, here: Transition) -> StepGap:
+    with torch.no_grad(), model.reference():
+        there = _now(model, t, cell, condition)
+    return StepGap(here, there, transition.gain(t.kind, cell.sigma, cell.sigma_next, t.eta))
+
+
+def _divergence(here: Transition, cell: Cell, keep: Tensor) -> Float[Tensor, " n"]:
+    return transition.step_kl(here, cell.sampled)[keep]
+
+
+def _step_weights(step_weight: StepWeight | None, t: Trajectories) -> Float[Tensor, " n"] | None:
+    """A weight for each step of the table that can be stochastic: all but the last."""
+    if step_weight is None:
+        return None
+    return step_weight(t.kind, t.table[:-2], t.table[1:-1], t.eta)

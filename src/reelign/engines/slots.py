@@ -1,0 +1,208 @@
+"""The slots of an online method: which functions they take, and how modules fill them on top of a method.
+
+    rewards --shape--> rewards --weigh, combine--> advantage [p g] --spread--> credit [b] or [b f h w]
+
+A method fills the slots that its paper is about; the rest keep their defaults. A module is a function from slots to
+slots. It may add to what it finds (a further `shape`, `spread`, `penalty`), or replace it (`combine`, `weigh`), which
+only one module may do for each slot.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+import torch
+from jaxtyping import Float
+from pydantic import BeforeValidator, SerializeAsAny
+from torch import Tensor
+
+from reelign import parts
+from reelign.batches import Loss, Prompts, Scored
+from reelign.core import transition
+from reelign.core.flow import expand_to, per_sample_mean
+from reelign.core.transition import Transition
+from reelign.errors import BadConfig
+from reelign.parts import PartConfig
+from reelign.protocols import VideoModel
+from reelign.sampling import Exploration
+
+
+@dataclass(slots=True)
+class Notes:
+    """What a method remembers: between iterations, within one, and what it says about it."""
+
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    """Kept in checkpoints."""
+    scratch: dict[str, Tensor] = field(default_factory=dict)
+    """From one slot to a later one of the same rollout."""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Credit on its way to places and samples.
+
+    `advantage` is [b] or [b f h w]; samples that are not `kept` are not trained on; `restraint` [b] is their weight in
+    penalties.
+    """
+
+    advantage: Float[Tensor, "b *dense"]
+    kept: Tensor
+    restraint: Float[Tensor, " b"] | None = None
+
+
+class Gap(Protocol):
+    """How far the policy is from the reference at the places of one loss; both carry a gradient."""
+
+    def velocity(self) -> Float[Tensor, " b"]:
+        """Mean squared difference of the velocities."""
+        ...
+
+    def step(self) -> Float[Tensor, " b"]:
+        """Exact divergence of the transitions (`core.transition.step_kl`); policy-gradient methods only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepGap:
+    """The gap between two transitions of one kind, level and eta."""
+
+    here: Transition
+    there: Transition
+    gain: Float[Tensor, " b"]
+    """d mean / d velocity of these transitions."""
+
+    def velocity(self) -> Float[Tensor, " b"]:
+        """From the means, without another forward pass."""
+        apart = (self.here.mean - self.there.mean) / expand_to(self.gain, self.here.mean)
+        return per_sample_mean(apart.square())
+
+    def step(self) -> Float[Tensor, " b"]:
+        """With the std of the step itself."""
+        return transition.step_kl(self.here, self.there)
+
+
+STEPS = frozenset({"a divergence of recorded steps"})
+PLACES = frozenset({"a credit for each place"})
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """A measure of the gap to the reference, and its weight: a number, or where in memory one is kept that adapts."""
+
+    name: str
+    weight: float | str
+    measure: Callable[[Gap], Float[Tensor, " b"]]
+
+    def now(self, memory: Mapping[str, Tensor]) -> float | Float[Tensor, ""]:
+        """The present weight."""
+        return memory[self.weight] if isinstance(self.weight, str) else self.weight
+
+
+Select = Callable[[int, Prompts, int, int], Exploration]
+"""(sampler steps, prompts, seed, iteration) -> which steps are stochastic."""
+Shape = Callable[[Scored, Notes], Scored]
+"""Rewards to rewards."""
+Weigh = Callable[[Scored, Notes], Float[Tensor, "k p"]]
+"""Weights of the base rewards (in the order of `bases`), one column a prompt."""
+Combine = Callable[[Scored, Float[Tensor, "k p"], Notes], Float[Tensor, "p g"]]
+"""Rewards and their weights to one advantage."""
+Spread = Callable[[Given, Scored, Notes], Given]
+"""Advantage to advantage, for each sample or each place."""
+Term = Callable[[VideoModel, int, int], Iterator[Loss]]
+"""(model, seed, micro_batch) -> losses beside those of the rollout."""
+After = Callable[[VideoModel, Mapping[str, float], Notes], None]
+"""Once an iteration has been learnt."""
+Score = Callable[[Sequence[str], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
+"""(texts, seeds) -> scores of the starting policy's own samples."""
+Begin = Callable[[Sequence[str], Score, Notes], None]
+"""Before the first rollout: (texts of the stage, score, notes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """All that one online method does; the engine does nothing beside it."""
+
+    select: Select
+    combine: Combine
+    weigh: Weigh | None = None
+    """None: the user's weights."""
+    shape: tuple[Shape, ...] = ()
+    spread: tuple[Spread, ...] = ()
+    limit: float = 5.0
+    """Advantages are cut to [-limit, limit]."""
+    clip: float = 1e-4
+    """Half-width of the trust region of log-ratios that are means over elements."""
+    dense_clip: float = 0.1
+    """The same for log-ratios of single places, which are sums over channels and vary far more."""
+    penalties: tuple[Penalty, ...] = ()
+    terms: tuple[Term, ...] = ()
+    after: tuple[After, ...] = ()
+    begin: tuple[Begin, ...] = ()
+    checks: tuple["Check", ...] = ()
+    needs: frozenset[str] = frozenset()
+    """See `protocols.Method`."""
+    demands: frozenset[str] = frozenset()
+    """What only policy-gradient methods have: `STEPS`, `PLACES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a stage is about to ask of a method, for checks before any compute."""
+
+    steps: int
+    prompts: int
+    group: int
+    updates: int
+    micro_batch: int
+    rewards: dict[str, tuple[float, float]]
+    """Reward parts by name, with their declared scales."""
+
+
+Check = Callable[[Demand], None]
+"""Raises BadConfig for a stage that the method cannot serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A function from slots to slots, and the single-valued slots that it replaces."""
+
+    name: str
+    fill: Callable[[Slots], Slots]
+    replaces: frozenset[str] = frozenset()
+
+
+AnyModule = Annotated[SerializeAsAny[PartConfig], BeforeValidator(lambda value: parts.configure("module", value))]
+
+
+def assemble(slots: Slots, modules: Sequence[PartConfig]) -> Slots:
+    """Let each module fill slots, in the order given.
+
+    Raises:
+        BadConfig: two modules for one slot, or one module twice.
+    """
+    owner: dict[str, str] = {}
+    for config in modules:
+        module: Module = parts.build("module", config)
+        for slot in sorted(module.replaces | {f"module {module.name}"}):
+            if slot in owner:
+                other = owner[slot]
+                raise BadConfig(
+                    f"modules: {module.name!r} is given twice; once is enough."
+                    if other == module.name
+                    else f"modules: {other!r} and {module.name!r} both decide {slot!r}; keep one of them."
+                )
+            owner[slot] = module.name
+        slots = module.fill(slots)
+    return slots
+
+
+def bases(scored: Scored) -> tuple[str, ...]:
+    """Names of the rewards that count by themselves, sorted; "base/extra" belongs to "base"."""
+    return tuple(sorted({name.partition("/")[0] for name in scored.rewards}))
+
+
+def user_weights(scored: Scored) -> Float[Tensor, "k p"]:
+    """The weights of the recipe, the same for every prompt."""
+    p = len(next(iter(scored.rewards.values())))
+    return torch.tensor([[scored.weights[name]] * p for name in bases(scored)])

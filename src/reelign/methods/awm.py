@@ -1,0 +1,38 @@
+"""AWM: advantage-weighted matching, with a pull to the weights that rolled out that makes its optimum exist."""
+
+from pydantic import Field
+
+from reelign.core import forward_loss
+from reelign.engines import combine, forward, older, select
+from reelign.engines.config import ForwardConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(ForwardConfig):
+    """Advantage-weighted matching (arXiv 2509.25050)."""
+
+    name: str = "awm"
+    beta: float = Field(default=1.5, gt=0)
+    """Weight of the anchor; above limit, or there is no optimum."""
+    limit: float = Field(default=1.0, gt=0)
+    """Advantages are cut to [-limit, limit]."""
+
+
+def build(config: Config) -> Online:
+    """Advantage-weighted matching with an anchor."""
+
+    def loss(noised: forward.Noised):
+        credit = noised.advantage
+        return forward_loss.anchored(noised.velocity, noised.sampled, noised.target, credit, config.beta)
+
+    slots = Slots(
+        select=select.nowhere(),
+        combine=combine.gdpo("global"),
+        limit=config.limit,
+        after=(older.follows(0.0, 0.001, 0.5),),
+        checks=(forward.anchored(config.beta, config.limit),),
+        needs=frozenset({"sampled"}),
+    )
+    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
+    return Online(slots, forward.losses(loss, config.levels, config.draws))

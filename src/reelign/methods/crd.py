@@ -1,0 +1,40 @@
+"""CRD: regress the policy's own implicit rewards, centred in each group, onto the advantages; bounded by design."""
+
+from pydantic import Field
+
+from reelign.core import forward_loss
+from reelign.engines import combine, forward, older, select
+from reelign.engines.config import ForwardConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(ForwardConfig):
+    """Centred reward distillation (arXiv 2603.14128)."""
+
+    name: str = "crd"
+    beta: float = Field(default=50.0, gt=0)
+    """Advantage per implicit reward, which is a difference of mean squared errors."""
+    shared: bool = False
+    """One level and noise for a group. What is learnt then differs by a known factor (docs/methods/crd.md)."""
+
+
+def build(config: Config) -> Online:
+    """Centred reward distillation."""
+
+    def loss(noised: forward.Noised):
+        policy, sampled, credit = (
+            noised.groups(v) for v in (noised.error(noised.velocity), noised.error(noised.sampled), noised.advantage)
+        )
+        return forward_loss.crd(policy, sampled, credit, config.beta).flatten()
+
+    slots = Slots(
+        select=select.nowhere(),
+        combine=combine.gdpo("global"),
+        limit=config.limit,
+        after=(older.follows(0.25, 0.005, 0.999),),
+        checks=(forward.whole_groups_fit,),
+        needs=frozenset({"sampled"}),
+    )
+    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
+    return Online(slots, forward.losses(loss, config.levels, config.draws, shared=config.shared, whole_groups=True))

@@ -1,0 +1,37 @@
+"""DanceGRPO: a constant noise rate everywhere, one initial noise a prompt, and the best and worst of a larger group."""
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from reelign.engines import combine, policy, select, spread
+from reelign.engines.config import Kind, PolicyConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(PolicyConfig):
+    """DanceGRPO (arXiv 2505.07818)."""
+
+    name: str = "dance_grpo"
+    kind: Kind = "dance"
+    eta: float = Field(default=0.3, gt=0)
+    """Strength of the noise, the same at every level; the paper uses 0.25 to 0.3."""
+    fraction: float = Field(default=0.6, gt=0, le=1)
+    """Share of the stochastic steps that train, drawn anew for each rollout."""
+    keep: int | None = Field(default=None, ge=2)
+    """Members of each group that train, half of them the best and half the worst; None keeps all."""
+
+
+def build(config: Config) -> Online:
+    """GRPO on constant-rate trajectories."""
+    slots = Slots(
+        select=select.everywhere(config.kind, config.eta, config.fraction, shared_noise=True),
+        combine=combine.gdpo("group"),
+        limit=config.limit,
+        clip=config.clip,
+    )
+    if config.keep is not None:
+        checks = (*slots.checks, spread.extremes_fit(config.keep))
+        slots = replace(slots, spread=(spread.extremes(config.keep),), checks=checks)
+    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))

@@ -1,0 +1,38 @@
+"""DGPO: direct preference optimisation between the better and the worse part of a group, at one level and noise."""
+
+from pydantic import Field
+
+from reelign.core import forward_loss
+from reelign.engines import combine, forward, older, select
+from reelign.engines.config import ForwardConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(ForwardConfig):
+    """Direct group preference optimisation (arXiv 2510.08425)."""
+
+    name: str = "dgpo"
+    beta: float = Field(default=100.0, gt=0)
+    """Strength for errors that are means over latent elements."""
+
+
+def build(config: Config) -> Online:
+    """Group-level DPO against the weights that rolled out."""
+
+    def loss(noised: forward.Noised):
+        policy, sampled, credit = (
+            noised.groups(v) for v in (noised.error(noised.velocity), noised.error(noised.sampled), noised.advantage)
+        )
+        return forward_loss.dgpo(policy, sampled, credit, config.beta).flatten()
+
+    slots = Slots(
+        select=select.nowhere(),
+        combine=combine.gdpo("global"),
+        limit=config.limit,
+        after=(older.follows(0.25, 0.005, 0.999),),
+        checks=(forward.whole_groups_fit,),
+        needs=frozenset({"sampled"}),
+    )
+    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
+    return Online(slots, forward.losses(loss, config.levels, config.draws, shared=True, whole_groups=True))

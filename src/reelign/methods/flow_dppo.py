@@ -1,0 +1,38 @@
+"""Flow-DPPO: no clip; a sample stops pushing once its exact divergence is too large. Made for several updates."""
+
+from pydantic import Field
+
+from reelign.core import policy_loss
+from reelign.engines import combine, policy, select
+from reelign.engines.config import PolicyConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(PolicyConfig):
+    """Flow-DPPO (arXiv 2606.11025)."""
+
+    name: str = "flow_dppo"
+    window: int = Field(default=2, ge=1)
+    """Neighbouring stochastic steps of each rollout."""
+    among: int = Field(default=6, ge=1)
+    """The window lies within this many first steps."""
+    limit_kl: float = Field(default=1e-5, gt=0)
+    """Divergence (mean over elements) from which a sample may not push outwards any more."""
+
+
+def build(config: Config) -> Online:
+    """GRPO with an exact-divergence mask."""
+    slots = Slots(
+        select=select.window(config.kind, config.eta, config.window, config.among),
+        combine=combine.gdpo("global"),
+        limit=config.limit,
+        clip=config.clip,
+    )
+    losses = policy.losses(
+        surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.masked(
+            log_ratio, credit, divergence(), config.limit_kl
+        ),
+        batched=config.batched,
+    )
+    return Online(assemble(slots, config.modules), losses)

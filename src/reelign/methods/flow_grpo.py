@@ -1,0 +1,33 @@
+"""Flow-GRPO: every step but the last is stochastic, and all of them train. The baseline, and the dearest."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from reelign.engines import combine, penalty, policy, select
+from reelign.engines.config import PolicyConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(PolicyConfig):
+    """Flow-GRPO (arXiv 2505.05470)."""
+
+    name: str = "flow_grpo"
+    kl: float = Field(default=0.0, ge=0)
+    """Weight of the exact step divergence to the weights that entered the stage (mean over elements)."""
+    scale: Literal["group", "global", "max_group"] = "global"
+    """Whose spread is the unit of an advantage; the authors' default is that of the whole batch."""
+
+
+def build(config: Config) -> Online:
+    """Full-trajectory GRPO with an initial noise for each sample."""
+    slots = Slots(
+        select=select.everywhere(config.kind, config.eta),
+        combine=combine.gdpo(config.scale),
+        limit=config.limit,
+        clip=config.clip,
+    )
+    if config.kl:
+        slots = penalty.add(slots, "step", config.kl)
+    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))

@@ -1,0 +1,36 @@
+"""GRPO-Guard: log-ratios without their one-sided drift, of one width at every step."""
+
+from pydantic import Field
+
+from reelign.core import weighting
+from reelign.engines import combine, policy, select
+from reelign.engines.config import PolicyConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(PolicyConfig):
+    """GRPO-Guard (arXiv 2510.22319)."""
+
+    name: str = "grpo_guard"
+    window: int = Field(default=2, ge=1)
+    """Neighbouring stochastic steps of each rollout."""
+    among: int = Field(default=6, ge=1)
+    """The window lies within this many first steps."""
+    clip: float = Field(default=2e-6, gt=0)
+    """Half-width of the trust region; smaller than for plain ratios, because each is multiplied by its step's std."""
+    rebalance: bool = True
+    """Weigh steps by one over their length, so that short late steps are not drowned by long early ones."""
+
+
+def build(config: Config) -> Online:
+    """GRPO on centred ratios with the std of the kernel in use."""
+    slots = Slots(
+        select=select.window(config.kind, config.eta, config.window, config.among),
+        combine=combine.gdpo("global"),
+        limit=config.limit,
+        clip=config.clip,
+    )
+    weight = weighting.per_length if config.rebalance else None
+    losses = policy.losses(log_ratio=policy.centred, step_weight=weight, batched=config.batched)
+    return Online(assemble(slots, config.modules), losses)

@@ -1,0 +1,35 @@
+"""LongCat-Video's GRPO: one truncated stochastic step, gradients of one scale, the widest group as the unit."""
+
+from pydantic import Field
+
+from reelign.core import weighting
+from reelign.engines import combine, penalty, policy, select
+from reelign.engines.config import Kind, PolicyConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(PolicyConfig):
+    """LongCat-Video (arXiv 2510.22200)."""
+
+    name: str = "longcat"
+    kind: Kind = "longcat"
+    eta: float = Field(default=1.0, gt=0)
+    """Factor in front of the flow rate; the step's std is cut at 0.45."""
+    among: int = Field(default=6, ge=1)
+    """The step lies within this many first ones."""
+    kl: float = Field(default=0.0, ge=0)
+    """Weight of the mean squared velocity difference to the weights that entered the stage, alike at every level."""
+
+
+def build(config: Config) -> Online:
+    """One-step GRPO with reweighted losses and max-group-std advantages."""
+    slots = Slots(
+        select=select.window(config.kind, config.eta, 1, config.among),
+        combine=combine.gdpo("max_group"),
+        limit=config.limit,
+        clip=config.clip,
+    )
+    if config.kl:
+        slots = penalty.add(slots, "velocity", config.kl)
+    return Online(assemble(slots, config.modules), policy.losses(step_weight=weighting.rectified))

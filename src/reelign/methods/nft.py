@@ -1,0 +1,40 @@
+"""DiffusionNFT: better samples pull the velocity towards them, worse ones push it away, by one implicit policy each."""
+
+from pydantic import Field
+
+from reelign.core import forward_loss
+from reelign.engines import combine, forward, older, select
+from reelign.engines.config import ForwardConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(ForwardConfig):
+    """DiffusionNFT (arXiv 2509.16117)."""
+
+    name: str = "nft"
+    beta: float = Field(default=1.0, gt=0)
+    """How far the implicit policies lie from the weights that rolled out; smaller moves further."""
+    limit: float = Field(default=5.0, gt=0)
+    """Advantages from -limit to limit become probabilities from 0 to 1."""
+    normalise: bool = True
+    """Divide each branch by its own mean error (the authors' form), instead of the plain mean square."""
+
+
+def build(config: Config) -> Online:
+    """Negative-aware fine-tuning on the forward process."""
+
+    def loss(noised: forward.Noised):
+        chance = forward_loss.probability(noised.advantage, config.limit)
+        sigma = noised.sigma if config.normalise else None
+        return forward_loss.nft(noised.velocity, noised.sampled, noised.target, chance, config.beta, sigma=sigma)
+
+    slots = Slots(
+        select=select.nowhere(),
+        combine=combine.gdpo("global"),
+        limit=config.limit,
+        after=(older.follows(0.0, 0.001, 0.5),),
+        needs=frozenset({"sampled"}),
+    )
+    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
+    return Online(slots, forward.losses(loss, config.levels, config.draws))

@@ -1,0 +1,35 @@
+"""PCPO: a hinge on log-ratios in place of a clip on ratios, and credit in proportion to the length of a step."""
+
+from pydantic import Field
+
+from reelign.core import policy_loss, weighting
+from reelign.engines import combine, policy, select
+from reelign.engines.config import PolicyConfig
+from reelign.engines.method import Online
+from reelign.engines.slots import Slots, assemble
+
+
+class Config(PolicyConfig):
+    """PCPO (arXiv 2509.25774)."""
+
+    name: str = "pcpo"
+    window: int = Field(default=2, ge=1)
+    """Neighbouring stochastic steps of each rollout."""
+    among: int = Field(default=6, ge=1)
+    """The window lies within this many first steps."""
+
+
+def build(config: Config) -> Online:
+    """Proportionate-credit policy optimisation; `clip` is the hinge's margin."""
+    slots = Slots(
+        select=select.window(config.kind, config.eta, config.window, config.among),
+        combine=combine.gdpo("global"),
+        limit=config.limit,
+        clip=config.clip,
+    )
+    losses = policy.losses(
+        surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.hinge(log_ratio, credit, clip),
+        step_weight=weighting.proportional,
+        batched=config.batched,
+    )
+    return Online(assemble(slots, config.modules), losses)

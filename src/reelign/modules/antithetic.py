@@ -1,0 +1,34 @@
+"""Pairs of members with opposite noise: the same rewards' mean with less variance."""
+
+from dataclasses import replace
+
+from reelign.batches import Prompts
+from reelign.engines.slots import Demand, Module, Slots
+from reelign.errors import BadConfig
+from reelign.parts import PartConfig
+from reelign.sampling import Exploration
+
+
+class Config(PartConfig):
+    """Antithetic step noise within a group (members 0 and 1, 2 and 3, ...)."""
+
+    name: str = "antithetic"
+
+
+def _even(demand: Demand) -> None:
+    if demand.group % 2:
+        raise BadConfig(f"antithetic noise comes in pairs, but the stage's group is {demand.group}; make it even.")
+
+
+def build(config: Config) -> Module:
+    """Opposite noise for neighbouring members."""
+
+    def fill(slots: Slots) -> Slots:
+        inner = slots.select
+
+        def select(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+            return replace(inner(steps, prompts, seed, iteration), antithetic=True)
+
+        return replace(slots, select=select, checks=(*slots.checks, _even))
+
+    return Module("antithetic", fill)
