@@ -28,6 +28,7 @@ class Config(PartConfig):
 class SteadyMotion:
     """Product of a saturating amount of motion and a falling score of brightness jumps."""
 
+    names = ("steady_motion",)
     range = (0.0, 1.0)
     version = "1"
 

@@ -270,6 +270,24 @@ def _takeoff(
     return flight
 
 
+def join(parts: Sequence[Trajectories]) -> Trajectories:
+    """One rollout of the prompts of several, in their order; all of one sampler and exploration."""
+    first, prompts = parts[0], [part.prompts for part in parts]
+    whole = Prompts(
+        tuple(text for p in prompts for text in p.texts),
+        tuple(i for p in prompts for i in p.ids),
+        prompts[0].group,
+        tuple(s for p in prompts for s in p.slices),
+    )
+    return replace(
+        first,
+        prompts=whole,
+        x0=torch.cat([part.x0 for part in parts]),
+        **{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in _BY_SAMPLE},
+        live=tuple(sum(rows, ()) for rows in zip(*(part.live for part in parts), strict=True)),
+    )
+
+
 def select(trajectories: Trajectories, rows: Int[Tensor, " n"]) -> Trajectories:
     """The recorded transitions of some samples only, of their prompts as groups of one.
 

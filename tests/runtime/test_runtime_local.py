@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from reelign.batches import Prompts, Videos
 from reelign.errors import BadConfig, RunStopped
 from reelign.runtime.learner import LearnerConfig
-from reelign.runtime.local import Local, Panel, RuntimeConfig, WeightedReward, device
+from reelign.runtime.local import Local, Panel, RuntimeConfig, Weighted, WeightedReward, device
 from reelign.sampling import Exploration, SamplerConfig
 
 LINEAR = "tests.parts.linear_reward:build"
@@ -66,10 +67,6 @@ def test_scores_come_with_their_weights() -> None:
     [(LINEAR, 1.0), ({"name": LINEAR, "k": 2.0}, 1.0), ({"name": LINEAR, "k": 2.0, "weight": 0.5}, 0.5)],
 )
 def test_a_reward_is_written_with_its_weight_beside_its_settings(given: Any, weight: float) -> None:
-    from pydantic import TypeAdapter
-
-    from reelign.runtime.local import Weighted
-
     found: WeightedReward = TypeAdapter(Weighted).validate_python(given)
     assert found.weight == weight
     assert found.reward.name == LINEAR
@@ -84,10 +81,6 @@ def test_a_rollout_is_scored_by_prompt_and_member(gaussian: Callable[..., Any]) 
     found = runtime.rollout(
         Prompts(("a", "b"), (0, 1), 3), SamplerConfig(steps=4), Exploration("flow", 0.7, (0, 1), 2), 1
     )
-    from pydantic import TypeAdapter
-
-    from reelign.runtime.local import Weighted
-
     panel = Panel.build([TypeAdapter(Weighted).validate_python({"name": LINEAR, "k": 2.0, "weight": 0.5})])
     scored = runtime.score(found, panel)
     assert torch.allclose(scored.rewards["linear"], 2 * found.x0.flatten(1).mean(dim=1).reshape(2, 3))
@@ -112,3 +105,24 @@ def test_freed_memory_is_kept_where_the_c_library_can_be_told() -> None:
 
     assert memory.keep_freed() == (platform.libc_ver()[0] == "glibc")
     assert memory.keep_freed() == memory.keep_freed()
+
+
+@pytest.mark.parametrize("retain", [False, True])
+def test_waves_give_the_rollout_and_the_scores_of_one(gaussian: Callable[..., Any], retain: bool) -> None:
+    model = gaussian(side=2)
+    runtime = Local(model)
+    runtime.begin_stage(LearnerConfig(micro_batch=3), frozenset({"videos"}))
+    panel = Panel.build([TypeAdapter(Weighted).validate_python({"name": LINEAR})])
+    prompts = Prompts(("a", "b", "c"), (4, 0, 9), 3, ({"k": "x"}, {"k": "y"}, {"k": "z"}))
+    asked = prompts, SamplerConfig(steps=4), Exploration("flow", 0.7, (0, 1, 0), 2), 1, panel
+    one, three = (runtime.sample_and_score(*asked, waves=waves, retain=retain) for waves in (1, 3))
+    assert three.trajectories.prompts == prompts
+    for name in ("x0", "x", "x_next", "sigma", "log_prob", "mean", "std", "index"):
+        assert torch.equal(getattr(one.trajectories, name), getattr(three.trajectories, name))
+    assert torch.equal(one.rewards["linear"], three.rewards["linear"])
+    assert one.videos is not None
+    assert three.videos is not None
+    assert torch.equal(one.videos.frames, three.videos.frames)
+    assert [[t.mean.shape for t in step] for step in one.trajectories.live] == [
+        [t.mean.shape for t in step] for step in three.trajectories.live
+    ]

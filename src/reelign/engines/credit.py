@@ -1,7 +1,10 @@
 """From rewards to credit: the slots in their order."""
 
+from dataclasses import replace
+
 import torch
 
+from reelign import sampling
 from reelign.batches import Credited, Scored
 from reelign.core import advantage
 from reelign.engines.slots import Given, Notes, Slots, user_weights
@@ -21,4 +24,18 @@ def credit(scored: Scored, slots: Slots, notes: Notes) -> Credited:
     for spread in slots.spread:
         given = spread(given, scored, notes)
     metrics = {"idle_groups": 1 - keep.float().mean().item(), **notes.metrics}
-    return Credited(scored.trajectories, given.advantage, given.kept, metrics, given.restraint)
+    whole = Credited(scored.trajectories, given.advantage, given.kept, metrics, given.restraint)
+    passed_over = not torch.equal(given.kept, keep.repeat_interleave(combined.shape[1]))
+    return _only(whole) if passed_over and not scored.trajectories.live else whole
+
+
+def _only(batch: Credited) -> Credited:
+    """The samples that train, without those that were passed over, which then cost no forward pass."""
+    rows = batch.informative.nonzero().squeeze(1)
+    return replace(
+        batch,
+        trajectories=sampling.select(batch.trajectories, rows),
+        advantage=batch.advantage[rows],
+        informative=batch.informative[rows],
+        restraint=None if batch.restraint is None else batch.restraint[rows],
+    )

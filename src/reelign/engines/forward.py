@@ -73,8 +73,8 @@ def losses(
         loss: of re-noised samples.
         law: how noise levels are drawn.
         draws: times each sample is noised, at a level and with a noise of its own each time.
-        shared: one level and noise for a whole group, instead of one for each sample.
-        whole_groups: the loss compares members, so a group stays in one forward pass.
+        shared: one noise for a whole group, instead of one for each sample.
+        whole_groups: the loss compares members, so a group shares its level and stays in one forward pass.
     """
     return partial(_losses, loss, law, draws, shared, whole_groups)
 
@@ -138,7 +138,9 @@ def _losses(
     size = max(1, micro_batch // group) * group if whole_groups else micro_batch
     for draw in range(draws):
         names = [rng.seed_for(seed, "forward", draw, i // group if shared else i) for i in range(n)]
-        sigma = levels(law, [rng.seed_for(name, "level") for name in names]).to(x0)
+        # Members that are compared share their level; only their noises may differ.
+        places = [i // group if whole_groups else i for i in range(n)]
+        sigma = levels(law, [rng.seed_for(seed, "forward", draw, "level", place) for place in places]).to(x0)
         noise = rng.normals(names, x0.shape[1:]).to(x0)
         for cut in chunks(n, size):
             keep = batch.informative[cut]

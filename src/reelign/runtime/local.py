@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -154,6 +155,29 @@ class Local:
             videos=videos if "videos" in self.needs else None,
         )
 
+    def sample_and_score(
+        self,
+        prompts: Prompts,
+        sampler: SamplerConfig,
+        exploration: Exploration,
+        seed: int,
+        panel: Panel,
+        *,
+        waves: int = 1,
+        retain: bool = False,
+    ) -> Scored:
+        """Roll out in `waves` parts and score each in the background while the next one is on its way."""
+        pieces = list(sampling.chunks(len(prompts.ids), -(-len(prompts.ids) // waves)))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            waiting = []
+            for cut in pieces:
+                some = Prompts(prompts.texts[cut], prompts.ids[cut], prompts.group, prompts.slices[cut])
+                part = replace(exploration, first=exploration.first[cut])
+                found = self.rollout(some, sampler, part, seed, retain=retain)
+                waiting.append(pool.submit(self.score, found, panel))
+            scored = [future.result() for future in waiting]
+        return scored[0] if len(scored) == 1 else _joined(scored, panel)
+
     def score_own(
         self, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, panel: Panel
     ) -> dict[str, Float[Tensor, " b"]]:
@@ -172,6 +196,19 @@ class Local:
         """One optimizer step."""
         assert self.learner is not None
         return self.learner.update(method, batch, seed, where)
+
+
+def _joined(scored: Sequence[Scored], panel: Panel) -> Scored:
+    first = scored[0]
+    trajectories = sampling.join([s.trajectories for s in scored])
+    videos = [s.videos for s in scored if s.videos is not None]
+    return replace(
+        first,
+        trajectories=trajectories,
+        rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
+        rescore=lambda others: panel.score(others, trajectories.prompts.repeated)[0],
+        videos=Videos(torch.cat([v.frames for v in videos]), videos[0].fps) if videos else None,
+    )
 
 
 def device(config: RuntimeConfig) -> torch.device:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import parts
-from reelign.batches import Credited, Scored
+from reelign.batches import Credited, Prompts, Scored
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
@@ -18,7 +18,7 @@ from reelign.parts import AnyDataset, AnyMethod, PartConfig
 from reelign.protocols import Dataset, OnlineMethod
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Panel, Weighted
-from reelign.sampling import SamplerConfig
+from reelign.sampling import Exploration, SamplerConfig
 from reelign.stages._context import Context, Report, StageConfig
 
 
@@ -42,6 +42,9 @@ class Config(StageConfig):
     rewards: tuple[Weighted, ...] = Field(min_length=1)
     learner: LearnerConfig = LearnerConfig()
 
+    waves: int = Field(default=1, ge=1)
+    """Parts of a rollout: while one is on its way, the one before is decoded and scored in the background. For machines
+    with cores (or a device) to spare; on two cores they only get in each other's way."""
     retain: bool = False
     """Keep the rollout's graphs for the update, which then needs no forward pass of its own: a seventh less to compute
     in the demo, at the price of holding the activations of all recorded steps. Only with one update a rollout."""
@@ -66,6 +69,11 @@ class Config(StageConfig):
             raise ValueError(str(error).rstrip(".")) from error
         if self.retain and self.updates > 1:
             raise ValueError(f"retain keeps a graph for one update, but updates is {self.updates}; use one of the two")
+        if self.retain and self.waves > 1 and -(-self.prompts // self.waves) * self.group % self.learner.micro_batch:
+            raise ValueError(
+                f"retain keeps graphs by micro-batch, but {self.waves} waves of {self.prompts} x {self.group} samples "
+                f"are no multiples of learner.micro_batch {self.learner.micro_batch}; change one, or use one wave"
+            )
         if self.retain and "sampled" in method.needs:
             raise ValueError(
                 f"retain needs a rollout by the policy itself, but {self.method.name!r} rolls out with older weights"
@@ -103,11 +111,7 @@ class Online:
             clock = _Clock()
             prompts = self.dataset.prompts(config.prompts, config.group, first + step)
             exploration = self.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step), step)
-            noise = rng.seed_for(seed, "rollout", step)
-            trajectories = runtime.rollout(prompts, config.sampler, exploration, noise, retain=config.retain)
-            clock.lap("rollout/wall_s")
-            scored = runtime.score(trajectories, self.panel)
-            clock.lap("reward/wall_s")
+            scored = self._sample(prompts, exploration, rng.seed_for(seed, "rollout", step), clock)
             batch = self.method.credit(scored)
             clock.lap("credit/wall_s")
             learnt = self._learn(batch, step)
@@ -115,6 +119,20 @@ class Online:
             named = {f"online/{name}": value for name, value in {**learnt, **batch.metrics}.items()}
             counts = {"prompts": config.prompts, "rollouts": config.prompts * config.group}
             yield Report(step, {**_rewards(scored), **named, **clock.laps}, counts)
+
+    def _sample(self, prompts: Prompts, exploration: Exploration, seed: int, clock: "_Clock") -> Scored:
+        """A rollout and its scores, one after the other or, in waves, side by side."""
+        config, runtime = self.config, self.context.runtime
+        if config.waves > 1:
+            how = {"waves": config.waves, "retain": config.retain}
+            scored = runtime.sample_and_score(prompts, config.sampler, exploration, seed, self.panel, **how)
+            clock.lap("rollout/wall_s")
+            return scored
+        trajectories = runtime.rollout(prompts, config.sampler, exploration, seed, retain=config.retain)
+        clock.lap("rollout/wall_s")
+        scored = runtime.score(trajectories, self.panel)
+        clock.lap("reward/wall_s")
+        return scored
 
     def _learn(self, batch: Credited, step: int) -> dict[str, float]:
         """The updates on one rollout, and what the method looks after then; metrics of the later updates are means."""
