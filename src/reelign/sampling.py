@@ -29,6 +29,8 @@ class SamplerConfig(BaseModel):
     """Time shift of the noise levels; more spends more steps at high noise."""
     guidance: float = Field(default=1.0, ge=0)
     """Classifier-free guidance; 1 is none and costs half."""
+    boundary: float | None = Field(default=None, gt=0, lt=1)
+    """Noise level from which on a model of two experts uses the other one; stochastic windows must not lie across it."""
 
 
 @dataclass(frozen=True, slots=True)

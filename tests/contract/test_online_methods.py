@@ -80,7 +80,7 @@ def begin(model: Any, method: Any) -> None:
     """What a stage does before its first rollout."""
     for role in sorted(method.needs & {"reference", "sampled"}):
         model.start_reference(role)
-    method.check(Demand(SAMPLER.steps, len(PROMPTS.ids), GROUP, 1, 32, RANGES))
+    method.check(Demand(SAMPLER, len(PROMPTS.ids), GROUP, 1, 32, RANGES))
     method.begin(PROMPTS.texts, lambda texts, seeds: {name: torch.full((len(texts),), 0.5) for name in RANGES})
 
 
@@ -111,7 +111,7 @@ def _iterations(model: Any, method: Any, n: int) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", [*POLICY, *FORWARD])
 def test_every_method_learns_and_says_finite_things(gaussian: Make, name: str) -> None:
-    model = gaussian(side=2, bins=4)
+    model = gaussian(side=4, bins=4)
     before = {n: p.detach().clone() for n, p in trainable(model.network).items()}
     for metrics in _iterations(model, build(name), 2):
         assert metrics["updated"] == 1
@@ -122,7 +122,7 @@ def test_every_method_learns_and_says_finite_things(gaussian: Make, name: str) -
 @pytest.mark.parametrize("name", POLICY)
 @pytest.mark.parametrize("module", [None, *MODULES])
 def test_rule_01_the_first_ratio_is_exactly_one(gaussian: Make, name: str, module: str | None) -> None:
-    model = gaussian(side=2, bins=4)
+    model = gaussian(side=4, bins=4)
     method = build(name, *([module] if module else []))
     assert _iterations(model, method, 1)[0]["max_abs_log_ratio"] == 0
 
@@ -140,14 +140,14 @@ def test_any_method_takes_any_two_modules_or_says_in_a_sentence_why_not(
         with pytest.raises(BadConfig, match="has no recorded steps"):
             build(method, *pair)
     else:
-        model = gaussian(side=2, bins=4)
+        model = gaussian(side=4, bins=4)
         for metrics in _iterations(model, build(method, *pair), 2):
             assert all(torch.isfinite(torch.tensor(v)) for v in metrics.values())
 
 
 @pytest.mark.parametrize("method", POLICY)
 def test_all_four_modules_of_teleboost_stack(gaussian: Make, method: str) -> None:
-    model = gaussian(side=2, bins=4)
+    model = gaussian(side=4, bins=4)
     found = _iterations(model, build(method, "bpgo", "self_paced", "joint", "vipo"), 3)
     assert all(torch.isfinite(torch.tensor(v)) for metrics in found for v in metrics.values())
     assert {"reliability", "pace/first", "joint/weight/first", "map_mean"} <= found[0].keys()
@@ -160,7 +160,7 @@ def test_rule_35_micro_batches_do_not_change_the_gradient(
 ) -> None:
     if method in FORWARD and ONLY_POLICY & set(modules):
         pytest.skip("refused")
-    model, built = gaussian(side=2, bins=4), build(method, *modules)
+    model, built = gaussian(side=4, bins=4), build(method, *modules)
     begin(model, built)
     credited = batch(model, built)
     whole = gradient(model, built, credited, 100)
@@ -172,7 +172,7 @@ def test_rule_35_micro_batches_do_not_change_the_gradient(
 @pytest.mark.parametrize("method", [*POLICY, *FORWARD])
 def test_what_a_method_remembers_is_all_that_its_future_depends_on(gaussian: Make, method: str) -> None:
     modules = ("bpgo", "self_paced", "kl")
-    model, built = gaussian(side=2, bins=4), build(method, *modules)
+    model, built = gaussian(side=4, bins=4), build(method, *modules)
     _iterations(model, built, 2)
     again = build(method, *modules)
     again.load({name: value.clone() for name, value in built.state().items()})
@@ -185,7 +185,7 @@ def test_what_a_method_remembers_is_all_that_its_future_depends_on(gaussian: Mak
 
 @pytest.mark.parametrize("method", [*POLICY, *FORWARD])
 def test_rule_29_a_batch_without_spread_teaches_nothing(gaussian: Make, method: str) -> None:
-    model, built = gaussian(side=2, bins=4), build(method, "ddrl")
+    model, built = gaussian(side=4, bins=4), build(method, "ddrl")
     begin(model, built)
     found = sampling.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
     flat = {name: torch.full((3, GROUP), 0.7) for name in RANGES}
@@ -196,7 +196,7 @@ def test_rule_29_a_batch_without_spread_teaches_nothing(gaussian: Make, method: 
 
 @pytest.mark.parametrize("method", [*POLICY, *FORWARD])
 def test_rule_33_the_scale_of_a_reward_does_not_matter(gaussian: Make, method: str) -> None:
-    model, built = gaussian(side=2, bins=4), build(method)
+    model, built = gaussian(side=4, bins=4), build(method)
     begin(model, built)
     found = sampling.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
     scored = score(model, found)
@@ -211,7 +211,7 @@ def test_rule_33_the_scale_of_a_reward_does_not_matter(gaussian: Make, method: s
 
 def test_an_odd_group_is_refused_for_opposite_noise() -> None:
     with pytest.raises(BadConfig, match=r"antithetic noise comes in pairs, but the stage's group is 5; make it even"):
-        build("grpo", "antithetic").check(Demand(6, 2, 5, 1, 32, RANGES))
+        build("grpo", "antithetic").check(Demand(SAMPLER, 2, 5, 1, 32, RANGES))
 
 
 def test_antithetic_members_get_opposite_noise(gaussian: Make) -> None:
@@ -220,3 +220,22 @@ def test_antithetic_members_get_opposite_noise(gaussian: Make) -> None:
     drawn = (found.x_next - found.mean)[0]
     torch.testing.assert_close(drawn[0::2], -drawn[1::2], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(rng.normal(drawn[0].shape, seed=0), drawn[0])
+
+
+@pytest.mark.parametrize("method", ["grpo", "flow_grpo", "mix_grpo", "longcat"])
+def test_a_window_that_only_the_last_step_is_left_for_is_refused(method: str) -> None:
+    with pytest.raises(BadConfig, match="the last step ends on data and cannot be stochastic"):
+        parts.build("method", parts.configure("method", method)).check(
+            Demand(SamplerConfig(steps=2).model_copy(update={"steps": 1}), 2, 4, 1, 32, RANGES)
+        )
+
+
+def test_a_window_across_the_boundary_of_two_experts_is_refused() -> None:
+    """Levels are 1, .94, .86, .75, .6, .375: a boundary of 0.8 lies between the third and the fourth."""
+    inside, across = build("grpo", window=2, among=3), build("grpo", window=2, among=4)
+    demand = Demand(SamplerConfig(steps=6, shift=3.0, boundary=0.8), 2, 4, 1, 32, RANGES)
+    inside.check(demand)
+    with pytest.raises(BadConfig, match=r"steps 2 to 3 lie on both sides of the experts' boundary at 0\.8"):
+        across.check(demand)
+    across.check(Demand(SAMPLER, 2, 4, 1, 32, RANGES))
+    build("nft").check(demand)

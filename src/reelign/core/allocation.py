@@ -48,6 +48,9 @@ def to_latent(
 ) -> Float[Tensor, "b f h w"]:
     """Maps of frames as maps of latents: smoothed, resized in place and time, and stretched to [0, 1] over each clip.
 
+    A video codec keeps the first frame by itself and then the same number of frames for each latent; where the numbers of
+    frames and latents fit that, maps are averaged over the frames of a latent. Else time is interpolated.
+
     Args:
         maps: ``[b F n m]``, one map a frame.
         grid: f, h, w of the latent.
@@ -59,8 +62,15 @@ def to_latent(
     if smooth > 0:
         maps = _smoothed(maps, smooth)
     placed = functional.interpolate(maps, size=grid[1:], mode="bilinear", antialias=True, align_corners=False)
-    timed = functional.interpolate(placed[:, None], size=grid, mode="trilinear", align_corners=False)[:, 0]
-    return stretched(timed)
+    return stretched(_timed(placed, grid))
+
+
+def _timed(maps: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    frames, latents = maps.shape[1], grid[0]
+    if latents > 1 and frames > 1 and (frames - 1) % (latents - 1) == 0:
+        rest = maps[:, 1:].unflatten(1, (latents - 1, (frames - 1) // (latents - 1))).mean(dim=2)
+        return torch.cat([maps[:, :1], rest], dim=1)
+    return functional.interpolate(maps[:, None], size=grid, mode="trilinear", align_corners=False)[:, 0]
 
 
 def stretched(maps: Float[Tensor, "b f h w"]) -> Float[Tensor, "b f h w"]:

@@ -107,6 +107,7 @@ def _check_data(index: int, stage: StageConfig) -> None:
         )
     if isinstance(stage, online.Config):
         dataset.prompts(stage.prompts, stage.group, 0)
+        parts.build("method", stage.method).check(stage.demand(dataset.all_prompts().texts))
     elif isinstance(stage, collect.Config):
         dataset.prompts(min(stage.prompts, stage.per_step), stage.members, 0)
 

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from reelign.batches import Credited, Loss, Prompts, Scored
-from reelign.engines import credit
+from reelign.core import schedule
+from reelign.engines import credit, select
 from reelign.engines.slots import Demand, Notes, Slots
 from reelign.protocols import VideoModel
 from reelign.sampling import Exploration
@@ -33,13 +34,16 @@ class Online:
         Raises:
             BadConfig: in one sentence.
         """
-        self.explore(demand.steps, Prompts((), ()), 0, 0)
+        windows = self.slots.select.windows(demand.sampler.steps)
+        if demand.sampler.boundary is not None:
+            table = schedule.sigmas(demand.sampler.steps, demand.sampler.shift)
+            select.refuse_boundary(windows, table, demand.sampler.boundary)
         for check in self.slots.checks:
             check(demand)
 
     def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
         """Which of a rollout's steps are stochastic."""
-        return self.slots.select(steps, prompts, seed, iteration)
+        return self.slots.select.draw(steps, prompts, seed, iteration)
 
     def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:
         """Get ready before the first rollout of a stage."""

@@ -1,6 +1,7 @@
 """Priors of rewards by prompt: what a clear, typical sample of it earns."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,16 @@ class Priors:
     def __init__(self, source: str, file: Path | None, samples: int, momentum: float) -> None:
         """`source` is moving, own, first_frame or given; see `modules.bpgo.Config`."""
         self.source, self.file, self.samples, self.momentum = source, file, samples, momentum
+
+    def check(self, texts: Sequence[str]) -> None:
+        """Refuse, before any compute, a file that lacks a prompt.
+
+        Raises:
+            BadConfig: a prompt of the stage has no prior.
+            BadData: the file is no such JSON.
+        """
+        if self.file is not None:
+            _read(self.file, texts)
 
     def begin(self, texts: Sequence[str], score: Score, notes: Notes) -> None:
         """Sample or read what must be known before the first rollout.
@@ -105,7 +116,7 @@ def _read(file: Path, texts: Sequence[str]) -> dict[str, Tensor]:
     for text in texts:
         value = content[text]
         for name, number in (value if isinstance(value, dict) else {"": value}).items():
-            if isinstance(number, bool) or not isinstance(number, int | float):
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
                 raise BadData(f"modules: bpgo's prior of {text!r} is {number!r}, but it must be a number.")
             rows.setdefault(name, []).append(float(number))
     short = [name for name, values in rows.items() if len(values) != len(texts)]

@@ -1,5 +1,10 @@
 """Which steps of a rollout are stochastic, and which of them train. Every choice is drawn by name."""
 
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
 from reelign.batches import Prompts
 from reelign.core import rng, schedule
 from reelign.engines.slots import Select
@@ -18,23 +23,29 @@ def window(
         BadConfig: when used, if the window does not fit before the last step.
     """
 
-    def select(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
-        places = _places(steps, width, among)
+    def windows(steps: int) -> tuple[range, ...]:
+        return tuple(range(k, k + width) for k in range(_places(steps, width, among)))
+
+    def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+        places = len(windows(steps))
         first = tuple(rng.integer(places, seed=rng.seed_for(seed, "window", i)) for i in prompts.ids)
         return Exploration(kind, eta, first, width, shared_noise, tail=tail)
 
-    return select
+    return Select(draw, windows)
 
 
 def sliding(kind: str, eta: float, width: int, every: int, *, shared_noise: bool = True) -> Select:
     """One window for all prompts that moves a step towards the data every so many iterations (MixGRPO, 2507.21802)."""
 
-    def select(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
-        _places(steps, width, steps - 1)
+    def windows(steps: int) -> tuple[range, ...]:
+        return tuple(range(k, k + width) for k in range(_places(steps, width, steps - 1)))
+
+    def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+        windows(steps)
         first = schedule.sliding_window(steps, width, iteration, every)[0]
         return Exploration(kind, eta, (first,) * len(prompts.ids), width, shared_noise)
 
-    return select
+    return Select(draw, windows)
 
 
 def everywhere(kind: str, eta: float, fraction: float = 1.0, *, shared_noise: bool = False) -> Select:
@@ -43,21 +54,45 @@ def everywhere(kind: str, eta: float, fraction: float = 1.0, *, shared_noise: bo
     Flow-GRPO (arXiv 2505.05470) trains all of them, DanceGRPO (2505.07818) 0.6.
     """
 
-    def select(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+    def windows(steps: int) -> tuple[range, ...]:
         _places(steps, 1, steps - 1)
+        return (range(steps - 1),)
+
+    def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+        windows(steps)
         record = schedule.random_steps(steps, fraction, rng.seed_for(seed, "steps")) if fraction < 1 else None
         return Exploration(kind, eta, (0,) * len(prompts.ids), steps - 1, shared_noise, record)
 
-    return select
+    return Select(draw, windows)
 
 
 def nowhere() -> Select:
     """A deterministic rollout with an initial noise for each sample, for methods of the forward process."""
 
-    def select(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+    def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
         return Exploration("ode", 0.0, (0,) * len(prompts.ids), 0, shared_noise=False)
 
-    return select
+    return Select(draw, lambda steps: ())
+
+
+def refuse_boundary(windows: Sequence[range], table: Float[Tensor, " levels"], boundary: float) -> None:
+    """Refuse windows that change experts half way: one rollout's credit would go to two networks.
+
+    Args:
+        windows: that may be chosen.
+        table: the sampler's noise levels; step k starts from level k.
+        boundary: noise level from which on (upwards) the other expert takes the steps, such as Wan2.2's 0.875.
+
+    Raises:
+        BadConfig: naming the first such window.
+    """
+    for window in windows:
+        levels = [float(table[k]) for k in window]
+        if max(levels) >= boundary > min(levels):
+            raise BadConfig(
+                f"method.window: steps {window.start} to {window.stop - 1} lie on both sides of the experts' boundary "
+                f"at {boundary:g}; lower window or among so that every window keeps to one expert."
+            )
 
 
 def _places(steps: int, width: int, among: int) -> int:

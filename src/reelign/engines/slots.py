@@ -24,7 +24,7 @@ from reelign.core.transition import Transition
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
-from reelign.sampling import Exploration
+from reelign.sampling import Exploration, SamplerConfig
 
 
 @dataclass(slots=True)
@@ -99,8 +99,16 @@ class Penalty:
         return memory[self.weight] if isinstance(self.weight, str) else self.weight
 
 
-Select = Callable[[int, Prompts, int, int], Exploration]
-"""(sampler steps, prompts, seed, iteration) -> which steps are stochastic."""
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Which steps are stochastic."""
+
+    draw: Callable[[int, Prompts, int, int], Exploration]
+    """(sampler steps, prompts, seed, iteration) -> the choice for one rollout."""
+    windows: Callable[[int], tuple[range, ...]]
+    """Sampler steps -> every run of stochastic steps that `draw` may choose; refuses a sampler that has none."""
+
+
 Shape = Callable[[Scored, Notes], Scored]
 """Rewards to rewards."""
 Weigh = Callable[[Scored, Notes], Float[Tensor, "k p"]]
@@ -150,13 +158,15 @@ class Slots:
 class Demand:
     """What a stage is about to ask of a method, for checks before any compute."""
 
-    steps: int
+    sampler: SamplerConfig
     prompts: int
     group: int
     updates: int
     micro_batch: int
     rewards: dict[str, tuple[float, float]]
-    """Reward parts by name, with their declared scales."""
+    """Scores by name, with their declared scales."""
+    texts: tuple[str, ...] | None = None
+    """Every prompt that the stage may draw, once its dataset has been opened."""
 
 
 Check = Callable[[Demand], None]

@@ -26,9 +26,9 @@ def build(config: Config) -> Module:
     def fill(slots: Slots) -> Slots:
         inner = slots.select
 
-        def select(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
-            return replace(inner(steps, prompts, seed, iteration), antithetic=True)
+        def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+            return replace(inner.draw(steps, prompts, seed, iteration), antithetic=True)
 
-        return replace(slots, select=select, checks=(*slots.checks, _even))
+        return replace(slots, select=replace(inner, draw=draw), checks=(*slots.checks, _even))
 
     return Module("antithetic", fill)

@@ -52,6 +52,8 @@ def build(config: Config) -> Module:
     released = config.form == "released"
 
     def check(demand: Demand) -> None:
+        if demand.texts is not None:
+            source.check(demand.texts)
         for name, (low, high) in sorted(demand.rewards.items()):
             if released and low < 0:
                 raise BadConfig(
@@ -66,6 +68,8 @@ def build(config: Config) -> Module:
 
     def shape(scored: Scored, notes: Notes) -> Scored:
         prior = source.of(scored, notes)
+        # Before the contrast replaces them: priors are on the scale of rewards as scored.
+        source.learn(scored, notes)
         if released:
             contrasted = {name: trust.contrast_released(r, prior[name]) for name, r in scored.rewards.items()}
             return replace(scored, rewards=contrasted)
@@ -98,7 +102,7 @@ def build(config: Config) -> Module:
         return replace(given, advantage=given.advantage * lifted)
 
     def fill(slots: Slots) -> Slots:
-        steps = (remember, shape, source.learn)
+        steps = (remember, shape)
         return replace(
             slots,
             shape=(*slots.shape, *steps),

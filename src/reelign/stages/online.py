@@ -64,7 +64,7 @@ class Config(StageConfig):
     def _can_be_done(self) -> "Config":
         method: OnlineMethod = parts.build("method", self.method)
         try:
-            method.check(self._demand())
+            method.check(self.demand())
         except BadConfig as error:
             raise ValueError(str(error).rstrip(".")) from error
         if self.retain and self.updates > 1:
@@ -80,11 +80,12 @@ class Config(StageConfig):
             )
         return self
 
-    def _demand(self) -> Demand:
+    def demand(self, texts: tuple[str, ...] | None = None) -> Demand:
+        """What the stage asks of its method; with the texts of its prompts, where they are known."""
         rewards = [parts.build("reward", w.reward) for w in self.rewards]
         scales = {name: reward.range for reward in rewards for name in reward.names}
         micro_batch = self.learner.micro_batch
-        return Demand(self.sampler.steps, self.prompts, self.group, self.updates, micro_batch, scales)
+        return Demand(self.sampler, self.prompts, self.group, self.updates, micro_batch, scales, texts)
 
 
 class Online:
