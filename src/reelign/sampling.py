@@ -30,7 +30,7 @@ class SamplerConfig(BaseModel):
     guidance: float = Field(default=1.0, ge=0)
     """Classifier-free guidance; 1 is none and costs half."""
     boundary: float | None = Field(default=None, gt=0, lt=1)
-    """Noise level from which on a model of two experts uses the other one; stochastic windows must not lie across it."""
+    """Noise level from which on a model of two experts uses the other one; no stochastic window may lie across it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,5 +315,17 @@ def replay(
 ) -> Transition:
     """The policy's present transition at recorded step `k` of the samples in `cut`, with a gradient."""
     x, sigma, sigma_next = trajectories.x[k, cut], trajectories.sigma[k, cut], trajectories.sigma_next[k, cut]
-    velocity = model.velocity(x, sigma, condition[cut], trajectories.guidance)
+    return transit(model, trajectories, x, sigma, sigma_next, condition[cut])
+
+
+def transit(
+    model: VideoModel,
+    trajectories: Trajectories,
+    x: Float[Tensor, "b *latent"],
+    sigma: Float[Tensor, " b"],
+    sigma_next: Float[Tensor, " b"],
+    condition: Float[Tensor, "b n d"],
+) -> Transition:
+    """The policy's present transition at given places, of the kind, strength and guidance that were recorded."""
+    velocity = model.velocity(x, sigma, condition, trajectories.guidance)
     return transition.step(trajectories.kind, x, velocity, sigma, sigma_next, trajectories.eta)

@@ -48,8 +48,8 @@ def to_latent(
 ) -> Float[Tensor, "b f h w"]:
     """Maps of frames as maps of latents: smoothed, resized in place and time, and stretched to [0, 1] over each clip.
 
-    A video codec keeps the first frame by itself and then the same number of frames for each latent; where the numbers of
-    frames and latents fit that, maps are averaged over the frames of a latent. Else time is interpolated.
+    A video codec keeps the first frame by itself and then the same number of frames for each latent; where the numbers
+    of frames and latents fit that, maps are averaged over the frames of a latent. Else time is interpolated.
 
     Args:
         maps: ``[b F n m]``, one map a frame.

@@ -51,26 +51,31 @@ def summed(scale: str = "group") -> Combine:
 def min_norm(scale: str = "global", *, per_group: bool = False, unit: bool = True) -> Combine:
     """The shortest convex combination of the rewards' advantages: no reward loses along it (TeleBoost, 2602.07595).
 
-    Weights that differ from prompt to prompt scale the advantages first. With `unit` the combination is brought to unit
-    spread again, so that conflict lowers no learning rate; without it, it keeps its length, near 0 under full conflict.
+    Weights are preferences: among rewards that do not conflict, each gets its share of them. Weights that differ from
+    prompt to prompt keep that ratio within a batch's one balance. With `unit` the combination is brought to unit spread
+    again, so that conflict lowers no learning rate; without it, it keeps its length, near 0 under full conflict.
     """
 
     def combine(scored: Scored, weights: Float[Tensor, "k p"], notes: Notes) -> Float[Tensor, "p g"]:
-        rows = compared(scored, scale) * weights[..., None]
+        rows = compared(scored, scale)
         if per_group:
-            found = [joint.min_norm(rows[:, p]) for p in range(rows.shape[1])]
+            found = [joint.min_norm(rows[:, p], weights[:, p].tolist()) for p in range(rows.shape[1])]
             total = torch.stack([f.combined for f in found])
             shares = torch.stack([f.weights for f in found]).mean(dim=0)
             conflict = torch.stack([f.conflict for f in found]).mean()
             length = torch.stack([f.value for f in found]).mean()
         else:
-            one = joint.min_norm(rows.flatten(1))
+            usual = weights.mean(dim=1)
+            paced = rows * (weights / usual[:, None])[..., None]
+            one = joint.min_norm(paced.flatten(1), usual.tolist())
             total, shares, conflict, length = one.combined.reshape(rows.shape[1:]), one.weights, one.conflict, one.value
         for name, share in zip(bases(scored), shares.tolist(), strict=True):
             notes.metrics[f"joint/weight/{name}"] = share
         notes.metrics["joint/conflict"] = conflict.item()
         notes.metrics["joint/min_norm"] = length.item()
-        return advantage.group(total, scale=scale) if unit else total
+        # One balance for the batch is brought to unit spread as a whole: each group's own spread would undo it.
+        own = "global" if scale == "group" and not per_group else scale
+        return advantage.group(total, scale=own) if unit else total
 
     return combine
 

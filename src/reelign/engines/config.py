@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reelign.engines.slots import AnyModule
 from reelign.matching import LevelConfig
@@ -31,6 +31,12 @@ class PolicyConfig(OnlineConfig):
     """Half-width of the trust region around ratio 1. Small, because log-ratios are means over elements."""
     batched: bool = False
     """Replay several steps in one forward pass where they fit into a micro-batch; see `engines.policy.losses`."""
+
+    @model_validator(mode="after")
+    def _within_a_quarter_turn(self) -> "PolicyConfig":
+        if self.kind == "cps" and self.eta > 1:
+            raise ValueError(f"eta is {self.eta:g}, but cps turns by at most a quarter; give 1 or less")
+        return self
 
 
 class ForwardConfig(OnlineConfig):

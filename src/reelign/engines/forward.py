@@ -1,6 +1,6 @@
 """The forward-process loss: noise the clean samples of a rollout again, and weigh how well they are denoised by credit.
 
-There is no trajectory and no log-probability, so any solver may roll out. Every sample is noised `levels` times; what a
+There is no trajectory and no log-probability, so any solver may roll out. Every sample is noised `draws` times; what a
 group shares is up to the method.
 """
 
@@ -147,7 +147,7 @@ def _losses(
             if not bool(keep.any()):
                 continue
             x = flow.interpolate(x0[cut], noise[cut], sigma[cut])
-            at = (x, sigma[cut], condition[cut], trajectories.guidance)
+            at = (x, sigma[cut], condition[cut])
             noised = Noised(
                 velocity=model.velocity(*at),
                 sampled=_frozen(model, "sampled", at),
@@ -167,7 +167,7 @@ def _losses(
             yield Loss(each.sum() / total, int(keep.sum()) / total, metrics)
 
 
-def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Tensor, float]) -> Tensor:
+def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     with torch.no_grad(), model.reference(role):
         return model.velocity(*at)
 

@@ -1,13 +1,14 @@
 """The policy-gradient loss: replay each recorded transition, take its log-ratio, and weigh it by the credit."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reelign import sampling
 from reelign.batches import Credited, Loss, Trajectories
 from reelign.core import policy_loss, transition
 from reelign.core.flow import expand_to
@@ -95,12 +96,13 @@ def _losses(
     micro_batch: int,
 ) -> Iterator[Loss]:
     """One loss for each cell; samples that teach nothing are left out of sum and denominator."""
+    batch = _without_passed_over(batch)
     trajectories = batch.trajectories
     total = int(batch.informative.sum()) * len(trajectories.x)
     if total == 0:
         return
     condition = model.encode(trajectories.prompts.repeated)
-    weights = _step_weights(step_weight, trajectories)
+    weights = _step_weights(step_weight, trajectories, slots)
     dense = batch.advantage.ndim > 1
     clip = slots.dense_clip if dense else slots.clip
     for cell, live in _cells(trajectories, micro_batch, batched):
@@ -151,8 +153,7 @@ def _cell(t: Trajectories, ks: slice, cut: slice) -> Cell:
 
 def _now(model: VideoModel, t: Trajectories, cell: Cell, condition: Tensor) -> Transition:
     """The policy's present transition at a cell, with a gradient."""
-    velocity = model.velocity(cell.x, cell.sigma, condition[cell.sample], t.guidance)
-    return transition.step(t.kind, cell.x, velocity, cell.sigma, cell.sigma_next, t.eta)
+    return sampling.transit(model, t, cell.x, cell.sigma, cell.sigma_next, condition[cell.sample])
 
 
 def _gap(model: VideoModel, t: Trajectories, cell: Cell, condition: Tensor, here: Transition) -> StepGap:
@@ -165,8 +166,26 @@ def _divergence(here: Transition, cell: Cell, keep: Tensor) -> Float[Tensor, " n
     return transition.step_kl(here, cell.sampled)[keep]
 
 
-def _step_weights(step_weight: StepWeight | None, t: Trajectories) -> Float[Tensor, " n"] | None:
-    """A weight for each step of the table that can be stochastic: all but the last."""
+def _step_weights(step_weight: StepWeight | None, t: Trajectories, slots: Slots) -> Float[Tensor, " n"] | None:
+    """A weight for each step of the table; their mean is 1 over the steps that can be stochastic."""
     if step_weight is None:
         return None
-    return step_weight(t.kind, t.table[:-2], t.table[1:-1], t.eta)
+    steps = torch.tensor(sorted({k for window in slots.select.windows(len(t.table) - 1) for k in window}))
+    weights = torch.zeros_like(t.table)
+    weights[steps] = step_weight(t.kind, t.table[steps], t.table[steps + 1], t.eta)
+    return weights
+
+
+def _without_passed_over(batch: Credited) -> Credited:
+    """Samples of groups that teach something, but which a selection passed over, cost no forward pass."""
+    kept = batch.informative.reshape(-1, batch.trajectories.prompts.group)
+    if batch.trajectories.live or torch.equal(kept.any(dim=1), kept.all(dim=1)):
+        return batch
+    rows = batch.informative.nonzero().squeeze(1)
+    return replace(
+        batch,
+        trajectories=sampling.select(batch.trajectories, rows),
+        advantage=batch.advantage[rows],
+        informative=batch.informative[rows],
+        restraint=None if batch.restraint is None else batch.restraint[rows],
+    )

@@ -84,6 +84,7 @@ class StepGap:
 
 STEPS = frozenset({"a divergence of recorded steps"})
 PLACES = frozenset({"a credit for each place"})
+NOISE = frozenset({"noise in recorded steps"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class Slots:
     needs: frozenset[str] = frozenset()
     """See `protocols.Method`."""
     demands: frozenset[str] = frozenset()
-    """What only policy-gradient methods have: `STEPS`, `PLACES`."""
+    """What only policy-gradient methods have: `STEPS`, `PLACES`, `NOISE`."""
 
 
 @dataclass(frozen=True, slots=True)

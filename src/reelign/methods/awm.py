@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from reelign.core import forward_loss
+from reelign.core import advantage, forward_loss
 from reelign.engines import combine, forward, older, select
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
@@ -23,7 +23,8 @@ def build(config: Config) -> Online:
     """Advantage-weighted matching with an anchor."""
 
     def loss(noised: forward.Noised):
-        credit = noised.advantage
+        # Modules may have lifted advantages over the limit, beyond which the anchor does not hold them.
+        credit = advantage.clamp(noised.advantage, config.limit)
         return forward_loss.anchored(noised.velocity, noised.sampled, noised.target, credit, config.beta)
 
     slots = Slots(

@@ -16,7 +16,7 @@ class Config(ForwardConfig):
     beta: float = Field(default=50.0, gt=0)
     """Advantage per implicit reward, which is a difference of mean squared errors."""
     shared: bool = False
-    """One level and noise for a group. What is learnt then differs by a known factor (docs/methods/crd.md)."""
+    """One noise for a group, beside one level. What is learnt then differs by a known factor (docs/methods/crd.md)."""
 
 
 def build(config: Config) -> Online:

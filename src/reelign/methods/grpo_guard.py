@@ -20,7 +20,7 @@ class Config(PolicyConfig):
     clip: float = Field(default=2e-6, gt=0)
     """Half-width of the trust region; smaller than for plain ratios, because each is multiplied by its step's std."""
     rebalance: bool = True
-    """Weigh steps by one over their length, so that short late steps are not drowned by long early ones."""
+    """Weigh steps by one over their length, so that short steps are not drowned by long ones."""
 
 
 def build(config: Config) -> Online:

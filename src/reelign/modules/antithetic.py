@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from reelign.batches import Prompts
-from reelign.engines.slots import Demand, Module, Slots
+from reelign.engines.slots import NOISE, Demand, Module, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
 from reelign.sampling import Exploration
@@ -29,6 +29,8 @@ def build(config: Config) -> Module:
         def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
             return replace(inner.draw(steps, prompts, seed, iteration), antithetic=True)
 
-        return replace(slots, select=replace(inner, draw=draw), checks=(*slots.checks, _even))
+        return replace(
+            slots, select=replace(inner, draw=draw), checks=(*slots.checks, _even), demands=slots.demands | NOISE
+        )
 
     return Module("antithetic", fill)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -25,6 +26,8 @@ class Config(PartConfig):
     """The reward that may be gamed; all others of the stage are its witnesses."""
     weight: float = Field(default=0.04, ge=0)
     """Of the penalty on the samples that are held back."""
+    form: Literal["step", "velocity"] = "step"
+    """The exact divergence of stochastic steps, or the mean squared velocity difference, which every method has."""
     share: float = Field(default=0.1, gt=0, le=1)
     """Share of samples that are held back, at the start."""
     least: float = Field(default=0.02, gt=0, le=1)
@@ -33,7 +36,7 @@ class Config(PartConfig):
     every: int = Field(default=15, ge=1)
     """Iterations after which the policy becomes the reference."""
     above: float = Field(default=3e-4, gt=0)
-    """Divergence of the held-back samples from which it does so at once."""
+    """Mean divergence of all samples that train from which it does so at once."""
 
 
 def disagreement(rewards: Mapping[str, Tensor], main: str) -> Tensor:
@@ -77,13 +80,13 @@ def build(config: Config) -> Module:
 
     def reset(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
         since = notes.memory["gardo/since"] + 1
-        if int(since) >= config.every or metrics.get("reference_kl", 0.0) > config.above:
+        if int(since) >= config.every or metrics.get(penalty.NAMES[config.form], 0.0) > config.above:
             model.start_reference()
             since = torch.zeros(())
         notes.memory["gardo/since"] = since
 
     def fill(slots: Slots) -> Slots:
-        slots = penalty.add(slots, "step", config.weight)
+        slots = penalty.add(slots, config.form, config.weight)
         return replace(
             slots,
             checks=(*slots.checks, check),

@@ -9,7 +9,7 @@ from reelign.parts import PartConfig
 
 
 class Config(PartConfig):
-    """Min-norm in advantage space (TeleBoost, arXiv 2602.07595; MGDA). The user's weights scale advantages first."""
+    """Min-norm in advantage space (TeleBoost, arXiv 2602.07595; MGDA). A larger weight asks for more of a reward."""
 
     name: str = "joint"
     space: Literal["batch", "group"] = "batch"

@@ -32,7 +32,8 @@ class Config(PartConfig):
     quantile: float = Field(default=0.6, gt=0, lt=1)
     """Of the history, for calibrated thresholds."""
     slope: float | None = Field(default=None, gt=0)
-    """Of the sigmoid around a threshold, per unit of reward; None is calibrated, or 20 with given thresholds."""
+    """Of the sigmoid around a threshold, per unit of reward; None is calibrated, or with given thresholds 20
+    (1 in literal mode)."""
     sparsity: float = Field(default=0.3, ge=0)
     """Weight of the differences in sparsity, in literal mode."""
     temperature: float = Field(default=1.0, gt=0)
