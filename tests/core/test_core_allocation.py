@@ -67,3 +67,18 @@ def test_misplaced_mass_of_a_uniform_map_is_the_share_of_wrong_places() -> None:
     truth[..., :2] = 1
     assert_close(allocation.misplaced(torch.ones(1, 1, 4, 4), truth).item(), 0.5)
     assert_close(allocation.misplaced(truth, truth).item(), 0.0)
+
+
+def test_frames_are_averaged_as_a_video_codec_groups_them() -> None:
+    """The first frame alone, then four for each latent; nothing that one frame shows is passed over."""
+    for frame, latent in enumerate([0, 1, 1, 1, 1, 2, 2, 2, 2]):
+        maps = torch.zeros(1, 9, 4, 4)
+        maps[:, frame, 0, 0] = 1
+        found = allocation.to_latent(maps, (3, 4, 4), smooth=0.0)
+        assert found.nonzero().tolist() == [[0, latent, 0, 0]]
+
+
+def test_other_numbers_of_frames_are_interpolated() -> None:
+    maps = torch.linspace(0, 1, 8)[None, :, None, None].expand(1, 8, 2, 2)
+    found = allocation.to_latent(maps, (3, 2, 2), smooth=0.0)[0, :, 0, 0]
+    assert_close(found, torch.tensor([0.0, 0.5, 1.0]), atol=1e-5, rtol=0)
