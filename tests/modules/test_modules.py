@@ -355,7 +355,7 @@ def test_two_penalties_of_one_form_are_refused_and_of_two_forms_are_not() -> Non
         build({"name": "gardo", "main": "first"}, KL)
 
 
-GARDO = {"name": "gardo", "main": "first", "share": 0.25}
+GARDO = {"name": "gardo", "main": "first", "share": 0.25, "most": 0.3}
 PROMPTS = Prompts(("a", "b", "c", "d"), (0, 1, 2, 3), 4)
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist, fmean, variance
 from typing import Any
@@ -105,24 +106,24 @@ def _reliability(row: Sequence[float], prior: float) -> float:
 def test_a_moving_prior_starts_from_the_batch_and_goes_on_as_an_average() -> None:
     method = build(_bpgo(momentum=0.75, share=0.0))
     method.begin(TEXTS, never)
-    metrics = method.credit(scored({"first": torch.tensor(FIRST)})).metrics
+    metrics = method.credit(scored({"first": torch.tensor(FIRST)}, texts=("a", "b"))).metrics
     usual = fmean(FIRST[0] + FIRST[1])
     assert metrics["reliability"] == pytest.approx(fmean(_reliability(row, usual) for row in FIRST), abs=1e-6)
-    assert_close(method.state()["prior/first"], torch.tensor([fmean(row) for row in FIRST]))
+    assert_close(method.state()["prior/of/first"], torch.tensor([fmean(row) for row in FIRST]))
 
     again = build(_bpgo(momentum=0.75, share=0.0))
     again.load({name: value.clone() for name, value in method.state().items()})
     # The second prompt comes again, with one that was never seen.
     rows = [SECOND[0], SECOND[1]]
     for one in (method, again):
-        metrics = one.credit(scored({"first": torch.tensor(rows)}, ids=(1, 5))).metrics
+        # Ids of a prompt file may be any numbers; prompts are known by their texts.
+        metrics = one.credit(scored({"first": torch.tensor(rows)}, texts=("b", "c"), ids=(2**62, -5))).metrics
         expected = [_reliability(rows[0], fmean(FIRST[1])), _reliability(rows[1], fmean(rows[0] + rows[1]))]
         assert metrics["reliability"] == pytest.approx(fmean(expected), abs=1e-6)
         assert metrics["reliability_std"] == pytest.approx(abs(expected[0] - expected[1]) / 2, abs=1e-6)
-        known = one.state()["prior/first"]
+        known = one.state()["prior/of/first"]
         moved = 0.75 * fmean(FIRST[1]) + 0.25 * fmean(rows[0])
-        assert_close(known[[0, 1, 5]], torch.tensor([fmean(FIRST[0]), moved, fmean(rows[1])]))
-        assert bool(known[2:5].isnan().all())
+        assert_close(known, torch.tensor([fmean(FIRST[0]), moved, fmean(rows[1])]))
 
 
 @pytest.mark.parametrize("form", ["paper", "released"])
@@ -130,8 +131,8 @@ def test_a_moving_prior_is_on_the_scale_of_raw_rewards(form: str) -> None:
     method = build(_bpgo(form=form))
     for _ in range(3):
         method.credit(scored({"first": torch.tensor(FIRST)}))
-    assert sorted(method.state()) == ["prior/first"]
-    assert_close(method.state()["prior/first"], torch.tensor([fmean(row) for row in FIRST]))
+    assert sorted(method.state()) == ["prior/of/first", "prior/texts"]
+    assert_close(method.state()["prior/of/first"], torch.tensor([fmean(row) for row in FIRST]))
 
 
 def test_own_priors_are_means_of_the_starting_policys_samples() -> None:
@@ -146,10 +147,10 @@ def test_own_priors_are_means_of_the_starting_policys_samples() -> None:
     ((texts, seeds),) = asked
     assert texts == (TEXTS[0],) * 3 + (TEXTS[1],) * 3
     assert len(set(seeds)) == 6
-    assert_close(method.state()["prior/first"], torch.tensor([0.3, 0.6]))
-    assert_close(method.state()["prior/second"], torch.tensor([0.1, 0.4]))
+    assert_close(method.state()["prior/of/first"], torch.tensor([0.3, 0.6]))
+    assert_close(method.state()["prior/of/second"], torch.tensor([0.1, 0.4]))
     method.credit(scored(_rewards(), WEIGHTS, texts=TEXTS))
-    assert_close(method.state()["prior/first"], torch.tensor([0.3, 0.6]))
+    assert_close(method.state()["prior/of/first"], torch.tensor([0.3, 0.6]))
 
 
 def test_first_frame_priors_are_scores_of_the_groups_first_frames_held_still() -> None:
@@ -180,11 +181,11 @@ def test_other_sources_need_no_videos(tmp_path: Path, source: str) -> None:
 def test_given_priors_serve_all_rewards_or_each_its_own(tmp_path: Path) -> None:
     method = build(_bpgo(prior="given", file=_file(tmp_path, dict(zip(TEXTS, (0.3, 1), strict=True)))))
     method.begin(TEXTS, never)
-    assert_close(method.state()["prior/"], torch.tensor([0.3, 1.0]))
+    assert_close(method.state()["prior/of/"], torch.tensor([0.3, 1.0]))
     method = build(_bpgo(prior="given", file=_both(tmp_path)))
     method.begin(TEXTS, never)
-    assert_close(method.state()["prior/first"], torch.tensor(PRIORS["first"]))
-    assert_close(method.state()["prior/second"], torch.tensor(PRIORS["second"]))
+    assert_close(method.state()["prior/of/first"], torch.tensor(PRIORS["first"]))
+    assert_close(method.state()["prior/of/second"], torch.tensor(PRIORS["second"]))
 
 
 def _begin(path: Path) -> None:
@@ -237,3 +238,17 @@ def test_the_contrast_is_refused_for_scales_longer_than_one() -> None:
     with pytest.raises(BadConfig, match=r"only as far as 1 below .* 'taste' is declared from 0 to 10"):
         build(_bpgo()).check(demand({"first": UNIT, "taste": (0.0, 10.0)}))
     build(_bpgo(share=0.0)).check(demand({"taste": (0.0, 10.0)}))
+
+
+def test_priors_of_a_file_are_checked_before_any_compute(tmp_path: Path) -> None:
+    """As soon as the stage's prompts are known: every prompt, every reward, every scale."""
+    asked = demand({"first": UNIT, "second": UNIT})
+    whole = build(_bpgo(prior="given", file=_both(tmp_path)))
+    whole.check(replace(asked, texts=TEXTS))
+    with pytest.raises(BadConfig, match=r"has no prior for 'another' \(1 of 3 prompts are missing\)"):
+        whole.check(replace(asked, texts=(*TEXTS, "another")))
+    with pytest.raises(BadConfig, match=r"has no priors of the reward 'third'; it has first, second"):
+        whole.check(replace(demand({"first": UNIT, "third": UNIT}), texts=TEXTS))
+    high = build(_bpgo(prior="given", file=_file(tmp_path, dict.fromkeys(TEXTS, 1.5))))
+    with pytest.raises(BadConfig, match=r"has priors of 'first' outside its scale 0 to 1"):
+        high.check(replace(asked, texts=TEXTS))

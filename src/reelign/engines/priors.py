@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,25 +14,39 @@ from reelign.core import rng
 from reelign.engines.slots import Notes, Score
 from reelign.errors import BadConfig, BadData
 
-KEY = "prior/"
+KEY = "prior/of/"
+TEXTS = "prior/texts"
 
 
 class Priors:
-    """Where priors come from. What is known is kept in the method's memory, one row a prompt of the dataset."""
+    """Where priors come from. What is known is kept in the method's memory, one row a prompt, found by its text."""
 
     def __init__(self, source: str, file: Path | None, samples: int, momentum: float) -> None:
         """`source` is moving, own, first_frame or given; see `modules.bpgo.Config`."""
         self.source, self.file, self.samples, self.momentum = source, file, samples, momentum
 
-    def check(self, texts: Sequence[str]) -> None:
-        """Refuse, before any compute, a file that lacks a prompt.
+    def check(self, texts: Sequence[str], scales: Mapping[str, tuple[float, float]]) -> None:
+        """Refuse, before any compute, a file that lacks a prompt or a reward, or leaves a reward's scale.
 
         Raises:
-            BadConfig: a prompt of the stage has no prior.
+            BadConfig: naming the first prompt or reward.
             BadData: the file is no such JSON.
         """
-        if self.file is not None:
-            _read(self.file, texts)
+        if self.file is None:
+            return
+        known = _read(self.file, texts)
+        for name, (low, high) in sorted(scales.items()):
+            values = known.get(name, known.get(""))
+            if values is None:
+                raise BadConfig(
+                    f"modules: bpgo's file {str(self.file)!r} has no priors of the reward {name!r}; it has "
+                    f"{', '.join(sorted(known))}."
+                )
+            if float(values.min()) < low or float(values.max()) > high:
+                raise BadConfig(
+                    f"modules: bpgo's file {str(self.file)!r} has priors of {name!r} outside its scale "
+                    f"{low:g} to {high:g}; give them on the reward's own scale."
+                )
 
     def begin(self, texts: Sequence[str], score: Score, notes: Notes) -> None:
         """Sample or read what must be known before the first rollout.
@@ -41,48 +55,58 @@ class Priors:
             BadConfig: a prompt of the stage has no prior.
             BadData: the file is no such JSON.
         """
+        texts = list(dict.fromkeys(texts))
         if self.source == "own":
-            seeds = [rng.seed_for(0, "prior", i, k) for i in range(len(texts)) for k in range(self.samples)]
+            seeds = [rng.seed_for(0, "prior", text, k) for text in texts for k in range(self.samples)]
             scores = score([text for text in texts for _ in range(self.samples)], seeds)
-            for name, values in scores.items():
-                notes.memory[KEY + name] = values.reshape(-1, self.samples).mean(dim=1)
+            known = {name: values.reshape(-1, self.samples).mean(dim=1) for name, values in scores.items()}
         elif self.source == "given":
             assert self.file is not None
-            for name, values in _read(self.file, texts).items():
-                notes.memory[KEY + name] = values
+            known = _read(self.file, texts)
+        else:
+            return
+        notes.memory[TEXTS] = _names(texts)
+        notes.memory |= {KEY + name: values for name, values in known.items()}
 
     def of(self, scored: Scored, notes: Notes) -> dict[str, Float[Tensor, " p"]]:
         """The priors of a batch, by reward."""
         if self.source == "first_frame":
             return _first_frame(scored)
-        ids = torch.tensor(scored.trajectories.prompts.ids)
+        rows = _rows(scored, notes)
         found = {}
         for name, rewards in scored.rewards.items():
-            key = KEY + name if KEY + name in notes.memory else KEY
-            usual = rewards.mean()
-            known = notes.memory.get(key)
-            if known is None or len(known) <= int(ids.max()):
-                # A moving average starts, for prompts not seen before, from what the batch earns.
-                known = _longer(known, int(ids.max()) + 1)
-            found[name] = torch.where(known[ids].isnan(), usual, known[ids])
+            known = notes.memory.get(KEY + name, notes.memory.get(KEY))
+            prior = _padded(known, int(rows.max()) + 1)[rows]
+            # A moving average starts, for prompts not seen before, from what the batch earns.
+            found[name] = torch.where(prior.isnan(), rewards.mean(), prior)
         return found
 
-    def learn(self, scored: Scored, notes: Notes) -> Scored:
-        """Move the averages of the prompts just seen; gives the rewards back as they are."""
+    def learn(self, scored: Scored, notes: Notes) -> None:
+        """Move the averages of the prompts just seen."""
         if self.source != "moving":
-            return scored
-        ids = torch.tensor(scored.trajectories.prompts.ids)
+            return
+        rows = _rows(scored, notes)
         for name, rewards in scored.rewards.items():
-            if "/" in name:
-                continue
-            known = _longer(notes.memory.get(KEY + name), int(ids.max()) + 1)
-            before, now = known[ids], rewards.mean(dim=1)
-            known[ids] = torch.where(before.isnan(), now, torch.lerp(now, before, self.momentum))
+            known = _padded(notes.memory.get(KEY + name), len(notes.memory[TEXTS]))
+            before, now = known[rows], rewards.mean(dim=1)
+            known[rows] = torch.where(before.isnan(), now, torch.lerp(now, before, self.momentum))
             notes.memory[KEY + name] = known
-        return scored
 
 
-def _longer(known: Tensor | None, n: int) -> Tensor:
+def _names(texts: Sequence[str]) -> Tensor:
+    return torch.tensor([rng.seed_for(0, "prior", text) for text in texts], dtype=torch.int64)
+
+
+def _rows(scored: Scored, notes: Notes) -> Tensor:
+    """The row of each prompt of a batch; prompts not seen before get new ones."""
+    known = notes.memory.get(TEXTS, torch.zeros(0, dtype=torch.int64)).tolist()
+    place = {name: row for row, name in enumerate(known)}
+    rows = [place.setdefault(name, len(place)) for name in _names(scored.trajectories.prompts.texts).tolist()]
+    notes.memory[TEXTS] = torch.tensor(list(place), dtype=torch.int64)
+    return torch.tensor(rows)
+
+
+def _padded(known: Tensor | None, n: int) -> Tensor:
     """A copy with at least `n` entries; what is not known is NaN."""
     old = torch.zeros(0) if known is None else known
     return torch.cat([old, torch.full((max(0, n - len(old)),), torch.nan)])

@@ -1,5 +1,6 @@
 """What to trust: groups count by where they stand against a prior, and members are set apart around it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -33,11 +34,11 @@ class Config(PartConfig):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of the moving average."""
     alpha: float = Field(default=0.5, ge=0, lt=1)
-    """Strength of the scaling of groups; 0 turns it off."""
+    """Strength of the scaling of groups in the paper's form; 0 turns it off."""
     slope: float = Field(default=5.0, gt=0)
-    """Of the scaling, per unit of reward."""
+    """Of that scaling, per unit of reward."""
     share: float = Field(default=0.2, ge=0)
-    """Weight of the contrasted rewards beside the plain ones, in the paper's form; 0 turns them off."""
+    """Weight of the contrasted rewards beside the plain ones in the paper's form; 0 turns them off."""
 
     @model_validator(mode="after")
     def _file_where_given(self) -> "Config":
@@ -53,7 +54,7 @@ def build(config: Config) -> Module:
 
     def check(demand: Demand) -> None:
         if demand.texts is not None:
-            source.check(demand.texts)
+            source.check(demand.texts, demand.rewards)
         for name, (low, high) in sorted(demand.rewards.items()):
             if released and low < 0:
                 raise BadConfig(
@@ -68,7 +69,7 @@ def build(config: Config) -> Module:
 
     def shape(scored: Scored, notes: Notes) -> Scored:
         prior = source.of(scored, notes)
-        # Before the contrast replaces them: priors are on the scale of rewards as scored.
+        notes.scratch["bpgo/scale"] = _reliability(config, scored, prior)
         source.learn(scored, notes)
         if released:
             contrasted = {name: trust.contrast_released(r, prior[name]) for name, r in scored.rewards.items()}
@@ -79,37 +80,34 @@ def build(config: Config) -> Module:
         weights = {**scored.weights, **dict.fromkeys(extra, config.share)}
         return replace(scored, rewards={**scored.rewards, **extra}, weights=weights)
 
-    def remember(scored: Scored, notes: Notes) -> Scored:
-        """Reliability reads the rewards as scored, also where the contrast has replaced them."""
-        prior = source.of(scored, notes)
-        total = sum(scored.weights.values())
-        scale: Float[Tensor, " p"] = torch.zeros(len(next(iter(scored.rewards.values()))))
-        for name, r in scored.rewards.items():
-            kind = (
-                trust.reliability_released(r, prior[name])
-                if released
-                else trust.reliability(r, prior[name], strength=config.alpha, slope=config.slope)
-            )
-            scale = scale + kind * (scored.weights[name] / total)
-        notes.scratch["bpgo/scale"] = scale
-        notes.metrics["reliability"] = scale.mean().item()
-        notes.metrics["reliability_std"] = scale.std(correction=0).item()
-        return scored
-
     def spread(given: Given, scored: Scored, notes: Notes) -> Given:
-        scale = notes.scratch["bpgo/scale"].repeat_interleave(scored.trajectories.prompts.group)
+        own = notes.scratch["bpgo/scale"]
+        notes.metrics["reliability"], notes.metrics["reliability_std"] = own.mean().item(), own.std(correction=0).item()
+        scale = own.repeat_interleave(scored.trajectories.prompts.group)
         lifted = scale.reshape(-1, *[1] * (given.advantage.ndim - 1)).to(given.advantage)
         return replace(given, advantage=given.advantage * lifted)
 
     def fill(slots: Slots) -> Slots:
-        steps = (remember, shape)
         return replace(
             slots,
-            shape=(*slots.shape, *steps),
+            shape=(*slots.shape, shape),
             spread=(*slots.spread, spread),
             begin=(*slots.begin, source.begin),
             checks=(*slots.checks, check),
             needs=slots.needs | ({"videos"} if config.prior == "first_frame" else frozenset()),
         )
 
-    return Module("bpgo", fill, frozenset({"trust"}))
+    return Module("bpgo", fill)
+
+
+def _reliability(config: Config, scored: Scored, prior: Mapping[str, Tensor]) -> Float[Tensor, " p"]:
+    """The scale of each group: the mean over rewards, by their weights, as they were scored."""
+    total = sum(scored.weights.values())
+    scale = torch.zeros(len(next(iter(scored.rewards.values()))))
+    for name, r in scored.rewards.items():
+        if config.form == "released":
+            own = trust.reliability_released(r, prior[name])
+        else:
+            own = trust.reliability(r, prior[name], strength=config.alpha, slope=config.slope)
+        scale = scale + own * (scored.weights[name] / total)
+    return scale

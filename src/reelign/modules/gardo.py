@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from reelign.batches import Scored
@@ -37,6 +37,14 @@ class Config(PartConfig):
     """Iterations after which the policy becomes the reference."""
     above: float = Field(default=3e-4, gt=0)
     """Mean divergence of all samples that train from which it does so at once."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Config":
+        if not self.least <= self.share <= self.most:
+            raise ValueError(
+                f"share is {self.share:g}, but it adapts between least {self.least:g} and most {self.most:g}"
+            )
+        return self
 
 
 def disagreement(rewards: Mapping[str, Tensor], main: str) -> Tensor:
