@@ -144,9 +144,13 @@ def test_a_target_below_the_start_says_nothing_about_speed(analyse: Callable[...
 def test_too_few_seeds_or_prompts_rank_nothing(analyse: Callable[..., Analysis], few: dict[str, int]) -> None:
     found = analyse({"a": (0.0, 1.0), "b": (0.0, 0.0)}, baseline="a", **few)
     assert not found.decided
-    assert set(_verdicts(found).values()) == {"no difference"}
-    assert {s.gain.verdict for s in found.boards[0].standings} == {"no difference"}
-    assert headline.headline(found)[0].startswith("Nothing is ranked")
+    assert set(_verdicts(found).values()) == {"undecided"}
+    assert {s.gain.verdict for s in found.boards[0].standings} == {"undecided"}
+    assert {r.units_ratio.verdict for r in found.reaches if r.units_ratio} == {"undecided"}
+    (name,) = few
+    size = f"{few[name]} {name}"
+    assert headline.headline(found)[0].startswith(f"Nothing is ranked: {size} are too few")
+    assert headline.negative(found)[0].startswith("b does not get to")
     assert any(caveat.grave for caveat in headline.caveats(found, 1000))
 
 

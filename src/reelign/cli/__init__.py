@@ -8,7 +8,20 @@ import sys
 import typer
 
 from reelign import __version__
-from reelign.cli import align, compare, config, demo, evaluate, parts, playground, report, sample, score, verify
+from reelign.cli import (
+    align,
+    bakeoff,
+    compare,
+    config,
+    demo,
+    evaluate,
+    parts,
+    playground,
+    report,
+    sample,
+    score,
+    verify,
+)
 
 app = typer.Typer(
     name="reelign",
@@ -18,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, align, verify, sample, score, evaluate, compare, report, parts, config):
+for module in (demo, align, bakeoff, verify, sample, score, evaluate, compare, report, parts, config):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(playground.app, name="playground")
 

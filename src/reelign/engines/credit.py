@@ -18,7 +18,9 @@ def credit(scored: Scored, slots: Slots, notes: Notes) -> Credited:
     combined = advantage.clamp(slots.combine(scored, weights, notes), slots.limit)
     ranks = torch.stack([advantage.informative(r) for r in raw.values()]).any(dim=0)
     keep = ranks & (combined != 0).any(dim=1)
-    given = Given(combined.flatten(), keep.repeat_interleave(combined.shape[1]))
+    # Rewards are compared on the host, where they were scored; the loss is where the samples are.
+    device = scored.trajectories.x0.device
+    given = Given(combined.flatten().to(device), keep.repeat_interleave(combined.shape[1]).to(device))
     for spread in slots.spread:
         given = spread(given, scored, notes)
     metrics = {"idle_groups": 1 - keep.float().mean().item(), **notes.metrics}

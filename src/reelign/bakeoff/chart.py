@@ -1,0 +1,178 @@
+"""Curves of several entries and stacked bars as inline SVG, without scripts or style attributes: a strict CSP holds."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from reelign.bakeoff.rank import Board, Cost
+from reelign.report import words
+from reelign.report.curves import ticks
+
+WIDTH, HEIGHT = 560, 320
+LEFT, RIGHT, TOP, BOTTOM = 52, 148, 14, 40
+COLOURS = 8
+"""Colours of the style sheet; more entries take them again from the first."""
+DODGE, WIDEST = 4.0, 24.0
+"""Pixels between the intervals of two entries at a check, and between the first and the last."""
+LINE_HEIGHT = 14.0
+LONGEST = 17
+"""Characters of a label that fit beside its curve."""
+PARTS = {
+    "rollout_s": "rollout",
+    "decode_s": "decode",
+    "reward_s": "reward",
+    "update_s": "update",
+    "other_s": "other",
+}
+"""Where a run's seconds go: fields of `Cost` and their names, in the order of a stacked bar."""
+
+
+def colours(labels: Sequence[str]) -> dict[str, str]:
+    """A class of the style sheet for each entry."""
+    return {label: f"k{index % COLOURS}" for index, label in enumerate(labels)}
+
+
+def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Markup:
+    """Mean and interval of each entry at each check against forward-units; names stand at the curves' ends.
+
+    Args:
+        board: one measure.
+        colour: class of each entry.
+        target: a level to mark, if this measure has one.
+    """
+    rate = board.measure.rate
+    points = [point for curve in board.curves.values() for point in curve]
+    limits = [limit for point in points for limit in (point.level.low, point.level.high)]
+    limits += [] if target is None else [target]
+    low, high = min(limits), max(limits)
+    margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
+    low, high = (0.0 if 0 <= low <= margin else low - margin), high + margin
+    last = max(point.units for point in points) or 1.0
+
+    def x(units: float) -> float:
+        return LEFT + units / last * (WIDTH - LEFT - RIGHT)
+
+    def y(value: float) -> float:
+        return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+    name = words.plain(board.measure.name)
+    parts = [
+        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+            WIDTH, HEIGHT, f"{name} by forward-units; the numbers stand in the table of levels"
+        )
+    ]
+    parts += [
+        Markup(
+            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+            '<text class="tick end" x="{}" y="{:.1f}">{}</text>'
+        ).format(LEFT, WIDTH - RIGHT, y(tick), y(tick), LEFT - 6, y(tick) + 3.5, _level(tick, rate))
+        for tick in ticks(low, high, 5)
+    ]  # fmt: skip
+    parts += [
+        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(x(tick), HEIGHT - BOTTOM + 15, amount(tick))
+        for tick in ticks(0.0, last, 5)
+    ]
+    parts.append(
+        Markup('<text class="axis mid" x="{}" y="{}">forward-units</text>').format(
+            (WIDTH + LEFT - RIGHT) / 2, HEIGHT - 6
+        )
+    )
+    if target is not None:
+        parts.append(
+            Markup('<line class="target" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                LEFT, WIDTH - RIGHT, y(target), y(target)
+            )
+        )
+    shift = _shifts(list(board.curves))
+    for label, curve in board.curves.items():
+        at = [(x(point.units) + (shift[label] if point.units else 0.0), point) for point in curve]
+        path = "M" + "L".join(f"{px:.1f} {y(point.level.estimate):.1f}" for px, point in at)
+        parts.append(Markup('<g class="{}"><path d="{}"/>').format(colour[label], path))
+        parts += [
+            Markup(
+                '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
+                '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>{4}</title></g>'
+            ).format(
+                px, y(point.level.low), y(point.level.high), y(point.level.estimate),
+                f"{label}, {point.units:,.0f} forward-units: {words.number(point.level.estimate, rate)} "
+                f"{words.limits(point.level.low, point.level.high, rate)}",
+            )
+            for px, point in at
+        ]  # fmt: skip
+        parts.append(Markup("</g>"))
+    ends = {label: y(curve[-1].level.estimate) for label, curve in board.curves.items()}
+    for label, height in spaced(ends, TOP + 4.0, float(HEIGHT - BOTTOM)).items():
+        parts.append(
+            Markup(
+                '<g class="{}"><line class="lead" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="name" x="{}" y="{:.1f}">{}<title>{}</title></text></g>'
+            ).format(
+                colour[label], x(last) + shift[label] + 4, WIDTH - RIGHT + 16, ends[label], height,
+                WIDTH - RIGHT + 19, height + 3.5, _short(label), label,
+            )
+        )  # fmt: skip
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def spaced(heights: Mapping[str, float], top: float, bottom: float) -> dict[str, float]:
+    """Heights for labels that do not cover each other, as near to where they belong as a pass from the top allows.
+
+    Example:
+        >>> spaced({"a": 20.0, "b": 22.0}, 0.0, 100.0)
+        {'a': 20.0, 'b': 34.0}
+    """
+    ordered = sorted(heights, key=lambda label: heights[label])
+    placed: dict[str, float] = {}
+    lowest = top - LINE_HEIGHT
+    for label in ordered:
+        lowest = placed[label] = max(heights[label], lowest + LINE_HEIGHT)
+    over = bottom
+    for label in reversed(ordered):
+        placed[label] = min(placed[label], over)
+        over = placed[label] - LINE_HEIGHT
+    return placed
+
+
+def split(cost: Cost, longest: float) -> Markup:
+    """A run's seconds as a stacked bar, as long as its share of the longest run."""
+    parts, start = [], 0.0
+    for index, (field, name) in enumerate(PARTS.items()):
+        seconds = float(getattr(cost, field))
+        width = 100 * seconds / longest if longest else 0.0
+        parts.append(
+            Markup('<rect class="p{}" x="{:.2f}" width="{:.2f}" height="8"><title>{}</title></rect>').format(
+                index, start, width, f"{name}: {words.seconds(seconds)}"
+            )
+        )
+        start += width
+    return Markup(
+        '<svg class="split" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    ).format(f"seconds of {cost.label}", Markup("").join(parts))
+
+
+def amount(units: float) -> str:
+    """A number of forward-units, short.
+
+    Example:
+        >>> amount(0), amount(800), amount(12_500), amount(2_000_000)
+        ('0', '800', '12.5k', '2M')
+    """
+    for size, name in ((1e6, "M"), (1e3, "k")):
+        if units >= size:
+            return f"{units / size:g}{name}"
+    return f"{units:g}"
+
+
+def _shifts(labels: Sequence[str]) -> dict[str, float]:
+    """How far aside each entry's intervals stand, so that they do not cover each other."""
+    step = min(DODGE, WIDEST / max(1, len(labels) - 1))
+    return {label: (index - (len(labels) - 1) / 2) * step for index, label in enumerate(labels)}
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _level(value: float, rate: bool) -> str:
+    text = f"{100 * value:g}\N{NO-BREAK SPACE}%" if rate else f"{value:g}"
+    return text.replace("-", "\N{MINUS SIGN}")

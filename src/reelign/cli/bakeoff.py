@@ -1,0 +1,47 @@
+"""`reelign bakeoff SPEC`: training methods compared at equal compute."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    spec: Path = typer.Argument(..., help="A YAML file that says what is compared."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and stop before any compute."),
+    only: list[str] = typer.Option([], "--only", help="Run this entry only; repeatable."),
+    as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
+) -> None:
+    """Compare training methods at equal compute over several seeds, and write a page of what differs beyond noise."""
+    import sys
+
+    from reelign import config as configs
+    from reelign.bakeoff import headline, page, run
+    from reelign.bakeoff import spec as specs
+    from reelign.cli._console import Bar, emit, table
+    from reelign.errors import BadConfig
+
+    checked = configs.validate(specs.Spec, configs.read(spec))
+    unknown = [label for label in only if label not in checked.labels]
+    if unknown:
+        raise BadConfig(f"--only: there is no entry {unknown[0]!r}; entries: {', '.join(checked.labels)}.")
+    specs.check(checked)
+    if dry_run:
+        runs = len(checked.entries) * len(checked.seeds)
+        plan = {"spec": str(spec), "entries": list(checked.labels), "seeds": list(checked.seeds), "runs": runs}
+        sentence = (
+            f"{spec}: fine; {len(checked.entries)} entries ({', '.join(checked.labels)}), {len(checked.seeds)} seeds, "
+            f"{runs} runs of {checked.budget:,} forward-units, settings {configs.digest(checked)}."
+        )
+        emit({**plan, "budget": checked.budget, "settings": configs.digest(checked)}, as_json, sentence)
+        return
+    try:
+        with Bar() as bar:
+            run.run(checked, bar, only)
+    except KeyboardInterrupt:
+        done = sum(each.finished for each in run.all_runs(checked))
+        sys.stderr.write(f"reelign: stopped; {done} runs are finished, and the same command goes on.\n")
+        raise typer.Exit(130) from None
+    written = page.write(checked)
+    sentences = "\n".join(headline.headline(written.analysis)).replace("\N{NO-BREAK SPACE}", " ")
+    text = f"{sentences}\n\n{table(*headline.table(written.analysis))}\n\npage    {written.page}"
+    emit(written.content, as_json, text)
