@@ -120,7 +120,8 @@ def test_dgpo_has_the_gradient_of_a_logistic_loss_on_groups(gaussian: Make) -> N
     def logistic() -> float:
         total = 0.0
         for n in _noised(model, method, batch, shared=True, whole_groups=True):
-            better = (n.groups(n.advantage) * n.groups(n.error(n.velocity) - n.error(n.sampled))).mean(dim=1)
+            policy, sampled, credit = n.compared()
+            better = (credit * (policy - sampled)).mean(dim=1)
             total -= torch.nn.functional.logsigmoid(-beta * better).mean().item() / 2
         return total / beta
 

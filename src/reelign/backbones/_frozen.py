@@ -1,6 +1,5 @@
 """What the backbones with weights share: loading a local folder safely, and the pixels that it was trained on."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +7,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from reelign import folders
 from reelign.errors import BadCheckpoint
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 CODE = ("auto_map", "custom_pipelines")
 """Keys of a transformers config that name code to run."""
 
@@ -43,7 +41,7 @@ def load(weights: str, kinds: Mapping[str, type[PreTrainedModel]], device: torch
     folder = Path(weights)
     if not folder.is_dir():
         raise BadCheckpoint(f"{weights!r} is no folder; give a local folder with config.json and model.safetensors.")
-    config = _object(folder / "config.json")
+    config = folders.read_json(folder / "config.json")
     code = [key for key in CODE if key in config]
     if code:
         raise BadCheckpoint(f"'{folder / 'config.json'}' names code to run ({', '.join(code)}); Reelign runs none.")
@@ -51,44 +49,13 @@ def load(weights: str, kinds: Mapping[str, type[PreTrainedModel]], device: torch
     if model_type not in kinds:
         raise BadCheckpoint(f"{weights!r} holds a model of type {model_type!r}; needed is {' or '.join(kinds)}.")
     pixels = _pixels(folder / "preprocessor_config.json", device)
-    network = _network(kinds[model_type], folder)
+    network = folders.load(kinds[model_type], folder, dtype=torch.float32)
     network.requires_grad_(False).eval().to(device)
     return network, pixels
 
 
-def _network(kind: Any, folder: Path) -> Any:
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
-        found = f"only pickled weights ({', '.join(pickles)}), which can run code" if pickles else "no weights"
-        raise BadCheckpoint(f"{str(folder)!r} has {found}; Reelign loads *.safetensors only, so convert them first.")
-    try:
-        network, info = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise BadCheckpoint(f"{str(folder)!r} cannot be read as a {kind.__name__}: {reason}.") from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise BadCheckpoint(f"{str(folder)!r} lacks the weight {missing[0]!r}; its download may be incomplete.")
-    return network
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file."""
-    if not path.is_file():
-        raise BadCheckpoint(f"{str(path.parent)!r} has no {path.name}; its download may be incomplete.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadCheckpoint(f"{str(path)!r} is not valid JSON ({error}); its download may be incomplete.") from error
-    if not isinstance(found, dict):
-        raise BadCheckpoint(f"{str(path)!r} holds a JSON {type(found).__name__}, but a config is an object.")
-    return found
-
-
 def _pixels(path: Path, device: torch.device) -> Pixels:
-    found = _object(path)
+    found = folders.read_json(path)
     try:
         mean, std = (
             torch.tensor(found[key], dtype=torch.float32).reshape(3, 1, 1) for key in ("image_mean", "image_std")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import reelign
@@ -26,6 +25,7 @@ from reelign.bakeoff.run import folder_of
 from reelign.bakeoff.spec import Spec, differences, stage_tree
 from reelign.files import write_text
 from reelign.report import curves, words
+from reelign.report.page import templates
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLES = (Path(curves.__file__).parent / "templates" / "report.css", _TEMPLATES / "bakeoff.css")
@@ -84,13 +84,7 @@ def plain(value: Any) -> Any:
 def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
     """The page as text; a function of the spec and the finished runs alone."""
     style = Markup("\n".join(path.read_text(encoding="utf-8") for path in _STYLES))
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(_TEMPLATES)
     environment.filters.update(
         plain=words.plain,
         number=words.number,

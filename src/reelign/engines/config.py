@@ -39,6 +39,15 @@ class PolicyConfig(OnlineConfig):
         return self
 
 
+class WindowConfig(PolicyConfig):
+    """Any policy-gradient method with a window of stochastic steps."""
+
+    window: int = Field(default=2, ge=1)
+    """Neighbouring stochastic steps of each rollout."""
+    among: int = Field(default=6, ge=1)
+    """The window lies within this many first steps, at a place drawn for each prompt."""
+
+
 class ForwardConfig(OnlineConfig):
     """Any forward-process method."""
 

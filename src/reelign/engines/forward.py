@@ -39,9 +39,11 @@ class Noised:
         """Mean squared error of a velocity."""
         return flow.velocity_error(velocity, self.target)
 
-    def groups(self, values: Float[Tensor, " b"]) -> Float[Tensor, "p g"]:
-        """One row a group."""
-        return values.reshape(-1, self.group)
+    def compared(self) -> tuple[Float[Tensor, "p g"], Float[Tensor, "p g"], Float[Tensor, "p g"]]:
+        """Errors of the policy and of the weights that rolled out, and the advantages, one row a group."""
+        columns = self.error(self.velocity), self.error(self.sampled), self.advantage
+        policy, sampled, advantage = (column.reshape(-1, self.group) for column in columns)
+        return policy, sampled, advantage
 
 
 SampleLoss = Callable[[Noised], Float[Tensor, " b"]]

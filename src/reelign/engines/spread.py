@@ -1,12 +1,40 @@
-"""Advantage to advantage: which samples train, and how much."""
+"""Advantage to advantage: which samples and places train, and how much."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from reelign.batches import Scored
-from reelign.engines.slots import Check, Demand, Given, Notes, Spread
+from reelign.core import allocation
+from reelign.engines.slots import PLACES, Check, Demand, Given, Notes, Slots, Spread
 from reelign.errors import BadConfig
+
+Maps = Callable[[Scored, Notes], Float[Tensor, "b f h w"]]
+"""Weights of at least 0 over the latent grid."""
+
+
+def placed(slots: Slots, maps: Maps, clip: float) -> Slots:
+    """Slots whose credit is shared out over places by maps of the decoded frames (ViPO, arXiv 2511.18719).
+
+    Args:
+        slots: of a policy-gradient method.
+        maps: of a scored rollout.
+        clip: half-width of the trust region of single places, whose log-ratios vary far more than means.
+    """
+
+    def spread(given: Given, scored: Scored, notes: Notes) -> Given:
+        return replace(given, advantage=allocation.dense(given.advantage, maps(scored, notes)))
+
+    return replace(
+        slots,
+        spread=(*slots.spread, spread),
+        dense_clip=clip,
+        needs=slots.needs | {"videos"},
+        demands=slots.demands | PLACES,
+    )
 
 
 def extremes(keep: int) -> Spread:

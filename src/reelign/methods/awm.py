@@ -1,6 +1,7 @@
 """AWM: advantage-weighted matching, with a pull to the weights that rolled out that makes its optimum exist."""
 
 from pydantic import Field
+from torch import Tensor
 
 from reelign.core import advantage, forward_loss
 from reelign.engines import combine, forward, older, select
@@ -22,7 +23,7 @@ class Config(ForwardConfig):
 def build(config: Config) -> Online:
     """Advantage-weighted matching with an anchor."""
 
-    def loss(noised: forward.Noised):
+    def loss(noised: forward.Noised) -> Tensor:
         # Modules may have lifted advantages over the limit, beyond which the anchor does not hold them.
         credit = advantage.clamp(noised.advantage, config.limit)
         return forward_loss.anchored(noised.velocity, noised.sampled, noised.target, credit, config.beta)

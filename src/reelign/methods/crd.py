@@ -1,6 +1,7 @@
 """CRD: regress the policy's own implicit rewards, centred in each group, onto the advantages; bounded by design."""
 
 from pydantic import Field
+from torch import Tensor
 
 from reelign.core import forward_loss
 from reelign.engines import combine, forward, older, select
@@ -22,11 +23,8 @@ class Config(ForwardConfig):
 def build(config: Config) -> Online:
     """Centred reward distillation."""
 
-    def loss(noised: forward.Noised):
-        policy, sampled, credit = (
-            noised.groups(v) for v in (noised.error(noised.velocity), noised.error(noised.sampled), noised.advantage)
-        )
-        return forward_loss.crd(policy, sampled, credit, config.beta).flatten()
+    def loss(noised: forward.Noised) -> Tensor:
+        return forward_loss.crd(*noised.compared(), config.beta).flatten()
 
     slots = Slots(
         select=select.nowhere(),

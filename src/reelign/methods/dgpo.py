@@ -1,6 +1,7 @@
 """DGPO: direct preference optimisation between the better and the worse part of a group, at one level and noise."""
 
 from pydantic import Field
+from torch import Tensor
 
 from reelign.core import forward_loss
 from reelign.engines import combine, forward, older, select
@@ -20,11 +21,8 @@ class Config(ForwardConfig):
 def build(config: Config) -> Online:
     """Group-level DPO against the weights that rolled out."""
 
-    def loss(noised: forward.Noised):
-        policy, sampled, credit = (
-            noised.groups(v) for v in (noised.error(noised.velocity), noised.error(noised.sampled), noised.advantage)
-        )
-        return forward_loss.dgpo(policy, sampled, credit, config.beta).flatten()
+    def loss(noised: forward.Noised) -> Tensor:
+        return forward_loss.dgpo(*noised.compared(), config.beta).flatten()
 
     slots = Slots(
         select=select.nowhere(),

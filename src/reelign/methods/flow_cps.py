@@ -3,22 +3,18 @@
 from pydantic import Field
 
 from reelign.engines import combine, policy, select
-from reelign.engines.config import Kind, PolicyConfig
+from reelign.engines.config import Kind, WindowConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots, assemble
 
 
-class Config(PolicyConfig):
+class Config(WindowConfig):
     """Flow-CPS (arXiv 2509.05952)."""
 
     name: str = "flow_cps"
     kind: Kind = "cps"
     eta: float = Field(default=0.7, gt=0, le=1)
     """Share of the quarter turn by which the predicted noise is replaced; the paper uses 0.5 to 0.9."""
-    window: int = Field(default=2, ge=1)
-    """Neighbouring stochastic steps of each rollout."""
-    among: int = Field(default=6, ge=1)
-    """The window lies within this many first steps."""
 
 
 def build(config: Config) -> Online:

@@ -4,19 +4,15 @@ from pydantic import Field
 
 from reelign.core import policy_loss
 from reelign.engines import combine, policy, select
-from reelign.engines.config import PolicyConfig
+from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots, assemble
 
 
-class Config(PolicyConfig):
+class Config(WindowConfig):
     """Flow-DPPO (arXiv 2606.11025)."""
 
     name: str = "flow_dppo"
-    window: int = Field(default=2, ge=1)
-    """Neighbouring stochastic steps of each rollout."""
-    among: int = Field(default=6, ge=1)
-    """The window lies within this many first steps."""
     limit_kl: float = Field(default=1e-5, gt=0)
     """Divergence (mean over elements) from which a sample may not push outwards any more."""
 

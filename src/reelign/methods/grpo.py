@@ -10,19 +10,15 @@ from typing import Literal
 from pydantic import Field
 
 from reelign.engines import combine, penalty, policy, select
-from reelign.engines.config import PolicyConfig
+from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots, assemble
 
 
-class Config(PolicyConfig):
+class Config(WindowConfig):
     """Flow-GRPO (arXiv 2505.05470) with a shared stochastic window (MixGRPO 2507.21802, Flash-GRPO 2605.15980)."""
 
     name: str = "grpo"
-    window: int = Field(default=2, ge=1)
-    """Neighbouring stochastic steps of each rollout."""
-    among: int = Field(default=6, ge=1)
-    """The window lies within this many first steps, at a place drawn for each prompt."""
     shared_noise: bool = True
     """One initial noise a group; its deterministic steps before the window then run once."""
     tail: int | None = Field(default=None, ge=1)

@@ -4,19 +4,15 @@ from pydantic import Field
 
 from reelign.core import weighting
 from reelign.engines import combine, policy, select
-from reelign.engines.config import PolicyConfig
+from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots, assemble
 
 
-class Config(PolicyConfig):
+class Config(WindowConfig):
     """GRPO-Guard (arXiv 2510.22319)."""
 
     name: str = "grpo_guard"
-    window: int = Field(default=2, ge=1)
-    """Neighbouring stochastic steps of each rollout."""
-    among: int = Field(default=6, ge=1)
-    """The window lies within this many first steps."""
     clip: float = Field(default=2e-6, gt=0)
     """Half-width of the trust region; smaller than for plain ratios, because each is multiplied by its step's std."""
     rebalance: bool = True

@@ -1,6 +1,7 @@
 """DiffusionNFT: better samples pull the velocity towards them, worse ones push it away, by one implicit policy each."""
 
 from pydantic import Field
+from torch import Tensor
 
 from reelign.core import forward_loss
 from reelign.engines import combine, forward, older, select
@@ -24,7 +25,7 @@ class Config(ForwardConfig):
 def build(config: Config) -> Online:
     """Negative-aware fine-tuning on the forward process."""
 
-    def loss(noised: forward.Noised):
+    def loss(noised: forward.Noised) -> Tensor:
         chance = forward_loss.probability(noised.advantage, config.limit)
         sigma = noised.sigma if config.normalise else None
         return forward_loss.nft(noised.velocity, noised.sampled, noised.target, chance, config.beta, sigma=sigma)

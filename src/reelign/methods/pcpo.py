@@ -1,22 +1,16 @@
 """PCPO: a hinge on log-ratios in place of a clip on ratios, and credit in proportion to the length of a step."""
 
-from pydantic import Field
-
 from reelign.core import policy_loss, weighting
 from reelign.engines import combine, policy, select
-from reelign.engines.config import PolicyConfig
+from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots, assemble
 
 
-class Config(PolicyConfig):
+class Config(WindowConfig):
     """PCPO (arXiv 2509.25774)."""
 
     name: str = "pcpo"
-    window: int = Field(default=2, ge=1)
-    """Neighbouring stochastic steps of each rollout."""
-    among: int = Field(default=6, ge=1)
-    """The window lies within this many first steps."""
 
 
 def build(config: Config) -> Online:

@@ -8,8 +8,8 @@ from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reelign import folders
 from reelign.errors import BadCheckpoint
-from reelign.models import _folder
 
 PIXELS = 2**19
 """Pixels (all frames) that are decoded at once: tiny clips in batches, real ones one by one."""
@@ -54,8 +54,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Codec:
         BadCheckpoint: the folder has no Wan autoencoder.
     """
     config = folder / "vae" / "config.json"
-    if not config.is_file() or _folder.read_json(config).get("_class_name") != "AutoencoderKLWan":
+    if not config.is_file() or folders.read_json(config).get("_class_name") != "AutoencoderKLWan":
         raise BadCheckpoint(
             f"{str(folder)!r} has no vae/ of class AutoencoderKLWan; give a Wan2.1 diffusers pipeline folder."
         )
-    return Codec(_folder.load(AutoencoderKLWan, folder / "vae", torch_dtype=dtype), device)
+    return Codec(folders.load(AutoencoderKLWan, folder / "vae", torch_dtype=dtype), device)

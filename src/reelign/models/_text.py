@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from reelign import folders
 from reelign.errors import BadCheckpoint
-from reelign.models import _folder
 
 
 class TextCache:
@@ -21,7 +21,7 @@ class TextCache:
         _refuse_code(folder / "text_encoder" / "config.json", "umt5")
         _refuse_code(folder / "tokenizer" / "tokenizer_config.json", None)
         self._words = _tokenizer(folder / "tokenizer")
-        self._encoder = _folder.load(UMT5EncoderModel, folder / "text_encoder", dtype=dtype)
+        self._encoder = folders.load(UMT5EncoderModel, folder / "text_encoder", dtype=dtype)
         self._encoder.requires_grad_(False).eval().to(device)
         self._length = length
         self._known: dict[str, Tensor] = {}
@@ -52,7 +52,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _refuse_code(config: Path, model_type: str | None) -> None:
     """Refuse a transformers config that could make loading run code, or that is of another model."""
-    keys = _folder.read_json(config)
+    keys = folders.read_json(config)
     bad = [k for k in keys if k == "auto_map" or (k.startswith("_") and k != "_name_or_path")]
     if bad:
         raise BadCheckpoint(

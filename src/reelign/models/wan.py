@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reelign import half
+from reelign import folders, half
 from reelign.batches import Videos
 from reelign.errors import BadCheckpoint, BadConfig, BadData
-from reelign.models import _folder
 from reelign.models._pixels import load as load_codec
 from reelign.models._rows import fill_tiles
 from reelign.models._text import TextCache
@@ -79,7 +78,7 @@ class Wan:
             "fast": half.fast(device),
         }[config.precision]
         frozen_dtype = torch.bfloat16 if self._bfloat16 and device.type == "cuda" else torch.float32
-        self.network: WanTransformer3DModel = _folder.load(
+        self.network: WanTransformer3DModel = folders.load(
             WanTransformer3DModel, folder / "transformer", torch_dtype=torch.float32
         )
         # eval mode for good: dropout would make a replay differ from its rollout.
@@ -232,12 +231,12 @@ def _check_folder(folder: Path) -> None:
             f"{str(folder)!r} is no pipeline folder (no model_index.json); "
             "give a local diffusers Wan folder or 'playground'."
         )
-    index = _folder.read_json(folder / "model_index.json")
+    index = folders.read_json(folder / "model_index.json")
     if (index.get("transformer_2") or [None])[0] is not None:
         raise BadCheckpoint(
             f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has."
         )
-    kind = _folder.read_json(folder / "transformer" / "config.json").get("_class_name")
+    kind = folders.read_json(folder / "transformer" / "config.json").get("_class_name")
     if kind != "WanTransformer3DModel":
         raise BadCheckpoint(
             f"{str(folder / 'transformer')!r} holds a {kind}, but the family 'wan' needs a WanTransformer3DModel."
@@ -246,7 +245,7 @@ def _check_folder(folder: Path) -> None:
 
 def _card(folder: Path) -> dict[str, Any]:
     path = folder / "card.json"
-    return _folder.read_json(path) if path.is_file() else {}
+    return folders.read_json(path) if path.is_file() else {}
 
 
 def _card_size(card: dict[str, Any]) -> SizeConfig:

@@ -1,12 +1,13 @@
 """Credit exactly where the playground knows that a clip is wrong: the upper bound for what a map can do."""
 
-from dataclasses import replace
-
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from reelign.batches import Scored
 from reelign.core import allocation
-from reelign.engines.slots import PLACES, Given, Module, Notes, Slots
+from reelign.engines import spread
+from reelign.engines.slots import Module, Notes
 from reelign.parts import PartConfig
 from reelign.playground.fault import fault, pooled
 
@@ -24,21 +25,11 @@ class Config(PartConfig):
 def build(config: Config) -> Module:
     """Dense advantages from the truth."""
 
-    def spread(given: Given, scored: Scored, notes: Notes) -> Given:
+    def maps(scored: Scored, notes: Notes) -> Float[Tensor, "b f h w"]:
         assert scored.videos is not None
         x0, prompts = scored.trajectories.x0, scored.trajectories.prompts
-        maps = pooled(fault(scored.videos, prompts.repeated), (x0.shape[-3], x0.shape[-2], x0.shape[-1]))
-        notes.metrics["map_mean"] = maps.mean().item()
-        maps = allocation.mean_one((maps + config.floor).to(x0))
-        return replace(given, advantage=allocation.dense(given.advantage, maps))
+        found = pooled(fault(scored.videos, prompts.repeated), (x0.shape[-3], x0.shape[-2], x0.shape[-1]))
+        notes.metrics["map_mean"] = found.mean().item()
+        return allocation.mean_one((found + config.floor).to(x0))
 
-    def fill(slots: Slots) -> Slots:
-        return replace(
-            slots,
-            spread=(*slots.spread, spread),
-            dense_clip=config.clip,
-            needs=slots.needs | {"videos"},
-            demands=slots.demands | PLACES,
-        )
-
-    return Module("oracle", fill, frozenset({"places"}))
+    return Module("oracle", lambda slots: spread.placed(slots, maps, config.clip), frozenset({"places"}))

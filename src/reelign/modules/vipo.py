@@ -1,13 +1,14 @@
 """Where to learn: each sample's advantage shared out over places and times by a map of its own frames."""
 
-from dataclasses import replace
-
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from reelign import parts
 from reelign.batches import Scored
 from reelign.core import allocation
-from reelign.engines.slots import PLACES, Given, Module, Notes, Slots
+from reelign.engines import spread
+from reelign.engines.slots import Module, Notes
 from reelign.parts import AnyBackbone, PartConfig
 
 
@@ -33,26 +34,15 @@ def build(config: Config) -> Module:
     """Dense advantages from frozen features."""
     features = None
 
-    def spread(given: Given, scored: Scored, notes: Notes) -> Given:
+    def maps(scored: Scored, notes: Notes) -> Float[Tensor, "b f h w"]:
         nonlocal features
         assert scored.videos is not None
         x0 = scored.trajectories.x0
         if features is None:
             features = parts.build("backbone", config.backbone, x0.device)
-        maps = allocation.structure(features(scored.videos), config.components)
-        maps = allocation.to_latent(maps, (x0.shape[-3], x0.shape[-2], x0.shape[-1]), config.smooth).to(x0)
-        notes.metrics["map_mean"], notes.metrics["map_std"] = maps.mean().item(), maps.std().item()
-        if config.mean_one:
-            maps = allocation.mean_one(maps)
-        return replace(given, advantage=allocation.dense(given.advantage, maps))
+        found = allocation.structure(features(scored.videos), config.components)
+        found = allocation.to_latent(found, (x0.shape[-3], x0.shape[-2], x0.shape[-1]), config.smooth).to(x0)
+        notes.metrics["map_mean"], notes.metrics["map_std"] = found.mean().item(), found.std().item()
+        return allocation.mean_one(found) if config.mean_one else found
 
-    def fill(slots: Slots) -> Slots:
-        return replace(
-            slots,
-            spread=(*slots.spread, spread),
-            dense_clip=config.clip,
-            needs=slots.needs | {"videos"},
-            demands=slots.demands | PLACES,
-        )
-
-    return Module("vipo", fill, frozenset({"places"}))
+    return Module("vipo", lambda slots: spread.placed(slots, maps, config.clip), frozenset({"places"}))

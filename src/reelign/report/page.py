@@ -92,19 +92,24 @@ def write(run: Path) -> Path:
     return target
 
 
+def templates(folder: Path) -> Environment:
+    """The templates of a folder; they escape what they are given, and a name that is not given is an error."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render(run: Run) -> str:
     """The page as text; a function of the run folder alone."""
     table = tables.measure_table(run)
     labels = tuple(run.evaluations)
     style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
     rows, left_out = clip_rows(run)
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(_TEMPLATES)
     environment.filters.update(
         title=words.title,
         plain=words.plain,

@@ -1,4 +1,4 @@
-"""Reading pipeline folders with stock loaders; what is incomplete, damaged or could run code is refused."""
+"""Reading model folders with stock loaders; what is incomplete, damaged or could run code is refused."""
 
 import json
 from pathlib import Path
