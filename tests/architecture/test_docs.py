@@ -19,6 +19,8 @@ from reelign.cli import app
 from reelign.cli.demo import recipe as demo_recipe
 from reelign.playground import corpora, tables
 from reelign.playground.pretrain import PretrainConfig
+from reelign.runtime.local import Local
+from reelign.stages._context import Context
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -261,3 +263,30 @@ def _write_numbers() -> None:
 
 if __name__ == "__main__":
     _write_numbers()
+
+
+def test_the_method_of_ones_own_in_the_methods_page_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gaussian: Any
+) -> None:
+    (block,) = blocks((ROOT / "docs" / "methods" / "README.md").read_text(encoding="utf-8"), "python")
+    path = tmp_path / block.splitlines()[0].removeprefix("# ")
+    path.parent.mkdir()
+    path.write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rewards = [{"name": "tests.parts.linear_reward:build", "limit": 0.5}]
+    stage = {
+        "name": "online",
+        "steps": 2,
+        "prompts": 2,
+        "group": 4,
+        "dataset": "tests.parts.gaussian_data",
+        "sampler": {"steps": 6},
+        "method": {"name": "my_lab.reinforce", "among": 4, "modules": [{"name": "kl", "form": "velocity"}]},
+        "rewards": rewards,
+        "learner": {"lr": 1e-2},
+    }
+    config = parts.configure("stage", stage)
+    context = Context(Local(gaussian(side=2, var=0.01)), 0, tmp_path, "mine")
+    reports = list(parts.build("stage", config, context).run(0))
+    assert [r.metrics["online/max_abs_log_ratio"] for r in reports] == [0, 0]
+    assert all(r.metrics["online/updated"] == 1 for r in reports)
