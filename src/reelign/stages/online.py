@@ -128,6 +128,7 @@ class Online:
             how = {"waves": config.waves, "retain": config.retain}
             scored = runtime.sample_and_score(prompts, config.sampler, exploration, seed, self.panel, **how)
             clock.lap("rollout/wall_s")
+            clock.lap("reward/wall_s")  # what was left to wait for; the rest lies within the rollout
             return scored
         trajectories = runtime.rollout(prompts, config.sampler, exploration, seed, retain=config.retain)
         clock.lap("rollout/wall_s")
