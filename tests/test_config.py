@@ -100,7 +100,7 @@ def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
         ("evaluate.datset=x", r"^evaluate\.datset: there is no such key\. Did you mean 'dataset'\?"),
         (
             "evaluate.sampler.shfit=1",
-            r"^evaluate\.sampler\.shfit: .* Did you mean 'shift'\? Known here: steps, shift, guidance\.$",
+            r"^evaluate\.sampler\.shfit: .* Did you mean 'shift'\? Known here: steps, shift, guidance, boundary\.$",
         ),
         ("stages.1.grop=1", r"^stages\.1\.grop: there is no such key\. Did you mean 'group'\?"),
         ("stages.1.method.clop=1", r"^stages\.1\.method\.clop: there is no such key\. Did you mean 'clip'\?"),
@@ -155,7 +155,8 @@ def test_a_missing_key_is_named() -> None:
 
 def test_an_unknown_part_is_named_with_the_nearest_and_all_others() -> None:
     with pytest.raises(
-        UnknownPart, match=r"^no method called 'gpro'\. Did you mean 'grpo'\? Available: dpo, grpo, sft\.$"
+        UnknownPart,
+        match=r"^no method called 'gpro'\. Did you mean 'grpo'\? Available: awm, .*, dpo, .*, grpo, .*, sft, .*\.$",
     ):
         _resolve("stages.1.method.name=gpro")
 

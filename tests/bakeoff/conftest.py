@@ -6,47 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.bakeoff.toys import Watcher, tree
 
 from reelign import config as configs
 from reelign.bakeoff.results import Measure, Series, Sheet
 from reelign.bakeoff.run import Check
 from reelign.bakeoff.spec import Spec
 from reelign.core import rng
-
-DATA = "tests.parts.gaussian_data:build"
-
-
-def tree(root: Path, **changes: Any) -> dict[str, Any]:
-    """Three entries on the closed-form model: one learns fast, one hardly, one is held back."""
-    return {
-        "name": "toy",
-        "root": str(root),
-        "seeds": 3,
-        "budget": 700,
-        "checks": 3,
-        "model": {"name": "gaussian", "side": 2, "var": 0.5, "bins": 2},
-        "evaluate": {
-            "dataset": {"name": DATA, "size": 6},
-            "sampler": {"steps": 4, "shift": 3.0},
-            "metrics": ["tests.parts.mean_level:build"],
-            "videos": 0,
-        },
-        "stage": {
-            "prompts": 3,
-            "group": 4,
-            "dataset": DATA,
-            "sampler": {"steps": 4, "shift": 3.0},
-            "method": {"name": "grpo", "among": 3},
-            "rewards": [{"name": "tests.parts.linear_reward:build", "k": 2.0}],
-            "learner": {"lr": 0.05},
-        },
-        "entries": [
-            {"label": "fast"},
-            {"label": "slow", "stage": {"learner": {"lr": 0.001}}},
-        ],
-        "target": {"measure": "level", "match": "slow"},
-        **changes,
-    }
 
 
 @pytest.fixture
@@ -59,27 +25,6 @@ def spec_tree(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 def spec(spec_tree: Callable[..., dict[str, Any]]) -> Callable[..., Spec]:
     """`spec(budget=..., ...)`: the same, checked."""
     return lambda **changes: configs.validate(Spec, spec_tree(**changes))
-
-
-class Watcher:
-    """Notes what happens, and does something at one moment."""
-
-    def __init__(self, moment: int = -1, deed: Callable[[], object] = lambda: None) -> None:
-        self.begun: list[tuple[str, int]] = []
-        self.done: list[int] = []
-        self.said: list[str] = []
-        self.moment, self.deed = moment, deed
-
-    def begin(self, label: str, total: int, done: int) -> None:
-        self.begun.append((label, total))
-
-    def step(self, done: int, metrics: dict[str, float]) -> None:
-        self.done.append(done)
-        if len(self.done) == self.moment:
-            self.deed()
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def _outcome(root: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that holds an uninterrupted bake-off; tests read it and do not change it."""
-    from conftest import Watcher, tree
+    from tests.bakeoff.toys import Watcher, tree
 
     root = tmp_path_factory.mktemp("whole")
     runs.run(configs.validate(Spec, tree(root)), Watcher())
@@ -49,7 +49,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _spec(root: Path, **changes: Any) -> Spec:
-    from conftest import tree
+    from tests.bakeoff.toys import tree
 
     return configs.validate(Spec, tree(root, **changes))
 

@@ -158,12 +158,13 @@ def test_parts_are_listed_for_programs_and_people(reelign: Call) -> None:
     code, out, _ = reelign("parts", "--json")
     rows = json.loads(out)
     assert code == 0
-    assert {row["kind"] for row in rows} == {"method", "reward", "metric", "model", "dataset", "stage"}
+    kinds = {"method", "module", "backbone", "reward", "metric", "model", "dataset", "stage"}
+    assert {row["kind"] for row in rows} == kinds
     assert all(row.keys() == {"kind", "name", "about"} and row["about"] for row in rows)
     assert "grpo" in reelign("parts", "method")[1]
     code, _, err = reelign("parts", "methods")
     assert code == 2
-    assert "no kind called 'methods'. Available: method, reward" in err
+    assert "no kind called 'methods'. Available: method, module" in err
 
 
 def test_playground_info(reelign: Call) -> None:
