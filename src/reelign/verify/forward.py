@@ -11,6 +11,7 @@ from reelign.core import flow, forward_loss, gaussian, policy_loss
 from reelign.verify import quadrature
 from reelign.verify.probe import DOUBLE
 from reelign.verify.result import Check, Real, raises
+from reelign.verify.tilts import errors_after_a_move
 
 MEAN, VAR, LEVEL, SLOPE = 0.4, 0.8, 0.45, 0.6
 HAND = "worked by hand from the definition"
@@ -278,12 +279,5 @@ def _dgpo_pair() -> list[float]:
 
 def _likelihood_ratio(x0: float) -> float:
     """Mean over levels and noises of the ratio when the data's mean moves by 0.37 var."""
-    levels, level_weights = quadrature.unit_interval(60)
-    nodes, node_weights = quadrature.standard_normal(8)
-    sigma, noise = levels.repeat_interleave(8), nodes.repeat(60)[:, None]
-    clean = torch.full_like(noise, x0)
-    x, target = flow.interpolate(clean, noise, sigma), flow.velocity_target(clean, noise)
-    tilted = flow.velocity_error(gaussian.velocity(x, sigma, MEAN + VAR * 0.37, VAR), target)
-    plain = flow.velocity_error(gaussian.velocity(x, sigma, MEAN, VAR), target)
-    found = forward_loss.log_ratio(tilted, plain, (1 - sigma) / sigma)
-    return (level_weights.repeat_interleave(8) * node_weights.repeat(60) * found).sum().item()
+    weight, sigma, tilted, plain = errors_after_a_move(x0)
+    return (weight * forward_loss.log_ratio(tilted, plain, (1 - sigma) / sigma)).sum().item()

@@ -200,8 +200,8 @@ def _curved(x0: Tensor) -> Tensor:
     return torch.sin(x0) + 0.3 * x0**2
 
 
-def _likelihood_ratio(x0: float) -> float:
-    """Minus the integral of (1-s)/s times the change of the denoising error when the mean moves by 0.37 var."""
+def errors_after_a_move(x0: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Quadrature over levels and noises: weights, levels, errors when the mean has moved by 0.37 var, errors before."""
     levels, level_weights = quadrature.unit_interval(60)
     nodes, node_weights = quadrature.standard_normal(8)
     sigma, noise = levels.repeat_interleave(8), nodes.repeat(60)[:, None]
@@ -209,5 +209,10 @@ def _likelihood_ratio(x0: float) -> float:
     x, target = flow.interpolate(clean, noise, sigma), flow.velocity_target(clean, noise)
     tilted = flow.velocity_error(gaussian.velocity(x, sigma, MEAN + VAR * 0.37, VAR), target)
     plain = flow.velocity_error(gaussian.velocity(x, sigma, MEAN, VAR), target)
-    weight = level_weights.repeat_interleave(8) * node_weights.repeat(60)
+    return level_weights.repeat_interleave(8) * node_weights.repeat(60), sigma, tilted, plain
+
+
+def _likelihood_ratio(x0: float) -> float:
+    """Minus the integral of (1-s)/s times the change of the denoising error."""
+    weight, sigma, tilted, plain = errors_after_a_move(x0)
     return -(weight * (1 - sigma) / sigma * (tilted - plain)).sum().item()
