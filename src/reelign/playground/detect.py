@@ -7,6 +7,7 @@ held-out measures do (`judge`), so that a policy cannot please both by one trick
 
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
@@ -72,12 +73,29 @@ def _even_out(frames: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor, Tenso
     A frame's median is the background's, for sprites cover less than a third of it; stripes move the median of a dark
     background, sprites that come and go move the mean. Whichever of the two changed less is believed.
     """
-    middle = frames.flatten(3).median(dim=-1).values
+    middle = _medians(frames.flatten(3))
     levels = torch.stack([middle.sum(dim=-1), frames.mean(dim=(2, 3, 4))]).clamp_min(0.02)
     ratios = levels / levels.median(dim=2, keepdim=True).values
     gain = torch.where(ratios[0].log().abs() < ratios[1].log().abs(), ratios[0], ratios[1])
     safe = gain.clamp(0.25, 2.0)
     return frames / safe[:, :, None, None, None], gain, (middle / safe[..., None]).median(dim=1).values
+
+
+def _medians(values: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
+    """Medians over the last axis, the lower of the middle two, as torch's; NumPy finds them twelve times sooner."""
+    middle = (values.shape[-1] - 1) // 2
+    return torch.from_numpy(np.partition(values.numpy(), middle, axis=-1)[..., middle])
+
+
+def _thick(maps: Float[Tensor, "*n H W"]) -> Float[Tensor, "*n H W"]:
+    """Means over 3 x 3 boxes, zeros outside; adding neighbours takes less than half the time of `_boxed`."""
+    rows = maps.clone()
+    rows[..., 1:, :] += maps[..., :-1, :]
+    rows[..., :-1, :] += maps[..., 1:, :]
+    both = rows.clone()
+    both[..., 1:] += rows[..., :-1]
+    both[..., :-1] += rows[..., 1:]
+    return both.div_(9)
 
 
 def _boxed(maps: Float[Tensor, "*n H W"], side: int) -> Float[Tensor, "*n H W"]:
@@ -101,22 +119,22 @@ def _stripes(
     return torch.complex(level[..., 1], level[..., 2]), level @ basis.T
 
 
-def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1 W"]) -> Float[Tensor, "b c f H W"]:
+def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1 W"]) -> Float[Tensor, "b f c H W"]:
     """How much of each pixel each palette colour covers; `empty` is the scene without sprites, the same in all rows.
 
     An outline pixel is a mixture that may look like a third colour (white over dark is near purple), so a pixel goes to
     the colours that have a pure, thick spot nearby, and among these to the ones whose mixtures with the background
     it is near to. Large maps are changed in place: what is slow here is memory.
     """
-    norms = PALETTE.square().sum(dim=1)[:, None, None, None]
-    to_color = torch.einsum("bfkyx,ck->bcfyx", frames, -2 * PALETTE)
-    to_color += frames.square().sum(dim=2)[:, None]
+    norms = PALETTE.square().sum(dim=1)[:, None, None]
+    to_color = _by_pixel(-2 * PALETTE, frames)
+    to_color += frames.square().sum(dim=2, keepdim=True)
     to_color += norms
-    to_empty = (frames - empty).square().sum(dim=2)[:, None]
-    pure = torch.cat([to_empty, to_color], dim=1).div_(-2 * CORE_STD**2).softmax(dim=1)[:, 1:]
-    support = _boxed(_boxed(pure, 3).pow_(3), 9)
-    # <p - B, c - B> / |c - B|^2 from inner products, so that no [b c f 3 H W] tensor is made
-    from_empty = empty.square().sum(dim=2)[:, None] - 2 * torch.einsum("bfkyx,ck->bcfyx", empty, PALETTE)
+    to_empty = (frames - empty).square().sum(dim=2, keepdim=True)
+    pure = torch.cat([to_empty, to_color], dim=2).div_(-2 * CORE_STD**2).softmax(dim=2)[:, :, 1:]
+    support = _boxed(_thick(pure).pow_(3), 9)
+    # <p - B, c - B> / |c - B|^2 from inner products, so that no map of colours by channels is made
+    from_empty = empty.square().sum(dim=2, keepdim=True) + _by_pixel(-2 * PALETTE, empty)
     length = (from_empty + norms).clamp_min(0.02)
     along = to_color.sub_(to_empty).sub_(length).div_(-2)
     part = (along / length).clamp_(0, 1)
@@ -124,22 +142,27 @@ def _coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1
     support.mul_(off.div_(-2 * OFF_STD**2).exp_())
     # A smooth step keeps the area of an outline and drops what noise leaves far from any sprite.
     smooth = (3 - 2 * part).mul_(part).mul_(part)
-    return smooth.mul_(support).div_(support.sum(dim=1, keepdim=True).add_(LEAST_SUPPORT))
+    return smooth.mul_(support).div_(support.sum(dim=2, keepdim=True).add_(LEAST_SUPPORT))
+
+
+def _by_pixel(matrix: Float[Tensor, "i j"], maps: Float[Tensor, "b f j H W"]) -> Float[Tensor, "b f i H W"]:
+    """A linear map of each pixel's values. Colours stand next to pixels for it: no map is laid out anew."""
+    return (matrix @ maps.flatten(3)).unflatten(3, maps.shape[3:])
 
 
 def _unlike(
     frames: Float[Tensor, "b f 3 H W"],
     backdrop: Float[Tensor, "b 3"],
     fit: Float[Tensor, "b f W"],
-    coverages: Float[Tensor, "b c f H W"],
+    coverages: Float[Tensor, "b f c H W"],
 ) -> Float[Tensor, "b f"]:
     """RGB distance (rms over pixels) of each frame from its coverages painted over the nearest background colour."""
     nearest = BACKGROUNDS[(backdrop[:, None] - BACKGROUNDS).square().sum(dim=-1).argmin(dim=1)]
     stripes = fit - fit.mean(dim=-1, keepdim=True)  # the level only mends a backdrop that large sprites biased
     floor = nearest[:, None, :, None] + stripes[:, :, None]
-    left = 1 - coverages.sum(dim=1)
-    painted = floor[..., None, :] * left[:, :, None] + torch.einsum("bcfyx,ck->bfkyx", coverages, PALETTE)
-    return (frames - painted).square().mean(dim=(2, 3, 4)).sqrt()
+    left = 1 - coverages.sum(dim=2, keepdim=True)
+    painted = _by_pixel(PALETTE.T, coverages).addcmul_(floor[..., None, :], left)
+    return painted.sub_(frames).square_().mean(dim=(2, 3, 4)).sqrt()
 
 
 def _powers(center: Float[Tensor, "*n"], size: int, highest: int, half: Tensor) -> Float[Tensor, "*n p s"]:
@@ -158,7 +181,7 @@ def _moments(
     return upright @ mask @ across.transpose(-1, -2)
 
 
-def _densest(mask: Float[Tensor, "b c f H W"]) -> Float[Tensor, "b c f 2"]:
+def _densest(mask: Float[Tensor, "b f c H W"]) -> Float[Tensor, "b f c 2"]:
     """Centre [x, y] of the 9 x 9 box with the most coverage."""
     peak = _boxed(mask, 9).flatten(3).argmax(dim=3)
     return torch.stack([peak % mask.shape[-1] + 0.5, peak // mask.shape[-1] + 0.5], dim=-1)
@@ -178,7 +201,7 @@ def _detect(frames: Float[Tensor, "b f 3 H W"]) -> Detections:
     wave, fit = _stripes(apart.mean(dim=2), near)
     empty = backdrop[:, None, :, None, None] + fit[:, :, None, None]
     coverages = _coverages(even, empty)
-    mask = coverages[:, :COLORS]
+    mask = coverages[:, :, :COLORS]
     start = _densest(mask)
     small, large = WINDOWS
     first = _moments(mask, start, torch.full_like(start[..., 0], large), 1)
@@ -195,15 +218,14 @@ def _detect(frames: Float[Tensor, "b f 3 H W"]) -> Detections:
         [m[..., 3, 0] / mass / yy**1.5, m[..., 2, 2] / mass / (xx * yy), 12 * xx / mass, 12 * yy / mass], dim=-1
     )
     stray = mask.sum(dim=(-1, -2)) - area
-    unlike = _unlike(even, backdrop, fit, coverages)
     return Detections(
-        area,
-        stray.clamp_min(0),
-        center + drift,
-        moments.clamp(-4, 4),
-        backdrop,
-        wave,
-        gain,
-        coverages[:, COLORS],
-        unlike,
+        area=area.transpose(1, 2),
+        stray=stray.clamp_min(0).transpose(1, 2),
+        center=(center + drift).transpose(1, 2),
+        moments=moments.clamp(-4, 4).transpose(1, 2),
+        backdrop=backdrop,
+        wave=wave,
+        gain=gain,
+        magenta=coverages[:, :, COLORS],
+        unlike=_unlike(even, backdrop, fit, coverages),
     )
