@@ -3,7 +3,7 @@
     python benchmarks/curves.py runs/bakeoff/methods/bakeoff.json [...] [--out docs/images/methods]
 
 One SVG an entry, named after its label with `-` as `_`: the mean of the target measure at each check, its interval as a
-band, and the baseline's mean dashed.
+band, and the baseline's mean dashed. Prints what each entry came to. Of a label in several results the first counts.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from typing import Any
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 220, 46, 120, 14, 34
 INK, MUTED, OWN, OTHER = "#1f2328", "#8b949e", "#3b5bdb", "#8b949e"
+
+OPPOSITE = {"better": "worse", "worse": "better"}
 
 Json = dict[str, Any]
 
@@ -77,19 +79,47 @@ def _end(point: tuple[float, float], label: str, colour: str, shift: float) -> s
     return f'<text x="{point[0] + 6:.1f}" y="{point[1] + 4 + shift:.1f}" fill="{colour}">{html.escape(label)}</text>'
 
 
+def sentence(found: Json, board: Json, label: str) -> str:
+    """What an entry came to, and whether the baseline came to something else."""
+    rate, baseline = board["measure"]["rate"], found["baseline"]
+    (end,) = (s["final"] for s in board["standings"] if s["label"] == label)
+    start = board["curves"][label][0]["level"]["estimate"]
+    text = f"{label}: {_number(start, rate)} to {_number(end['estimate'], rate)} ({_limits(end, rate)})"
+    for pair in board["pairs"]:
+        if {pair["first"], pair["second"]} == {label, baseline}:
+            sign, change = (1 if pair["first"] == label else -1), pair["change"]
+            gap = sign * change["difference"]["estimate"]
+            ends = sorted(sign * change["difference"][k] for k in ("low", "high"))
+            limits = _limits({"low": ends[0], "high": ends[1]}, rate)
+            verdict = change["verdict"] if sign > 0 else OPPOSITE.get(change["verdict"], change["verdict"])
+            text += f"; against {baseline} {_number(gap, rate, '+')} ({limits}), {verdict}"
+    return text
+
+
+def _number(value: float, rate: bool, sign: str = "") -> str:
+    return f"{100 * value:{sign}.0f} %" if rate else f"{value:{sign}.3g}"
+
+
+def _limits(span: Json, rate: bool) -> str:
+    low, high = (f"{100 * span[k]:.0f}" if rate else f"{span[k]:.3g}" for k in ("low", "high"))
+    return f"{low} to {high}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/images/methods"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    done: set[str] = set()
     for path in given.results:
         found = json.loads(path.read_text(encoding="utf-8"))
         board = next(b for b in found["boards"] if b["measure"]["name"] == found["target_measure"])
-        for label in found["labels"]:
+        for label in [label for label in found["labels"] if label not in done]:
+            done.add(label)
             target = given.out / f"{label.replace('-', '_')}.svg"
             target.write_text(svg(board, label, found["baseline"], found["budget"]), encoding="utf-8")
-            print(target)
+            print(f"{target}: {sentence(found, board, label)}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def _groups(means: dict[str, list[float]]) -> dict[str, Tensor]:
 
 
 def test_raising_the_first_rewards_mean_moves_weight_to_the_later_ones() -> None:
-    method = build(_paced(thresholds=[0.5, 0.6, 0.7]))
+    method = build(_paced(thresholds=[0.5, 0.6, 0.7], keep=0.1))
     levels = [i / 10 for i in range(1, 10)]
     # One prompt a level; the others' means stay.
     rest = {"moves": [0.5] * 9, "means": [0.4] * 9}
@@ -69,14 +69,15 @@ def test_each_prompt_has_a_pace_of_its_own() -> None:
     assert [max(ORDER, key=lambda name: float(together[name][p])) for p in range(3)] == ORDER
 
 
-def test_gated_weights_are_products_of_what_has_been_passed() -> None:
-    method = build(_paced(thresholds=[0.5, 0.6, 0.7], slope=8.0))
+@pytest.mark.parametrize(("settings", "keep"), [({}, 0.5), ({"keep": 0.1}, 0.1), ({"keep": 0.0}, 0.0)])
+def test_gated_weights_are_products_of_what_has_been_passed(settings: dict[str, float], keep: float) -> None:
+    method = build(_paced(thresholds=[0.5, 0.6, 0.7], slope=8.0, **settings))
     rewards = _groups({"looks": [0.55], "moves": [0.5], "means": [0.9]})
     first, second = sigmoid(8 * 0.05), sigmoid(8 * -0.1)
     expected = {"looks": 1 - first, "moves": first * (1 - second), "means": first * second}
     for name, weight in _weights(method, rewards).items():
-        # A tenth of all weight stays spread evenly; three user weights of 1 make the sum.
-        assert float(weight[0]) == pytest.approx(3 * (0.1 / 3 + 0.9 * expected[name]), rel=1e-5)
+        # A share stays spread evenly; three user weights of 1 make the sum.
+        assert float(weight[0]) == pytest.approx(3 * (keep / 3 + (1 - keep) * expected[name]), rel=1e-5)
 
 
 def test_the_weights_sum_stays_what_the_user_set_and_other_rewards_keep_theirs() -> None:
@@ -131,7 +132,7 @@ def test_all_weigh_alike_until_thresholds_are_calibrated_from_the_first_groups()
     passed = torch.sigmoid(slope[:, None] * (means[:, 8:] - threshold[:, None]))
     expected = torch.stack([1 - passed[0], passed[0] * (1 - passed[1]), passed[0] * passed[1]])
     for name, row in zip(ORDER, expected, strict=True):
-        assert_close(found[name], 3 * (0.1 / 3 + 0.9 * row), atol=1e-4, rtol=1e-3)
+        assert_close(found[name], 3 * (0.5 / 3 + 0.5 * row), atol=1e-4, rtol=1e-3)
 
 
 def test_a_calibration_stays_and_is_remembered() -> None:
@@ -150,7 +151,7 @@ def test_a_calibration_stays_and_is_remembered() -> None:
 
 
 def test_the_weights_act_on_advantages_and_are_reported() -> None:
-    method = build(_paced(thresholds=[0.5, 0.5, 0.5], slope=1000.0))
+    method = build(_paced(thresholds=[0.5, 0.5, 0.5], slope=1000.0, keep=0.1))
     rewards = _groups({"looks": [0.9], "moves": [0.1], "means": [0.1]})
     rewards["looks"] = rewards["looks"].flip(1)
     credited = method.credit(scored(rewards))

@@ -68,13 +68,14 @@ def literal(
 
 
 def gated(
-    rewards_kpg: Float[Tensor, "k p g"], thresholds: Float[Tensor, " k"], *, slope: float = 20.0, keep: float = 0.1
+    rewards_kpg: Float[Tensor, "k p g"], thresholds: Float[Tensor, " k"], *, slope: float = 20.0, keep: float = 0.5
 ) -> Float[Tensor, "k p"]:
     """Weights whose mass moves on: a component hands over what it has passed to the components after it.
 
     With ``h_j = sigmoid(slope (mean_j - tau_j))`` the weights are ``h_1 ... h_(j-1) (1 - h_j)``, for the last component
     ``h_1 ... h_(k-1)``. So the mass after component j is ``h_1 ... h_j``: it rises with each of these components' means
-    and does not depend on the others. A share `keep` of all mass stays spread evenly, so that nothing is forgotten.
+    and does not depend on the others. A share `keep` of all mass stays spread evenly: what a reward guards would drift
+    without it, and a component whose noise never lets it pass would hold everything.
 
     Args:
         rewards_kpg: ``[k p g]``, on a fixed scale.

@@ -31,6 +31,8 @@ class Config(PartConfig):
     history: int = Field(default=64, ge=4)
     quantile: float = Field(default=0.6, gt=0, lt=1)
     """Of the history, for calibrated thresholds."""
+    keep: float = Field(default=0.5, ge=0, le=1)
+    """Share of mass that stays spread evenly, in gated mode: what a reward guards drifts once nothing pays for it."""
     slope: float | None = Field(default=None, gt=0)
     """Of the sigmoid around a threshold, per unit of reward; None is calibrated, or with given thresholds 20
     (1 in literal mode)."""
@@ -92,7 +94,7 @@ def _paced(config: Config, paced: Float[Tensor, "k p g"], notes: Notes) -> Float
     assert slopes is not None
     if config.mode == "gated":
         # One slope for all: rewards are brought to a slope of 1 each around their own threshold.
-        return pacing.gated(paced * slopes[:, None, None], thresholds * slopes, slope=1.0)
+        return pacing.gated(paced * slopes[:, None, None], thresholds * slopes, slope=1.0, keep=config.keep)
     settings = {"sparsity": config.sparsity, "temperature": config.temperature}
     return pacing.literal(paced, thresholds, slope=float(slopes.mean()), **settings)
 
