@@ -288,16 +288,6 @@ def test_a_group_shares_its_steps_and_prompts_differ(gaussian: Make, name: str) 
     assert again != tuple(index[0, :, 0].tolist()), "drawn anew for each rollout"
 
 
-@pytest.mark.parametrize(("width", "places"), [(1, [2, 3, 4]), (2, [2, 3])])
-def test_a_window_may_begin_after_the_first_steps(gaussian: Make, width: int, places: list[int]) -> None:
-    method = _build("grpo", window=width, start=2, among=5)
-    index = _batch(gaussian(), method, n=24).trajectories.index
-    assert index[0].unique().tolist() == places
-    assert index[-1].unique().tolist() == [place + width - 1 for place in places]
-    with pytest.raises(BadConfig, match=r"3 stochastic steps do not fit after the first 3 and among the first 5 of 6"):
-        _build("grpo", window=3, start=3, among=9).check(Demand(SamplerConfig(steps=6), 2, 4, 1, 32, {}))
-
-
 @pytest.mark.parametrize("name", [*WINDOWED, "mix_grpo"])
 def test_a_window_that_reaches_the_last_step_is_refused_before_any_compute(name: str) -> None:
     with pytest.raises(BadConfig, match=r"6 stochastic steps do not fit among the first 5 of 6"):

@@ -13,16 +13,9 @@ from reelign.sampling import Exploration
 
 
 def window(
-    kind: str,
-    eta: float,
-    width: int,
-    among: int,
-    *,
-    start: int = 0,
-    shared_noise: bool = True,
-    tail: int | None = None,
+    kind: str, eta: float, width: int, among: int, *, shared_noise: bool = True, tail: int | None = None
 ) -> Select:
-    """`width` neighbouring steps of steps `start` to `among` - 1, at a place drawn for each prompt, one for its group.
+    """`width` neighbouring steps within the first `among`, at a place drawn for each prompt and shared by its group.
 
     With a width of 1 this is Flash-GRPO's iso-temporal grouping (arXiv 2605.15980).
 
@@ -31,11 +24,11 @@ def window(
     """
 
     def windows(steps: int) -> tuple[range, ...]:
-        return tuple(range(k, k + width) for k in range(start, start + _places(steps, width, among, start)))
+        return tuple(range(k, k + width) for k in range(_places(steps, width, among)))
 
     def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
         places = len(windows(steps))
-        first = tuple(start + rng.integer(places, seed=rng.seed_for(seed, "window", i)) for i in prompts.ids)
+        first = tuple(rng.integer(places, seed=rng.seed_for(seed, "window", i)) for i in prompts.ids)
         return Exploration(kind, eta, first, width, shared_noise, tail=tail)
 
     return Select(draw, windows)
@@ -102,13 +95,11 @@ def refuse_boundary(windows: Sequence[range], table: Float[Tensor, " levels"], b
             )
 
 
-def _places(steps: int, width: int, among: int, start: int = 0) -> int:
-    """How many places there are for a window of `width` steps from step `start` on, below step `among`."""
+def _places(steps: int, width: int, among: int) -> int:
     reach = min(among, steps - 1)
-    if reach - start - width + 1 < 1:
-        which = f"after the first {start} and among the first {reach}" if start else f"among the first {reach}"
+    if reach - width + 1 < 1:
         raise BadConfig(
-            f"method.window: {width} stochastic steps do not fit {which} of {steps}; the last step ends on data and "
-            f"cannot be stochastic. Lower window{' or start' if start else ''}, or raise among."
+            f"method.window: {width} stochastic steps do not fit among the first {reach} of {steps}; the "
+            "last step ends on data and cannot be stochastic. Lower window or raise among."
         )
-    return reach - start - width + 1
+    return reach - width + 1

@@ -21,8 +21,6 @@ class Config(WindowConfig):
     name: str = "grpo"
     shared_noise: bool = True
     """One initial noise a group; its deterministic steps before the window then run once."""
-    start: int = Field(default=0, ge=0)
-    """First step that the window may lie on, from 0 on: the steps before it are deterministic."""
     tail: int | None = Field(default=None, ge=1)
     """Deterministic steps after the window, at most; None takes all that the sampler has left."""
     scale: Literal["group", "global", "max_group"] = "global"
@@ -35,13 +33,7 @@ def build(config: Config) -> Online:
     """GRPO on a stochastic window."""
     slots = Slots(
         select=select.window(
-            config.kind,
-            config.eta,
-            config.window,
-            config.among,
-            start=config.start,
-            shared_noise=config.shared_noise,
-            tail=config.tail,
+            config.kind, config.eta, config.window, config.among, shared_noise=config.shared_noise, tail=config.tail
         ),
         combine=combine.gdpo(config.scale),
         limit=config.limit,
