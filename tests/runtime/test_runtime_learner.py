@@ -182,6 +182,20 @@ def test_averaged_weights_follow_the_decay_and_are_what_a_stage_leaves(gaussian:
     assert_close(model.network.offset.detach(), expected)
 
 
+def test_a_warming_decay_follows_the_first_updates_and_ends_at_its_own(gaussian: Make) -> None:
+    config = LearnerConfig(lr=0.1, ema=0.5, ema_warmup=True)
+    rising = [2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5, 0.5]
+    assert [config.decay(n) for n in range(1, 11)] == pytest.approx(rising)
+    model = gaussian()
+    learner = Learner(model, config)
+    expected = torch.zeros_like(model.network.offset)
+    for decay in rising:
+        learner.update(Plain(lambda net: (net.offset - 1).square().sum()), None, 0, "here")
+        expected = decay * expected + (1 - decay) * model.network.offset.detach()
+    assert_close(learner.average["offset"], expected)
+    assert config.model_copy(update={"ema_warmup": False}).decay(1) == 0.5
+
+
 def test_without_a_decay_settling_changes_nothing(gaussian: Make) -> None:
     model = gaussian()
     learner = Learner(model, LearnerConfig(lr=0.1))
@@ -191,9 +205,9 @@ def test_without_a_decay_settling_changes_nothing(gaussian: Make) -> None:
     assert _same(model, before)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_learner_goes_on_bit_by_bit_from_its_saved_state(wan: Make, ema: float) -> None:
-    config = LearnerConfig(lr=1e-3, warmup=5, ema=ema, weight_decay=0.01)
+@pytest.mark.parametrize("averages", [{"ema": 0.0}, {"ema": 0.9}, {"ema": 0.9, "ema_warmup": True}])
+def test_a_learner_goes_on_bit_by_bit_from_its_saved_state(wan: Make, averages: dict[str, Any]) -> None:
+    config = LearnerConfig(lr=1e-3, warmup=5, weight_decay=0.01, **averages)
     method = sft.build(sft.Config())
 
     def train(learner: Learner, steps: range) -> None:

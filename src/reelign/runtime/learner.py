@@ -28,6 +28,13 @@ class LearnerConfig(BaseModel):
     """Samples in one forward pass; changes memory and speed, not the update."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the averaged weights that a stage leaves behind; 0 keeps the last weights."""
+    ema_warmup: bool = False
+    """Let the decay rise to `ema`: after n updates it is at most (1 + n) / (10 + n), so that averages follow the first
+    updates closely."""
+
+    def decay(self, updates: int) -> float:
+        """Of the averages at the update that makes so many, in [0, 1)."""
+        return min(self.ema, (1 + updates) / (10 + updates)) if self.ema_warmup else self.ema
 
 
 class Learner:
@@ -89,7 +96,7 @@ class Learner:
         self.updates += 1
         with torch.no_grad():
             for name, value in self.average.items():
-                value.lerp_(self.weights[name], 1 - self.config.ema)
+                value.lerp_(self.weights[name], 1 - self.config.decay(self.updates))
         return {**_reduce(parts), "grad_norm": norm.item(), "updated": 1.0}
 
     def _check(self, loss: float, batch: Any, where: str) -> None:
