@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reelign.report.curves import ticks
+
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 220, 46, 120, 14, 34
 INK, MUTED, OWN, OTHER = "#1f2328", "#8b949e", "#3b5bdb", "#8b949e"
 
@@ -48,8 +50,7 @@ def svg(board: Json, label: str, baseline: str, budget: float) -> str:
         f"<title>{html.escape(label)}: {html.escape(name)} over forward-units</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
     ]
-    for i in range(4):
-        level = low + pad + (high - low - 2 * pad) * i / 3
+    for level in ticks(low, high, 4):
         shown = f"{100 * level:.0f} %" if rate else f"{level:.3g}"
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(level):.1f}" y2="{y(level):.1f}" stroke="#e6e8eb"/>'
