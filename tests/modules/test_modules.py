@@ -182,7 +182,7 @@ def test_what_is_emphasised_now_counts_more_in_a_joint_advantage() -> None:
     """Two prompts of one batch: the first still learns `a`, the second has passed it on to `b`."""
     low, high = ORTHOGONAL["a"] / 20 + 0.2, ORTHOGONAL["a"] / 20 + 0.8
     rewards = {"a": torch.cat([low, high]), "b": (ORTHOGONAL["b"] / 20 + 0.5).expand(2, 4)}
-    pace = {"name": "self_paced", "order": ["a", "b"], "thresholds": [0.5, 0.5]}
+    pace = {"name": "self_paced", "order": ["a", "b"], "thresholds": [0.5, 0.5], "keep": 0.1}
     early, late = advantages(build(pace, {"name": "joint", "scale": "group"}), scored(rewards))
     assert early[0] > 3 * early[2] > 0
     assert late[2] > 3 * late[0] > 0
