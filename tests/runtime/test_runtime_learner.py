@@ -196,6 +196,11 @@ def test_a_warming_decay_follows_the_first_updates_and_ends_at_its_own(gaussian:
     assert config.model_copy(update={"ema_warmup": False}).decay(1) == 0.5
 
 
+def test_a_warm_up_of_no_averages_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ema_warmup is set, but ema is 0, so nothing is averaged; give ema, such as"):
+        LearnerConfig(ema_warmup=True)
+
+
 def test_without_a_decay_settling_changes_nothing(gaussian: Make) -> None:
     model = gaussian()
     learner = Learner(model, LearnerConfig(lr=0.1))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from reelign.errors import RunStopped
@@ -31,6 +31,12 @@ class LearnerConfig(BaseModel):
     ema_warmup: bool = False
     """Let the decay rise to `ema`: after n updates it is at most (1 + n) / (10 + n), so that averages follow the first
     updates closely."""
+
+    @model_validator(mode="after")
+    def _averages_to_warm_up(self) -> "LearnerConfig":
+        if self.ema_warmup and not self.ema:
+            raise ValueError("ema_warmup is set, but ema is 0, so nothing is averaged; give ema, such as 0.97, too")
+        return self
 
     def decay(self, updates: int) -> float:
         """Of the averages at the update that makes so many, in [0, 1)."""
