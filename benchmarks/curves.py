@@ -15,7 +15,7 @@ from typing import Any
 from reelign.report.curves import ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 220, 46, 120, 14, 34
-INK, MUTED, OWN, OTHER = "#1f2328", "#8b949e", "#3b5bdb", "#8b949e"
+MUTED, OWN, OTHER = "#8b949e", "#3b5bdb", "#8b949e"
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 
