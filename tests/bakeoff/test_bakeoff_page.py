@@ -136,6 +136,30 @@ def test_labels_at_the_ends_of_curves_do_not_cover_each_other() -> None:
     assert [label for label, _ in sorted(placed.items(), key=lambda item: item[1])] == list("abcd")
 
 
+def test_many_entries_can_still_be_told_apart(spec: Callable[..., Spec], sheet: Callable[..., Sheet]) -> None:
+    levels = {f"e{k}": (0.0, k / 40, k / 20) for k in range(20)}
+    entries = [{"label": label, "stage": {"learner": {"lr": k + 1}}} for k, label in enumerate(levels)]
+    many = spec(entries=entries, target={"measure": "level", "match": "e0"}, baseline="e0", budget=1000)
+    html = _render(many, sheet(levels))
+    assert "Point at a name" in html
+    assert re.search(r" and \d+ more", html)
+    (svg,) = re.findall(r'<svg class="chart crowded".*?</svg>', html, re.DOTALL)
+    height = float(re.search(r'viewBox="0 0 \d+ (\d+)"', svg)[1])  # type: ignore[index]
+    names = sorted(float(y) for y in re.findall(r'class="name" x="\d+" y="([\d.]+)"', svg))
+    assert len(names) == 20
+    assert all(second - first >= chart.LINE_HEIGHT - 0.2 for first, second in pairwise(names))
+    assert min(names) >= 0
+    assert max(names) <= height
+    ends = [float(y) for pair in re.findall(r'class="span".*?y1="([-\d.]+)" y2="([-\d.]+)"', svg) for y in pair]
+    assert min(ends) >= chart.TOP  # intervals end where the chart does
+    assert max(ends) <= height - chart.BOTTOM
+    classes = list(chart.colours(list(levels)).values())
+    assert len(set(classes[:16])) == 16
+    assert "Point at a name" not in _render(
+        many.model_copy(update={"entries": many.entries[:6]}), sheet(dict(list(levels.items())[:6]))
+    )
+
+
 @pytest.fixture
 def file(spec_tree: Make, tmp_path: Path) -> Path:
     path = tmp_path / "toy.yaml"

@@ -1,6 +1,8 @@
 """Curves of several entries and stacked bars as inline SVG, without scripts or style attributes: a strict CSP holds."""
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from markupsafe import Markup
 
@@ -11,7 +13,11 @@ from reelign.report.curves import ticks
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 148, 14, 40
 COLOURS = 8
-"""Colours of the style sheet; more entries take them again from the first."""
+"""Colours of the style sheet; more entries take them again from the first, and their curves are dashed."""
+CROWDED = 6
+"""More entries than these, and intervals show only of the one that is pointed at."""
+_WIDE = 2.0
+"""Intervals this many times as wide as the median one do not stretch a crowded chart; its frame ends them."""
 DODGE, WIDEST = 4.0, 24.0
 """Pixels between the intervals of two entries at a check, and between the first and the last."""
 LINE_HEIGHT = 14.0
@@ -29,7 +35,9 @@ PARTS = {
 
 def colours(labels: Sequence[str]) -> dict[str, str]:
     """A class of the style sheet for each entry."""
-    return {label: f"k{index % COLOURS}" for index, label in enumerate(labels)}
+    return {
+        label: f"k{index % COLOURS}" + (" again" if index // COLOURS % 2 else "") for index, label in enumerate(labels)
+    }
 
 
 def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Markup:
@@ -42,23 +50,31 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
     """
     rate = board.measure.rate
     points = [point for curve in board.curves.values() for point in curve]
-    limits = [limit for point in points for limit in (point.level.low, point.level.high)]
+    crowded = len(board.curves) > CROWDED
+    limits = [point.level.estimate for point in points]
+    usual = _WIDE * median(point.level.high - point.level.low for point in points) if crowded else math.inf
+    spans = [point.level for point in points if point.level.high - point.level.low <= usual]
+    limits += [limit for level in spans for limit in (level.low, level.high)]
     limits += [] if target is None else [target]
     low, high = min(limits), max(limits)
     margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
     low, high = (0.0 if 0 <= low <= margin else low - margin), high + margin
     last = max(point.units for point in points) or 1.0
+    height = max(HEIGHT, TOP + BOTTOM + math.ceil(LINE_HEIGHT * len(board.curves)))
 
     def x(units: float) -> float:
         return LEFT + units / last * (WIDTH - LEFT - RIGHT)
 
     def y(value: float) -> float:
-        return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return TOP + (high - min(max(value, low), high)) / (high - low) * (height - TOP - BOTTOM)
 
     name = words.plain(board.measure.name)
     parts = [
-        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-            WIDTH, HEIGHT, f"{name} by forward-units; the numbers stand in the table of levels"
+        Markup('<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+            " crowded" if crowded else "",
+            WIDTH,
+            height,
+            f"{name} by forward-units; the numbers stand in the table of levels",
         )
     ]
     parts += [
@@ -69,12 +85,12 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
         for tick in ticks(low, high, 5)
     ]  # fmt: skip
     parts += [
-        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(x(tick), HEIGHT - BOTTOM + 15, amount(tick))
+        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(x(tick), height - BOTTOM + 15, amount(tick))
         for tick in ticks(0.0, last, 5)
     ]
     parts.append(
         Markup('<text class="axis mid" x="{}" y="{}">forward-units</text>').format(
-            (WIDTH + LEFT - RIGHT) / 2, HEIGHT - 6
+            (WIDTH + LEFT - RIGHT) / 2, height - 6
         )
     )
     if target is not None:
@@ -83,11 +99,13 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
                 LEFT, WIDTH - RIGHT, y(target), y(target)
             )
         )
-    shift = _shifts(list(board.curves))
+    shift = dict.fromkeys(board.curves, 0.0) if crowded else _shifts(list(board.curves))
+    ends = {label: y(curve[-1].level.estimate) for label, curve in board.curves.items()}
+    names = spaced(ends, TOP + 4.0, float(height - BOTTOM))
     for label, curve in board.curves.items():
         at = [(x(point.units) + (shift[label] if point.units else 0.0), point) for point in curve]
         path = "M" + "L".join(f"{px:.1f} {y(point.level.estimate):.1f}" for px, point in at)
-        parts.append(Markup('<g class="{}"><path d="{}"/>').format(colour[label], path))
+        parts.append(Markup('<g class="curve {}"><path d="{}"/>').format(colour[label], path))
         parts += [
             Markup(
                 '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
@@ -99,16 +117,13 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
             )
             for px, point in at
         ]  # fmt: skip
-        parts.append(Markup("</g>"))
-    ends = {label: y(curve[-1].level.estimate) for label, curve in board.curves.items()}
-    for label, height in spaced(ends, TOP + 4.0, float(HEIGHT - BOTTOM)).items():
         parts.append(
             Markup(
-                '<g class="{}"><line class="lead" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<line class="lead" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
                 '<text class="name" x="{}" y="{:.1f}">{}<title>{}</title></text></g>'
             ).format(
-                colour[label], x(last) + shift[label] + 4, WIDTH - RIGHT + 16, ends[label], height,
-                WIDTH - RIGHT + 19, height + 3.5, _short(label), label,
+                x(last) + shift[label] + 4, WIDTH - RIGHT + 16, ends[label], names[label],
+                WIDTH - RIGHT + 19, names[label] + 3.5, _short(label), label,
             )
         )  # fmt: skip
     return Markup("").join([*parts, Markup("</svg>")])

@@ -11,6 +11,7 @@ from reelign.report.headline import Caveat
 from reelign.report.tables import FEWEST_PROMPTS
 
 _MOST_NAMED = 4
+"""Entries that a sentence of the headline names; the tables have all."""
 _UNEVEN = 0.02
 """Spending that differs by a larger share of the budget is worth a caveat."""
 _UNSTEADY = 1.3
@@ -80,11 +81,11 @@ def _gains(analysis: Analysis, board: Board) -> str:
         return f"{who} ends better than {origin}."
     told = []
     if by["better"]:
-        told.append(f"{words.join(by['better'])} {_verb(by['better'], 'end')} better than {origin}")
+        told.append(f"{_names(by['better'])} {_verb(by['better'], 'end')} better than {origin}")
     if by["no difference"]:
-        told.append(f"{words.join(by['no difference'])} {_verb(by['no difference'], 'show')} no gain over {origin}")
+        told.append(f"{_names(by['no difference'])} {_verb(by['no difference'], 'show')} no gain over {origin}")
     if by["worse"]:
-        told.append(f"{words.join(by['worse'])} {_verb(by['worse'], 'end')} worse than {origin}")
+        told.append(f"{_names(by['worse'])} {_verb(by['worse'], 'end')} worse than {origin}")
     return _sentence("; ".join(told))
 
 
@@ -98,7 +99,7 @@ def _times(analysis: Analysis) -> str:
         told.append(f"{reach.label} needs {times(ratio)} the forward-units of {analysis.baseline}")
     never = [r.label for r in analysis.reaches if not math.isfinite(r.units.estimate)]
     if never:
-        told.append(f"{words.join(never)} {_verb(never, 'do', 'does')} not get there within the budget")
+        told.append(f"{_names(never)} {_verb(never, 'do', 'does')} not get there within the budget")
     level = words.number(analysis.target.estimate, analysis.boards[0].measure.rate)
     if told:
         return f"To get to {level}, {'; '.join(told)}."
@@ -267,7 +268,14 @@ def _at(standing: Standing, board: Board) -> str:
 
 
 def _list(standings: Iterable[Standing], board: Board) -> str:
-    return words.join([_at(s, board) for s in standings])
+    return _names([_at(s, board) for s in standings])
+
+
+def _names(texts: Sequence[str]) -> str:
+    """The first few of many."""
+    if len(texts) <= _MOST_NAMED + 1:
+        return words.join(texts)
+    return f"{', '.join(texts[:_MOST_NAMED])} and {len(texts) - _MOST_NAMED} more"
 
 
 def _verb(who: Sequence[object], plural: str, singular: str = "") -> str:

@@ -106,6 +106,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         negative=headline.negative(analysis),
         caveats=headline.caveats(analysis, spec.budget),
         colour=colour,
+        crowded=len(analysis.labels) > chart.CROWDED,
         charts=[
             (board, chart.curves(board, colour, target if index == 0 else None))
             for index, board in enumerate(analysis.boards)
