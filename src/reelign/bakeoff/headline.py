@@ -274,7 +274,7 @@ def _list(standings: Iterable[Standing], board: Board) -> str:
 def _names(texts: Sequence[str]) -> str:
     """The first few of many."""
     if len(texts) <= _MOST_NAMED + 1:
-        return words.join(texts)
+        return words.join(list(texts))
     return f"{', '.join(texts[:_MOST_NAMED])} and {len(texts) - _MOST_NAMED} more"
 
 
