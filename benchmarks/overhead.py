@@ -2,8 +2,9 @@
 
 One iteration of the demo's GRPO stage is recorded call by call; then the recorded calls are timed alone, in turn with
 whole iterations, in one process, because the machine's speed drifts. Prompts are encoded once and then remembered, so
-the text encoder is timed where it was called. Prints the median of the pairs' ratios, and the
-ratio of the fastest iteration to the fastest calls, which other processes disturb least.
+the text encoder is timed where it was called. Prints the median of the pairs' ratios, and the ratio of the fastest
+iteration to the fastest calls, which other processes disturb least; then the same with the rewards' own calls added,
+which is what is left of an iteration for sampling, credit, loss and optimizer.
 
     python benchmarks/overhead.py [--repeats 10]
 """
@@ -13,8 +14,10 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -22,7 +25,7 @@ from reelign import config as configs
 from reelign import driver, parts
 from reelign.batches import Videos
 from reelign.cli import demo
-from reelign.runtime.local import Local, device
+from reelign.runtime.local import Local, Panel, device
 from reelign.stages import online
 from reelign.stages._context import Context
 
@@ -77,11 +80,25 @@ def alone(model, calls: list[Call]) -> float:
     return spent
 
 
+def scoring(panel: Panel, videos: Videos, texts: Sequence[str]) -> float:
+    """Seconds that rewards take to score videos they have not seen."""
+    unseen = Videos(videos.frames.clone(), videos.fps)
+    began = time.perf_counter()
+    panel.score(unseen, texts)
+    return time.perf_counter() - began
+
+
+def middle(walls: list[float], sums: list[float]) -> float:
+    """Median of the pairs' ratios."""
+    return statistics.median(wall / total for wall, total in zip(walls, sums, strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=10)
     repeats = parser.parse_args().repeats
-    with tempfile.TemporaryDirectory() as folder:
+    watched = mock.patch.object(Panel, "score", autospec=True, side_effect=Panel.score)
+    with tempfile.TemporaryDirectory() as folder, watched as score:
         data = Path(folder) / "data"
         demo.write_data(data, clips=8, prompts=64, judged=8)
         recipe = configs.validate(driver.Recipe, demo.recipe(data))
@@ -91,7 +108,7 @@ def main() -> None:
         runtime = Local(model)
         iterations = online.build(stage, Context(runtime, 0, Path(folder), "grpo")).run(0)
         next(iterations)  # warm-up: text features, allocator
-        walls, sums = [], []
+        walls, sums, judged = [], [], []
         for _ in range(repeats):
             model.calls, model.encoding = [], 0.0
             began = time.perf_counter()
@@ -99,12 +116,15 @@ def main() -> None:
             walls.append(time.perf_counter() - began)
             calls, model.calls = model.calls, None
             sums.append(model.encoding + alone(model.model, calls))
-        ratio = statistics.median(w / s for w, s in zip(walls, sums, strict=True))
+            judged.append(sums[-1] + scoring(*score.call_args.args))
     result = {
         "iteration_s": statistics.median(walls),
         "model_calls_alone_s": statistics.median(sums),
-        "ratio": ratio,
+        "ratio": middle(walls, sums),
         "ratio_of_fastest": min(walls) / min(sums),
+        "rewards_alone_s": statistics.median(j - s for j, s in zip(judged, sums, strict=True)),
+        "ratio_with_rewards": middle(walls, judged),
+        "ratio_of_fastest_with_rewards": min(walls) / min(judged),
         "calls": len(calls),
         "threads": torch.get_num_threads(),
     }
