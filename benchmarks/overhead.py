@@ -6,7 +6,7 @@ the text encoder is timed where it was called. Prints the median of the pairs' r
 iteration to the fastest calls, which other processes disturb least; then the same with the rewards' own calls added,
 which is what is left of an iteration for sampling, credit, loss and optimizer.
 
-    python benchmarks/overhead.py [--repeats 10]
+    python benchmarks/overhead.py [--repeats 10] [--set stages.1.method.tail=9 ...]
 """
 
 import argparse
@@ -96,12 +96,14 @@ def middle(walls: list[float], sums: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=10)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--set", action="append", default=[], help="key=value on the demo's recipe")
+    options = parser.parse_args()
+    repeats = options.repeats
     watched = mock.patch.object(Panel, "score", autospec=True, side_effect=Panel.score)
     with tempfile.TemporaryDirectory() as folder, watched as score:
         data = Path(folder) / "data"
         demo.write_data(data, clips=8, prompts=64, judged=8)
-        recipe = configs.validate(driver.Recipe, demo.recipe(data))
+        recipe = configs.validate(driver.Recipe, configs.override(demo.recipe(data), options.set))
         stage = next(s for s in recipe.stages if isinstance(s, online.Config))
         stage = stage.model_copy(update={"steps": 1 + 2 * repeats})
         model = Recorder(parts.build("model", recipe.model, device(recipe.runtime)))
