@@ -6,7 +6,7 @@ the text encoder is timed where it was called. Prints the median of the pairs' r
 iteration to the fastest calls, which other processes disturb least; then the same with the rewards' own calls added,
 which is what is left of an iteration for sampling, credit, loss and optimizer.
 
-    python benchmarks/overhead.py [--repeats 10] [--set stages.1.method.tail=9 ...]
+    python benchmarks/overhead.py [--repeats 60] [--set stages.1.method.tail=9 ...]
 """
 
 import argparse
@@ -95,7 +95,7 @@ def middle(walls: list[float], sums: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--set", action="append", default=[], help="key=value on the demo's recipe")
     options = parser.parse_args()
     repeats = options.repeats
