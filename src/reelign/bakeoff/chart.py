@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from markupsafe import Markup
 
-from reelign.bakeoff.rank import Board, Cost
+from reelign.bakeoff.rank import Board, Cost, Point
 from reelign.report import words
 from reelign.report.curves import ticks
 
@@ -40,6 +41,23 @@ def colours(labels: Sequence[str]) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where forward-units and levels lie in the picture."""
+
+    low: float
+    high: float
+    last: float
+    height: int
+
+    def x(self, units: float) -> float:
+        return LEFT + units / self.last * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        inside = min(max(value, self.low), self.high)
+        return TOP + (self.high - inside) / (self.high - self.low) * (self.height - TOP - BOTTOM)
+
+
 def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Markup:
     """Mean and interval of each entry at each check against forward-units; names stand at the curves' ends.
 
@@ -48,9 +66,28 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
         colour: class of each entry.
         target: a level to mark, if this measure has one.
     """
-    rate = board.measure.rate
+    rate, crowded = board.measure.rate, len(board.curves) > CROWDED
+    frame = _frame(board, target, crowded)
+    opening = Markup('<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+        " crowded" if crowded else "",
+        WIDTH,
+        frame.height,
+        f"{words.plain(board.measure.name)} by forward-units; the numbers stand in the table of levels",
+    )
+    shift = dict.fromkeys(board.curves, 0.0) if crowded else _shifts(list(board.curves))
+    ends = {label: frame.y(curve[-1].level.estimate) for label, curve in board.curves.items()}
+    names = spaced(ends, TOP + 4.0, float(frame.height - BOTTOM))
+    parts = [opening, _axes(frame, rate, target)]
+    for label, curve in board.curves.items():
+        parts.append(Markup('<g class="curve {}">').format(colour[label]))
+        parts.append(_curve(frame, label, curve, shift[label], rate))
+        parts.append(_name(frame, label, shift[label], ends[label], names[label]))
+        parts.append(Markup("</g>"))
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def _frame(board: Board, target: float | None, crowded: bool) -> _Frame:
     points = [point for curve in board.curves.values() for point in curve]
-    crowded = len(board.curves) > CROWDED
     limits = [point.level.estimate for point in points]
     usual = _WIDE * median(point.level.high - point.level.low for point in points) if crowded else math.inf
     spans = [point.level for point in points if point.level.high - point.level.low <= usual]
@@ -58,75 +95,62 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
     limits += [] if target is None else [target]
     low, high = min(limits), max(limits)
     margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
-    low, high = (0.0 if 0 <= low <= margin else low - margin), high + margin
-    last = max(point.units for point in points) or 1.0
-    height = max(HEIGHT, TOP + BOTTOM + math.ceil(LINE_HEIGHT * len(board.curves)))
+    return _Frame(
+        low=0.0 if 0 <= low <= margin else low - margin,
+        high=high + margin,
+        last=max(point.units for point in points) or 1.0,
+        height=max(HEIGHT, TOP + BOTTOM + math.ceil(LINE_HEIGHT * len(board.curves))),
+    )
 
-    def x(units: float) -> float:
-        return LEFT + units / last * (WIDTH - LEFT - RIGHT)
 
-    def y(value: float) -> float:
-        return TOP + (high - min(max(value, low), high)) / (high - low) * (height - TOP - BOTTOM)
-
-    name = words.plain(board.measure.name)
+def _axes(frame: _Frame, rate: bool, target: float | None) -> Markup:
+    x, y, right = frame.x, frame.y, WIDTH - RIGHT
     parts = [
-        Markup('<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-            " crowded" if crowded else "",
-            WIDTH,
-            height,
-            f"{name} by forward-units; the numbers stand in the table of levels",
-        )
-    ]
-    parts += [
         Markup(
             '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
             '<text class="tick end" x="{}" y="{:.1f}">{}</text>'
-        ).format(LEFT, WIDTH - RIGHT, y(tick), y(tick), LEFT - 6, y(tick) + 3.5, _level(tick, rate))
-        for tick in ticks(low, high, 5)
+        ).format(LEFT, right, y(tick), y(tick), LEFT - 6, y(tick) + 3.5, _level(tick, rate))
+        for tick in ticks(frame.low, frame.high, 5)
     ]  # fmt: skip
+    below = frame.height - BOTTOM + 15
     parts += [
-        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(x(tick), height - BOTTOM + 15, amount(tick))
-        for tick in ticks(0.0, last, 5)
+        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(x(tick), below, amount(tick))
+        for tick in ticks(0.0, frame.last, 5)
     ]
-    parts.append(
-        Markup('<text class="axis mid" x="{}" y="{}">forward-units</text>').format(
-            (WIDTH + LEFT - RIGHT) / 2, height - 6
-        )
-    )
+    title = Markup('<text class="axis mid" x="{}" y="{}">forward-units</text>')
+    parts.append(title.format((WIDTH + LEFT - RIGHT) / 2, frame.height - 6))
     if target is not None:
-        parts.append(
-            Markup('<line class="target" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                LEFT, WIDTH - RIGHT, y(target), y(target)
-            )
+        mark = Markup('<line class="target" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
+        parts.append(mark.format(LEFT, right, y(target), y(target)))
+    return Markup("").join(parts)
+
+
+def _curve(frame: _Frame, label: str, curve: Sequence[Point], shift: float, rate: bool) -> Markup:
+    y = frame.y
+    at = [(frame.x(point.units) + (shift if point.units else 0.0), point) for point in curve]
+    path = "M" + "L".join(f"{px:.1f} {y(point.level.estimate):.1f}" for px, point in at)
+    marks = [
+        Markup(
+            '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
+            '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>{4}</title></g>'
+        ).format(
+            px, y(point.level.low), y(point.level.high), y(point.level.estimate),
+            f"{label}, {point.units:,.0f} forward-units: {words.number(point.level.estimate, rate)} "
+            f"{words.limits(point.level.low, point.level.high, rate)}",
         )
-    shift = dict.fromkeys(board.curves, 0.0) if crowded else _shifts(list(board.curves))
-    ends = {label: y(curve[-1].level.estimate) for label, curve in board.curves.items()}
-    names = spaced(ends, TOP + 4.0, float(height - BOTTOM))
-    for label, curve in board.curves.items():
-        at = [(x(point.units) + (shift[label] if point.units else 0.0), point) for point in curve]
-        path = "M" + "L".join(f"{px:.1f} {y(point.level.estimate):.1f}" for px, point in at)
-        parts.append(Markup('<g class="curve {}"><path d="{}"/>').format(colour[label], path))
-        parts += [
-            Markup(
-                '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
-                '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>{4}</title></g>'
-            ).format(
-                px, y(point.level.low), y(point.level.high), y(point.level.estimate),
-                f"{label}, {point.units:,.0f} forward-units: {words.number(point.level.estimate, rate)} "
-                f"{words.limits(point.level.low, point.level.high, rate)}",
-            )
-            for px, point in at
-        ]  # fmt: skip
-        parts.append(
-            Markup(
-                '<line class="lead" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
-                '<text class="name" x="{}" y="{:.1f}">{}<title>{}</title></text></g>'
-            ).format(
-                x(last) + shift[label] + 4, WIDTH - RIGHT + 16, ends[label], names[label],
-                WIDTH - RIGHT + 19, names[label] + 3.5, _short(label), label,
-            )
-        )  # fmt: skip
-    return Markup("").join([*parts, Markup("</svg>")])
+        for px, point in at
+    ]  # fmt: skip
+    return Markup("").join([Markup('<path d="{}"/>').format(path), *marks])
+
+
+def _name(frame: _Frame, label: str, shift: float, end: float, height: float) -> Markup:
+    right = WIDTH - RIGHT
+    return Markup(
+        '<line class="lead" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+        '<text class="name" x="{}" y="{:.1f}">{}<title>{}</title></text>'
+    ).format(
+        frame.x(frame.last) + shift + 4, right + 16, end, height, right + 19, height + 3.5, _short(label), label
+    )  # fmt: skip
 
 
 def spaced(heights: Mapping[str, float], top: float, bottom: float) -> dict[str, float]:
