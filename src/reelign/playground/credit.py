@@ -85,11 +85,15 @@ def symbol(found: Detections) -> Float[Tensor, "b f"]:
     reach = int(tables.CROSS_HALF_LENGTH)
     long, wide = 2 * reach + 1, 2 * round(tables.CROSS_HALF_WIDTH)
     rows, columns = found.magenta.shape[-2:]
+    any_there = found.magenta.amax(dim=(-1, -2)) > 0  # there is none in most frames
+    magenta = found.magenta[any_there]
     # Both bars less the square that they share; matrix products are far faster than a convolution of one channel.
-    lying = _band(rows, -1, 0) @ found.magenta @ (_band(columns, -reach, reach) - _band(columns, -1, 0)).T
-    standing = _band(rows, -reach, reach) @ found.magenta @ _band(columns, -1, 0).T
+    lying = _band(rows, -1, 0) @ magenta @ (_band(columns, -reach, reach) - _band(columns, -1, 0)).T
+    standing = _band(rows, -reach, reach) @ magenta @ _band(columns, -1, 0).T
     full = (lying + standing) / (2 * long * wide - wide**2)
-    return full.amax(dim=(-1, -2)).clamp(0, 1) * found.gain.clamp(0, 1).square()
+    evidence = torch.zeros_like(found.gain)
+    evidence[any_there] = full.amax(dim=(-1, -2)).clamp(0, 1)
+    return evidence * found.gain.clamp(0, 1).square()
 
 
 def _band(size: int, low: int, high: int) -> Float[Tensor, "n n"]:

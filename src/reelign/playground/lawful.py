@@ -1,10 +1,11 @@
 """The rewards' mechanics: how far a detected path is from a prompted motion, and from any lawful one."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reelign.playground import motion, tables
@@ -31,12 +32,27 @@ def trust(path: Float[Tensor, "*n f 2"]) -> Float[Tensor, "*n f"]:
     return 1 / (1 + (speed - max(tables.SPEEDS.values())).clamp_min(0) / SMEAR)
 
 
-@lru_cache(maxsize=1)
-def _programs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Paths [k f 2] of every prompt's motion, with motion ids [k], size ids [k] (-1: any) and fixed axes [k 2].
+@dataclass(frozen=True, slots=True)
+class _Programs:
+    """The paths of every prompt's motion.
 
-    Along a fixed axis the path is absolute (walls and the floor stand somewhere); along others only its shape counts.
+    Along a fixed axis a path is absolute (walls and the floor stand somewhere); along others only its shape counts.
     """
+
+    paths: Float[Tensor, "k f 2"]
+    owners: Int[Tensor, " k"]
+    """Motion ids."""
+    sizes: Int[Tensor, " k"]
+    """Size ids; -1 is any."""
+    fixed: Bool[Tensor, "k 2"]
+    weight: Float[Tensor, "k f"]
+    """Of a frame's squared error: its squared trust."""
+    extent: Float[Tensor, " k"]
+    """How far a path strays from its mean, pixels (rms)."""
+
+
+@lru_cache(maxsize=1)
+def _programs() -> _Programs:
     rows: list[tuple[np.ndarray, int, int, tuple[bool, bool]]] = []
     for index, program in enumerate(MOTIONS):
         for size, radius in enumerate(tables.RADII.values()):
@@ -50,12 +66,10 @@ def _programs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
             elif size == 0:
                 rows.append((motion.displacement(program), index, -1, (False, False)))
     paths, owners, radii, fixed = zip(*rows, strict=True)
-    return (
-        torch.from_numpy(np.stack(paths)).float(),
-        torch.tensor(owners),
-        torch.tensor(radii),
-        torch.tensor(fixed),
-    )
+    every = torch.from_numpy(np.stack(paths)).float()
+    extent = every.var(dim=1, correction=0).sum(dim=-1).sqrt()
+    weight = trust(every).square()
+    return _Programs(every, torch.tensor(owners), torch.tensor(radii), torch.tensor(fixed), weight, extent)
 
 
 def prompted_error(
@@ -65,14 +79,13 @@ def prompted_error(
 
     Both are root-mean-square pixels; the second is around the path's mean, and at least what the slowest move strays.
     """
-    programs, owners, radii, fixed = _programs()
-    error = path[:, None] - programs
-    error = error - error.mean(dim=2, keepdim=True) * ~fixed[None, :, None]
-    distance = (error.square().sum(dim=-1) * trust(programs).square()).mean(dim=-1)
-    allowed = (owners == wanted[:, None]) & ((radii < 0) | (radii == size[:, None]))
+    known = _programs()
+    error = path[:, None] - known.paths
+    error = error - error.mean(dim=2, keepdim=True) * ~known.fixed[None, :, None]
+    distance = (error.square().sum(dim=-1) * known.weight).mean(dim=-1)
+    allowed = (known.owners == wanted[:, None]) & ((known.sizes < 0) | (known.sizes == size[:, None]))
     best = distance.masked_fill(~allowed, torch.inf).min(dim=1)
-    extent = programs.var(dim=1, correction=0).sum(dim=-1).sqrt()[best.indices]
-    return best.values.sqrt(), extent.clamp_min(min(tables.SPEEDS.values()) * float(_TIME.std()))
+    return best.values.sqrt(), known.extent[best.indices].clamp_min(min(tables.SPEEDS.values()) * float(_TIME.std()))
 
 
 def _unexplained(*columns: np.ndarray) -> np.ndarray:

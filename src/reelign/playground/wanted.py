@@ -11,7 +11,7 @@ from torch import Tensor
 from reelign.batches import Videos
 from reelign.errors import BadData
 from reelign.playground import grammar, tables
-from reelign.playground.scene import DIRECTED, FALL, SEQUENCES, STILL, WALLS, Scene
+from reelign.playground.scene import DIRECTED, FALL, SEQUENCES, STILL, WALLS
 
 MOTIONS = (STILL, *DIRECTED, *WALLS, FALL, *SEQUENCES)
 """Every motion a caption can ask for; a motion's index here is its id."""
@@ -32,10 +32,10 @@ class Wanted:
     camera: Int[Tensor, " b"]
 
 
-_parse = lru_cache(maxsize=65536)(grammar.parse)
-
-
-def _row(scene: Scene) -> list[list[int]]:
+@lru_cache(maxsize=65536)
+def _row(text: str) -> tuple[list[list[int]], int, int]:
+    """What a prompt asks for of its sprites [2 5], and its background and camera."""
+    scene = grammar.parse(text)
     said = [
         [
             1,
@@ -46,7 +46,7 @@ def _row(scene: Scene) -> list[list[int]]:
         ]
         for s in scene.sprites
     ]
-    return [*said, [0] * 5][:2]
+    return [*said, [0] * 5][:2], BACKGROUND_NAMES.index(scene.background), CAMERA_NAMES.index(scene.camera)
 
 
 def wanted(prompts: Sequence[str]) -> Wanted:
@@ -55,11 +55,11 @@ def wanted(prompts: Sequence[str]) -> Wanted:
     Raises:
         UnknownCaption: a prompt is outside the playground's grammar.
     """
-    scenes = [_parse(text) for text in prompts]
-    rows = torch.tensor([_row(s) for s in scenes], dtype=torch.int64).reshape(len(scenes), 2, 5)
-    asked, color, shape, size, motion = rows.unbind(-1)
-    background = torch.tensor([BACKGROUND_NAMES.index(s.background) for s in scenes], dtype=torch.int64)
-    camera = torch.tensor([CAMERA_NAMES.index(s.camera) for s in scenes], dtype=torch.int64)
+    rows = [_row(text) for text in prompts]
+    sprites = torch.tensor([row[0] for row in rows], dtype=torch.int64).reshape(len(rows), 2, 5)
+    asked, color, shape, size, motion = sprites.unbind(-1)
+    background = torch.tensor([row[1] for row in rows], dtype=torch.int64)
+    camera = torch.tensor([row[2] for row in rows], dtype=torch.int64)
     return Wanted(asked.bool(), color, shape, size, motion, background, camera)
 
 
@@ -76,6 +76,6 @@ def pixels(videos: Videos) -> Float[Tensor, "b f 3 H W"]:
             "(frames, channels, height, width). Use another reward or metric for other videos."
         )
     frames = videos.frames.detach().to("cpu", torch.float32)
-    if not bool(frames.isfinite().all()):
+    if frames.numel() and not bool(torch.stack(frames.aminmax()).isfinite().all()):  # NaN is both of them
         raise BadData("a playground measure was given pixels that are not finite; look for a diverged model.")
     return frames

@@ -54,7 +54,8 @@ class Physics:
         """Score each playground video; prompts are not read."""
         found, own = detect(videos), self.config
         there = found.seen.topk(LASTS, dim=2).values[..., -1]
-        path, identity = _half_at(_off_path(found), own.path), _half_at(_changed(found), own.identity)
+        centers = credit.centers(found)
+        path, identity = _half_at(_off_path(centers), own.path), _half_at(_changed(found, centers), own.identity)
         sprites = torch.stack([path, identity], dim=-1)
         sprites = torch.lerp(torch.ones_like(sprites), sprites, there[..., None]).amin(dim=1)
         steady = _half_at((found.gain - 1).abs().amax(dim=1), own.brightness)
@@ -63,16 +64,16 @@ class Physics:
         return {"playground_physics": score * found.seen.amax(dim=1).mean(dim=1)}
 
 
-def _off_path(found: Detections) -> Float[Tensor, "b c"]:
+def _off_path(centers: Float[Tensor, "b c f 2"]) -> Float[Tensor, "b c"]:
     """Distance of each colour from its nearest lawful path, pixels."""
-    return lawful_error(credit.centers(found).flatten(0, 1)).reshape(found.area.shape[:2])
+    return lawful_error(centers.flatten(0, 1)).unflatten(0, centers.shape[:2])
 
 
-def _changed(found: Detections) -> Float[Tensor, "b c"]:
+def _changed(found: Detections, centers: Float[Tensor, "b c f 2"]) -> Float[Tensor, "b c"]:
     """How much each colour changes: in area, in shape (which counts little, for the codec blurs it), in being there."""
     area = found.area.clamp_min(1.0).log()
     typical = area.median(dim=2, keepdim=True).values
-    steady = trust(credit.centers(found))
+    steady = trust(centers)
     grown = ((area - typical).abs() * steady).mean(dim=2)
     missing = ((1 - found.seen) * steady).mean(dim=2)
     overall = credit.shapes(credit.average(found.moments, found.seen))
