@@ -4,7 +4,7 @@ Each colour's coverage has an area, a centre and shape moments in every frame. N
 measures do (`judge`), so that a policy cannot please both by one trick.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,8 +22,6 @@ BACKGROUNDS = torch.tensor(list(tables.BACKGROUNDS.values()))
 SMALL, LARGE = tables.RADII.values()
 SMALL_AREA, LARGE_AREA = (2 * SMALL) ** 2, 2 * LARGE**2
 """The largest area of a small sprite (a square) and the smallest of a large one (a triangle), pixels."""
-AT_ONCE = 8
-"""Clips segmented together: few enough that their maps stay in the processor's cache."""
 WINDOWS = (SMALL + 2.0, LARGE + 2.0)
 """Half the side of the window that a sprite's moments are taken in, for small and large areas, pixels."""
 SEEN_AREA = (0.2 * 2 * SMALL**2, 0.75 * 2 * SMALL**2)
@@ -154,15 +152,10 @@ def _sprites(mask: Float[Tensor, "n H W"]) -> tuple[Tensor, Tensor, Tensor, Tens
     return area, stray.clamp_min(0), center + drift, moments.clamp(-4, 4)
 
 
-@remembered
+@remembered(chunk=32)
 def detect(videos: Videos) -> Detections:
     """Segment clips of the playground's size; a clip's detections do not depend on its neighbours."""
-    found = [_detect(part) for part in pixels(videos).split(AT_ONCE)]
-    return Detections(*(torch.cat([getattr(part, field.name) for part in found]) for field in fields(Detections)))
-
-
-def _detect(frames: Float[Tensor, "b f 3 H W"]) -> Detections:
-    even, gain, backdrop = _even_out(frames)
+    even, gain, backdrop = _even_out(pixels(videos))
     apart = even - backdrop[:, None, :, None, None]
     near = (apart.square().sum(dim=2) < 0.3**2).float()
     wave, fit = _stripes(apart.mean(dim=2), near)

@@ -26,9 +26,10 @@ from torch.nn import functional as F
 
 from reelign.batches import Videos
 from reelign.playground import motion, render, tables
-from reelign.playground.memo import CHUNK
 from reelign.playground.wanted import MOTIONS, Wanted, pixels, wanted
 
+AT_ONCE = 16
+"""Clips looked at together: few enough that their maps stay in the processor's cache."""
 STEPS = 2
 """Places a pixel that a sprite is looked for at, along each axis."""
 STRAY = 1.0
@@ -76,7 +77,7 @@ def fault(videos: Videos, prompts: Sequence[str]) -> Float[Tensor, "b F H W"]:
     frames = pixels(videos)
     if len(frames) == 0:
         return frames.new_zeros(0, tables.FRAMES, tables.HEIGHT, tables.WIDTH)
-    cuts = [slice(start, start + CHUNK) for start in range(0, len(frames), CHUNK)]
+    cuts = [slice(start, start + AT_ONCE) for start in range(0, len(frames), AT_ONCE)]
     return torch.cat([_fault(frames[cut], wanted(prompts[cut])) for cut in cuts])
 
 

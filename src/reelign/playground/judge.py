@@ -151,7 +151,7 @@ def _follow(picks: list[match.Pick], shape: tuple[int, int]) -> tuple[Tensor, Te
     return slots, matches.any(dim=-1), places[batch, time, chosen], fit[batch, time, chosen], doubled
 
 
-@remembered
+@remembered(chunk=16)
 def explain(videos: Videos) -> Explanation:
     """Explain playground clips; a clip's explanation does not depend on its neighbours."""
     frames = pixels(videos)
