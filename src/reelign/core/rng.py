@@ -51,20 +51,22 @@ def normal(shape: Sequence[int], *, seed: int, dtype: torch.dtype = torch.float3
         seed: 63 bits, from `seed_for`.
         dtype: of the result.
     """
-    size = tuple(shape)
-    magnitude = torch.randn(size, generator=generator(seed), dtype=dtype)
-    # torch's CPU generator ignores all but 32 bits of a seed, so among a million named draws about a hundred would
-    # coincide. Signs from the other half keep the law and make such twins uncorrelated.
-    high = seed >> _LOW_BITS
-    signs = torch.randint(0, 2, size, generator=generator(high), dtype=torch.int8)
-    return torch.where(signs == 0, magnitude, -magnitude)
+    return normals([seed], shape, dtype)[0]
 
 
 def normals(
     seeds: Sequence[int], shape: Sequence[int], dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "b *shape"]:
     """One noise per seed, stacked; a row is the same whatever its neighbours are."""
-    return torch.stack([normal(shape, seed=seed, dtype=dtype) for seed in seeds])
+    size = tuple(shape)
+    magnitude = torch.empty(len(seeds), *size, dtype=dtype)
+    signs = torch.empty(len(seeds), *size, dtype=torch.int8)
+    for seed, row, sign in zip(seeds, magnitude, signs, strict=True):
+        torch.randn(size, generator=generator(seed), out=row)
+        # torch's CPU generator ignores all but 32 bits of a seed, so among a million named draws about a hundred would
+        # coincide. Signs from the other half keep the law and make such twins uncorrelated.
+        torch.randint(0, 2, size, generator=generator(seed >> _LOW_BITS), out=sign)
+    return torch.where(signs == 0, magnitude, -magnitude)
 
 
 def uniform(shape: Sequence[int], *, seed: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:

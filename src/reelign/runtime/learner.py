@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from reelign.errors import RunStopped
 from reelign.models._weights import trainable
@@ -101,8 +102,9 @@ class Learner:
         self.optimizer.step()
         self.updates += 1
         with torch.no_grad():
-            for name, value in self.average.items():
-                value.lerp_(self.weights[name], 1 - self.config.decay(self.updates))
+            if self.average:
+                present: list[Tensor] = [self.weights[name] for name in self.average]
+                get_ema_multi_avg_fn(self.config.decay(self.updates))([*self.average.values()], present, None)
         return {**_reduce(parts), "grad_norm": norm.item(), "updated": 1.0}
 
     def _check(self, loss: float, batch: Any, where: str) -> None:
