@@ -14,7 +14,7 @@ from torch import Tensor
 from reelign.batches import Videos
 from reelign.playground import tables
 from reelign.playground.memo import remembered
-from reelign.playground.segment import PALETTE, boxed, by_pixel, coverages
+from reelign.playground.segment import PALETTE, Shown, boxed, coverages
 from reelign.playground.wanted import pixels
 
 COLORS = len(tables.COLORS)
@@ -94,14 +94,15 @@ def _unlike(
     frames: Float[Tensor, "b f 3 H W"],
     backdrop: Float[Tensor, "b 3"],
     fit: Float[Tensor, "b f W"],
-    coverages: Float[Tensor, "b f c H W"],
+    maps: Float[Tensor, "n H W"],
+    shown: Shown,
 ) -> Float[Tensor, "b f"]:
     """RGB distance (rms over pixels) of each frame from its coverages painted over the nearest background colour."""
     nearest = BACKGROUNDS[(backdrop[:, None] - BACKGROUNDS).square().sum(dim=-1).argmin(dim=1)]
     stripes = fit - fit.mean(dim=-1, keepdim=True)  # the level only mends a backdrop that large sprites biased
-    floor = nearest[:, None, :, None] + stripes[:, :, None]
-    left = 1 - coverages.sum(dim=2, keepdim=True)
-    painted = by_pixel(PALETTE.T, coverages).addcmul_(floor[..., None, :], left)
+    floor = (nearest[:, None, :, None] + stripes[:, :, None])[..., None, :]
+    over = (PALETTE[shown.color][:, :, None, None] - floor[shown.clip, shown.frame]) * maps[:, None]
+    painted = shown.add(floor.expand_as(frames).contiguous(), over)
     return painted.sub_(frames).square_().mean(dim=(2, 3, 4)).sqrt()
 
 
@@ -160,11 +161,8 @@ def detect(videos: Videos) -> Detections:
     near = (apart.square().sum(dim=2) < 0.3**2).float()
     wave, fit = _stripes(apart.mean(dim=2), near)
     empty = backdrop[:, None, :, None, None] + fit[:, :, None, None]
-    covers = coverages(even, empty)
-    area, stray, center, moments = (
-        covers.spread(values).transpose(1, 2)[:, :COLORS] for values in _sprites(covers.maps)
-    )
-    everywhere = covers.spread(covers.maps)
+    maps, shown = coverages(even, empty)
+    area, stray, center, moments = (shown.spread(found).transpose(1, 2)[:, :COLORS] for found in _sprites(maps))
     return Detections(
         area=area,
         stray=stray,
@@ -173,6 +171,6 @@ def detect(videos: Videos) -> Detections:
         backdrop=backdrop,
         wave=wave,
         gain=gain,
-        magenta=everywhere[:, :, COLORS],
-        unlike=_unlike(even, backdrop, fit, everywhere),
+        magenta=shown.of(COLORS, maps),
+        unlike=_unlike(even, backdrop, fit, maps, shown),
     )
