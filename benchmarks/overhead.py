@@ -2,11 +2,11 @@
 
 One iteration of the demo's GRPO stage is recorded call by call; then the recorded calls are timed alone, in turn with
 whole iterations, in one process, because the machine's speed drifts. Prompts are encoded once and then remembered, so
-the text encoder is timed where it was called. Prints the median of the pairs' ratios, and the ratio of the fastest
-iteration to the fastest calls, which other processes disturb least; then the same with the rewards' own calls added,
-which is what is left of an iteration for sampling, credit, loss and optimizer.
+the text encoder is timed where it was called. Prints the median of the pairs' ratios with its 95 % bootstrap interval,
+and the ratio of the fastest iteration to the fastest calls, which lie apart in time; then the same with the rewards'
+own calls added, which is what is left of an iteration for sampling, credit, loss and optimizer.
 
-    python benchmarks/overhead.py [--repeats 60] [--set stages.1.method.tail=9 ...]
+    python benchmarks/overhead.py [--repeats 120] [--set stages.1.method.tail=9 ...]
 """
 
 import argparse
@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
+from scipy import stats
 
 from reelign import config as configs
 from reelign import driver, parts
@@ -88,14 +90,16 @@ def scoring(panel: Panel, videos: Videos, texts: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
-def middle(walls: list[float], sums: list[float]) -> float:
-    """Median of the pairs' ratios."""
-    return statistics.median(wall / total for wall, total in zip(walls, sums, strict=True))
+def middle(walls: list[float], sums: list[float]) -> tuple[float, float, float]:
+    """Median of the pairs' ratios, and its 95 % bootstrap interval."""
+    ratios = np.array(walls) / np.array(sums)
+    found = stats.bootstrap((ratios,), np.median, method="percentile", rng=0).confidence_interval
+    return float(np.median(ratios)), float(found.low), float(found.high)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=120)
     parser.add_argument("--set", action="append", default=[], help="key=value on the demo's recipe")
     options = parser.parse_args()
     repeats = options.repeats

@@ -29,7 +29,7 @@ def test_boxes_are_means_with_zeros_outside(side: int) -> None:
 
 def test_a_linear_map_of_pixels_is_the_sum_over_their_values() -> None:
     maps, matrix = torch.rand(2, 3, 4, 5, 6), torch.rand(7, 4)
-    assert_close(segment.by_pixel(matrix, maps), torch.einsum("bfjyx,ij->bfiyx", maps, matrix))
+    assert_close(segment._by_pixel(matrix, maps), torch.einsum("bfjyx,ij->bfiyx", maps, matrix))
 
 
 def test_colours_passed_over_would_have_added_nothing(

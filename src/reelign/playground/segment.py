@@ -55,18 +55,16 @@ class Shown:
 
 
 def coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1 W"]) -> tuple[Tensor, Shown]:
-    """How much of each pixel each palette colour covers: maps [n H W] of the colours that are there at all.
+    """How much of each pixel each palette colour covers, as maps [n H W] of the colours that are there at all.
 
-    `empty` is the scene without sprites, the same in all rows.
-
-    An outline pixel is a mixture that may look like a third colour (white over dark is near purple), so a pixel goes to
-    the colours that have a pure, thick spot nearby, and among these to the ones whose mixtures with the background
-    it is near to.
+    `empty` is the scene without sprites, the same in all rows. An outline pixel is a mixture that may look like a third
+    colour (white over dark is near purple), so a pixel goes to the colours that have a pure, thick spot nearby, and
+    among these to the ones whose mixtures with the background it is near to.
     """
     norms = PALETTE.square().sum(dim=1)[:, None, None]
     to_empty = (frames - empty).square().sum(dim=2, keepdim=True)
     # Squared distances less |p|^2, which is the same for all colours of a pixel.
-    to_color = by_pixel(-2 * PALETTE, frames).add_(norms)
+    to_color = _by_pixel(-2 * PALETTE, frames).add_(norms)
     to_floor = to_empty - frames.square().sum(dim=2, keepdim=True)
     pure = torch.cat([to_floor, to_color], dim=2).div_(-2 * CORE_STD**2).softmax(dim=2)[:, :, 1:]
     there = pure.amax(dim=(-1, -2)) > ABSENT
@@ -74,7 +72,7 @@ def coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1 
     shown = Shown(clip, frame, color, (frames.shape[0], frames.shape[1]))
     support = boxed(_thick(pure[there]).pow_(3), 9)
     # <p - B, c - B> / |c - B|^2 from inner products, so that no map of colours by channels is made
-    from_empty = empty.square().sum(dim=2, keepdim=True) + by_pixel(-2 * PALETTE, empty)
+    from_empty = empty.square().sum(dim=2, keepdim=True) + _by_pixel(-2 * PALETTE, empty)
     length = (from_empty + norms).clamp_min(0.02)[there]
     along = to_color[there].sub_(to_floor[clip, frame, 0]).sub_(length).div_(-2)
     part = (along / length).clamp_(0, 1)
@@ -86,7 +84,7 @@ def coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1 
     return smooth.mul_(support).div_(total[clip, frame]), shown
 
 
-def by_pixel(matrix: Float[Tensor, "i j"], maps: Float[Tensor, "b f j H W"]) -> Float[Tensor, "b f i H W"]:
+def _by_pixel(matrix: Float[Tensor, "i j"], maps: Float[Tensor, "b f j H W"]) -> Float[Tensor, "b f i H W"]:
     """A linear map of each pixel's values. Colours stand next to pixels for it: no map is laid out anew."""
     return (matrix @ maps.flatten(3)).unflatten(3, maps.shape[3:])
 
