@@ -7,6 +7,7 @@ UserError                   the user's input; the command line prints one senten
 ├── BadCheckpoint           a checkpoint that is missing, damaged, unsafe or of another model
 ├── MissingExtra            an optional dependency that is not installed
 └── RunStopped              a run that must not go on: non-finite loss or reward, nothing to train, disk full
+    └── PartFailed          a reward or metric that raised, or gave something else than one number a clip
 """
 
 
@@ -36,3 +37,7 @@ class MissingExtra(UserError):
 
 class RunStopped(UserError):
     """A run that must not go on; what was saved before stays intact."""
+
+
+class PartFailed(RunStopped):
+    """A reward or metric that misbehaved, before anything of the running step was changed."""

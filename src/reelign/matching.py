@@ -5,17 +5,16 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from reelign.core import flow, rng, schedule
+from reelign.parts import Settings
 from reelign.protocols import VideoModel
 
 
-class LevelConfig(BaseModel):
+class LevelConfig(Settings):
     """How noise levels are drawn for training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     law: Literal["logit_normal", "uniform"] = "logit_normal"
     mean: float = 0.0

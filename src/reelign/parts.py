@@ -30,10 +30,14 @@ PACKAGES: dict[Kind, str] = {
 }
 
 
-class PartConfig(BaseModel):
-    """What every part's `Config` starts from: frozen, no unknown keys, and the part's name."""
+class Settings(BaseModel):
+    """What every group of settings starts from: frozen, no unknown keys, no number that is infinite or none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PartConfig(Settings):
+    """What every part's `Config` starts from: its settings have the part's name."""
 
     name: str
 

@@ -24,6 +24,15 @@ class Geometry:
     latent: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a model folder says of itself, read from its JSON files and safetensors headers alone."""
+
+    geometry: Geometry
+    text_length: int
+    """Tokens of a prompt that the model sees; the rest is cut."""
+
+
 @runtime_checkable
 class ReferenceWeights(Protocol):
     """What a checkpoint keeps of a model's frozen weights."""

@@ -9,19 +9,18 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from reelign.batches import Prompts, Trajectories
 from reelign.core import rng, schedule, transition
 from reelign.core.transition import Transition
+from reelign.parts import Settings
 from reelign.protocols import VideoModel
 
 
-class SamplerConfig(BaseModel):
+class SamplerConfig(Settings):
     """How noise becomes a video."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(default=16, ge=2)
     """Steps of the solver."""

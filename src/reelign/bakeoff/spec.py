@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import driver, parts
 from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
 from reelign.errors import BadConfig
-from reelign.parts import AnyModel, PartConfig
+from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import online
 from reelign.stages.evaluate import Config as EvaluateConfig
@@ -24,10 +24,8 @@ COMMON = ("dataset", "rewards")
 NAME = r"^[A-Za-z0-9._-]+$"
 
 
-class Target(BaseModel):
+class Target(Settings):
     """A level of a held-out measure; the time to reach it is compared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     measure: str
     value: float | None = None
@@ -44,20 +42,16 @@ class Target(BaseModel):
         return self
 
 
-class Entry(BaseModel):
+class Entry(Settings):
     """One competitor."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: str = Field(min_length=1, max_length=60, pattern=NAME)
     stage: online.Config
     """Its whole online stage: in the file, only what differs from the common one."""
 
 
-class Spec(BaseModel):
+class Spec(Settings):
     """Training methods on the same model, prompts, rewards and seeds, each with the same compute."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, pattern=NAME)
     """Folder of the bake-off, below `root`."""

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from reelign import parts
+from reelign.driver.check import check
 from reelign.driver.loop import Driver, Interrupted, Watcher
-from reelign.driver.recipe import Recipe, RunConfig, check, labels
+from reelign.driver.recipe import Recipe, RunConfig, labels
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import UserError
 from reelign.protocols import VideoModel

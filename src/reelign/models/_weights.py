@@ -5,17 +5,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from reelign.errors import BadConfig
+from reelign.parts import Settings
 
 
-class LoraConfig(BaseModel):
+class LoraConfig(Settings):
     """A low-rank adapter (peft)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: int = Field(default=32, ge=1)
     alpha: int | None = None

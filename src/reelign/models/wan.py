@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from diffusers import WanPipeline, WanTransformer3DModel
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ from reelign.models._pixels import load as load_codec
 from reelign.models._rows import fill_tiles
 from reelign.models._text import TextCache
 from reelign.models._weights import LoraConfig, Reference, attach_lora
-from reelign.parts import PartConfig
+from reelign.parts import PartConfig, Settings
 from reelign.playground import package
 from reelign.protocols import Geometry
 
@@ -30,10 +30,8 @@ log = logging.getLogger(__name__)
 PLAYGROUND = "playground"
 
 
-class SizeConfig(BaseModel):
+class SizeConfig(Settings):
     """Geometry of the videos to make; a packaged model brings its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     frames: int = Field(default=81, ge=1)
     """1 + 4k."""

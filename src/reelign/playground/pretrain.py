@@ -15,7 +15,7 @@ from typing import cast
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 from reelign import half
 from reelign.core import flow
 from reelign.files import replacing
+from reelign.parts import Settings
 from reelign.playground import codec, corpora, package, tiny
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,8 @@ Row = dict[str, float]
 MATRIX_DIMS = 2
 
 
-class Phase(BaseModel):
+class Phase(Settings):
     """How long a phase trains, and how fast."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cycles: tuple[int, ...]
     """Steps at which the learning rate has come down to zero; the last one is the end. Samples are worth looking at

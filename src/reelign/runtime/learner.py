@@ -5,19 +5,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from reelign.errors import RunStopped
 from reelign.models._weights import trainable
+from reelign.parts import Settings
 from reelign.protocols import Method, VideoModel
 
 
-class LearnerConfig(BaseModel):
+class LearnerConfig(Settings):
     """AdamW and what surrounds it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     lr: float = Field(default=1e-5, gt=0)
     warmup: int = Field(default=0, ge=0)

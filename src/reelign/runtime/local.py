@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
+from pydantic import BeforeValidator, Field, model_serializer
 from torch import Tensor
 
 from reelign import memory, parts, sampling
 from reelign.batches import Prompts, Scored, Trajectories, Videos
 from reelign.errors import BadConfig, RunStopped
-from reelign.parts import AnyReward
+from reelign.parts import AnyReward, Settings
 from reelign.protocols import Method, OnlineMethod, Reward, VideoModel
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import Exploration, SamplerConfig
@@ -23,10 +23,8 @@ from reelign.sampling import Exploration, SamplerConfig
 ROLES = frozenset({"reference", "sampled"})
 
 
-class RuntimeConfig(BaseModel):
+class RuntimeConfig(Settings):
     """Where a run runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["local"] = "local"
     device: str = "auto"
@@ -35,10 +33,8 @@ class RuntimeConfig(BaseModel):
     """CPU threads of torch; 0 leaves torch's choice."""
 
 
-class WeightedReward(BaseModel):
+class WeightedReward(Settings):
     """A reward and how much it counts: `{name: videoalign, weight: 0.5, ...}`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     weight: float = Field(default=1.0, gt=0)
     reward: AnyReward

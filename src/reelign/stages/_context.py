@@ -6,17 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from reelign import parts
-from reelign.parts import PartConfig
+from reelign.parts import PartConfig, Settings
 from reelign.runtime.local import Local
 
 
-class GateConfig(BaseModel):
+class GateConfig(Settings):
     """When a stage may hand its weights on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     targets: tuple[str, ...] = Field(min_length=1)
     """Held-out measures that must get better: the 95 % interval of the paired difference lies on the good side of 0."""
