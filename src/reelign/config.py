@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -47,7 +47,9 @@ def _text(path: Path) -> str:
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
             raise BadConfig(f"{name} is no regular file; give the path of a YAML file.")
         if status.st_size > 4 * strict_yaml.MOST_CHARACTERS:  # four bytes a character at most
-            raise BadConfig(f"{name} has {status.st_size:,} bytes, too many for a recipe; give the path of a YAML file.")
+            raise BadConfig(
+                f"{name} has {status.st_size:,} bytes, too many for a recipe; give the path of a YAML file."
+            )
         return path.read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadConfig(f"there is no recipe at {name}; give the path of a YAML file.") from error
@@ -83,7 +85,8 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
 def _assign(node: Any, keys: Sequence[str], value: Any, where: str) -> None:
     """Set what stands at the end of a path of keys, making mappings where there is nothing yet."""
     for depth, key in enumerate(keys):
-        here, index = ".".join(keys[: depth + 1]), key
+        here = ".".join(keys[: depth + 1])
+        index: Any = key
         if isinstance(node, list):
             if not (key.isdecimal() and len(key) < 6 and int(key) < len(node)):
                 allowed = f"a number from 0 to {len(node) - 1}" if node else "nothing, for the list is empty"
@@ -161,11 +164,10 @@ def _location(error: Any, schema: type[BaseModel], tree: object) -> list[str | i
     found: list[str | int] = []
     node, steps = tree, list(error["loc"])
     for number, step in enumerate(steps):
+        keys = node if isinstance(node, Mapping) else range(len(node)) if isinstance(node, list | tuple) else ()
         absent = error["type"] == "missing" and number == len(steps) - 1
-        if isinstance(node, Mapping) and step in node:
-            node = node[step]
-        elif isinstance(node, list | tuple) and isinstance(step, int) and step < len(node):
-            node = node[step]
+        if step in keys:
+            node = cast(Any, node)[step]
         elif not absent and (number or step not in schema.model_fields):
             continue
         found.append(step)

@@ -139,7 +139,9 @@ class _Loader(yaml.SafeLoader):
 
 
 for _kind, (_looks, _begins, _build) in _PLAIN.items():
-    _Loader.add_implicit_resolver(_TAG + _kind, re.compile(f"^(?:{_looks})$"), ["", *_begins] if _kind == "null" else _begins)
+    _Loader.add_implicit_resolver(
+        _TAG + _kind, re.compile(f"^(?:{_looks})$"), ["", *_begins] if _kind == "null" else _begins
+    )
     if _build:
         _Loader.add_constructor(_TAG + _kind, _build)
 
