@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -152,7 +152,9 @@ def _refusal(error: ValidationError, prefix: str, schema: type[BaseModel], tree:
     if first["type"] == "extra_forbidden":
         return unknown_key(path, str(location[-1]), _known(schema, location[:-1]))
     same = [each for each in errors if _location(each, schema, tree) == location]
-    messages = dict.fromkeys(each["msg"].removeprefix("Value error, ").rstrip(".") for each in same)
+    messages = dict.fromkeys(
+        _DUE.get(each["type"], each["msg"].removeprefix("Value error, ").rstrip(".")) for each in same
+    )
     message = " or ".join(f"{m[0].lower()}{m[1:]}" if m else "not allowed" for m in list(messages)[:3])
     given = first.get("input")
     said = "" if isinstance(given, Mapping | list | BaseModel) else f" (given: {shown(given)})"
@@ -160,22 +162,21 @@ def _refusal(error: ValidationError, prefix: str, schema: type[BaseModel], tree:
 
 
 def _location(error: Any, schema: type[BaseModel], tree: object) -> list[str | int]:
-    """Where in the tree a problem is: pydantic's location without the names it gives to the forms of a union."""
+    """Where a problem is: pydantic's location without the names that it gives to the forms of a union."""
     found: list[str | int] = []
-    node, steps = tree, list(error["loc"])
-    for number, step in enumerate(steps):
-        keys = node if isinstance(node, Mapping) else range(len(node)) if isinstance(node, list | tuple) else ()
-        absent = error["type"] == "missing" and number == len(steps) - 1
-        if step in keys:
-            node = cast(Any, node)[step]
-        elif not absent and (number or step not in schema.model_fields):
-            continue
-        found.append(step)
+    node: Any = tree
+    for number, step in enumerate(error["loc"], start=1):
+        there = isinstance(node, Mapping) and step in node
+        absent = error["type"] == "missing" and number == len(error["loc"])
+        if isinstance(step, int) or there or absent or step in _known(schema, found):
+            found.append(step)
+            listed = isinstance(node, list | tuple) and isinstance(step, int) and step < len(node)
+            node = node[step] if there or listed else None
     return found
 
 
 def _known(schema: type[BaseModel], location: Sequence[str | int]) -> tuple[str, ...]:
-    """Field names of the model at a location inside a schema."""
+    """Field names of the model at a location inside a schema; none where there is no model."""
     model: type[BaseModel] | None = schema
     for key in location:
         if model is not None and isinstance(key, str):
@@ -227,5 +228,7 @@ def explain(config: BaseModel, recipe: Tree, assignments: Sequence[str]) -> list
 
 
 _ABSENT = object()
+_DUE = {"model_type": "must be a mapping of settings", "tuple_type": "must be a list"}
+"""Problems that pydantic names in Python's words."""
 
 __all__ = ["PartConfig", "Tree", "digest", "dump", "explain", "override", "part", "read", "unknown_key", "validate"]

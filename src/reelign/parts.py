@@ -215,6 +215,6 @@ def build(kind: Kind, config: PartConfig, *args: object) -> Any:
         raise BadConfig(f"the {kind} {shown(name)} could not be built: {_raised(error)}.") from error
     if missing:
         raise BadConfig(
-            f"{shown(name)} is no {kind}: what it builds, a {type(built).__name__}, has no {' and no '.join(missing)}."
+            f"{shown(name)} is no {kind}: what it builds, a {type(built).__name__}, has no {', '.join(missing)}."
         )
     return built

@@ -151,11 +151,11 @@ class _File:
                 found |= {setting.name: setting for setting in owner[0].settings(owner[1])}
         for node, after in zip(group.body, [*group.body[1:], None], strict=True):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                text = after.value if isinstance(after, ast.Expr) else None
+                name, text = node.target.id, after.value if isinstance(after, ast.Expr) else None
                 says = str(text.value) if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
-                found[node.target.id] = self._setting(
-                    node.target.id, node.annotation, node.value, " ".join(says.split())
-                )
+                before = found[name].meaning if name in found else ""
+                meaning = " ".join(says.split()) or before
+                found[name] = self._setting(name, node.annotation, node.value, meaning)
         return list(found.values())
 
     def _setting(self, name: str, annotation: ast.expr, value: ast.expr | None, meaning: str) -> Setting:
