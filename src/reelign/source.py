@@ -167,13 +167,11 @@ class _File:
             value = given.get("default", given.get("default_factory"))
         if value is not None:
             default = self._text(value)
-            if inner and isinstance(
-                value, ast.Call
-            ):  # a group with some settings of its own: SamplerConfig(guidance=3)
-                own = {keyword.arg: self._text(keyword.value) for keyword in value.keywords}
-                inner = tuple(replace(each, default=own.get(each.name, each.default)) for each in inner)
-        return replace(form, name=name, type=", ".join(filter(None, (form.type, bounds))), default=default,
-                       meaning=meaning, inner=inner)  # fmt: skip
+        if inner and isinstance(value, ast.Call):  # a group that changes some defaults: SamplerConfig(guidance=3)
+            own = {keyword.arg: self._text(keyword.value) for keyword in value.keywords}
+            inner = tuple(replace(each, default=own.get(each.name, each.default)) for each in inner)
+        allowed = f"{form.type}, {bounds}" if bounds else form.type
+        return replace(form, name=name, type=allowed, default=default, meaning=meaning or form.meaning, inner=inner)
 
     def _form(self, annotation: ast.expr) -> Setting:
         """A nameless setting that says what an annotation allows."""
@@ -193,7 +191,8 @@ class _File:
         file, node = found
         if isinstance(node, ast.ClassDef):
             inner = tuple(file.settings(node))
-            return Setting("", "settings" if inner else node.name, None, "", inner=inner)
+            purpose = (ast.get_docstring(node) or "").partition("\n")[0]
+            return Setting("", "settings" if inner else node.name, None, purpose, inner=inner)
         return file._form(node) if isinstance(node, ast.expr) else Setting("", text, None, "")
 
     def _subscript(self, outer: str, inside: ast.expr) -> Setting:

@@ -68,9 +68,11 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         # No right to a folder, a full disk, too many files: the machine's, wherever it was met.
-        if _console.DEBUG or error.errno is None or error.filename is None:
+        if _console.DEBUG or error.errno is None:
             raise
-        _console.complain(f"cannot use {shown(str(error.filename))}: {error.strerror}; `reelign --debug` shows where.")
+        what = f"use {shown(str(error.filename))}" if error.filename else "read or write"
+        _console.complain(f"cannot {what}: {error.strerror}; `reelign --debug` shows where.")
+        _console.Forgiving(sys.stdout).lose()
         sys.exit(2)
     except KeyboardInterrupt:
         _console.complain("stopped.")

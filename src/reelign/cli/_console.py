@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from reelign.cli._progress import Forgiving
+
 DEBUG = False
 
 
@@ -38,8 +40,6 @@ def open_streams() -> None:
 
 def complain(sentence: str) -> None:
     """A line on stderr, where there is one."""
-    from reelign.cli._progress import Forgiving
-
     stream = Forgiving(sys.stderr)
     stream.write(f"reelign: {sentence}\n")
     stream.flush()
@@ -47,13 +47,9 @@ def complain(sentence: str) -> None:
 
 def say(text: str) -> None:
     """A line on stdout that says where the work lies; the work is done whether it can be read or not."""
-    from reelign.cli._progress import Forgiving
-
     stream = Forgiving(sys.stdout)
     stream.write(f"{text}\n")
     stream.flush()
-    if stream.lost:
-        _drop_stdout()
 
 
 def emit(value: Any, as_json: bool, text: str) -> None:
@@ -70,15 +66,9 @@ def emit(value: Any, as_json: bool, text: str) -> None:
         sys.stdout.write((json.dumps(value, ensure_ascii=False, indent=1) if as_json else text) + "\n")
         sys.stdout.flush()
     except OSError as error:
-        _drop_stdout()
+        Forgiving(sys.stdout).lose()
         if error.errno != errno.EPIPE:
             raise RunStopped(f"the results cannot be written to stdout: {error.strerror}; write elsewhere.") from error
-
-
-def _drop_stdout() -> None:
-    """Let what stdout still holds go nowhere, or Python complains of it when it ends."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

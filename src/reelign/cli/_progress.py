@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 LIVE = (
@@ -31,20 +32,26 @@ class Forgiving:
 
     def write(self, text: str) -> int:
         """Write what can be written."""
-        try:
-            if self._stream and not self.lost:
+        if not self.lost:
+            try:
                 self._stream.write(text)
-        except (OSError, ValueError):  # ValueError: closed, or no such character in its encoding
-            self.lost = True
+            except (OSError, ValueError):  # ValueError: closed
+                self.lose()
         return len(text)
 
     def flush(self) -> None:
         """Likewise."""
-        try:
-            if self._stream and not self.lost:
+        if not self.lost:
+            try:
                 self._stream.flush()
-        except (OSError, ValueError):
-            self.lost = True
+            except (OSError, ValueError):
+                self.lose()
+
+    def lose(self) -> None:
+        """Let the rest go nowhere, also what the stream still holds: Python would complain of it when it ends."""
+        self.lost = True
+        with suppress(OSError, ValueError, AttributeError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
 
     def isatty(self) -> bool:
         """Whether somebody is there to see bars."""
