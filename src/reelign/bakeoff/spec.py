@@ -9,7 +9,7 @@ from reelign import config as configs
 from reelign import driver, parts
 from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
-from reelign.errors import BadConfig
+from reelign.errors import BadConfig, cut, shown
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import online
@@ -150,7 +150,7 @@ def _whole(entry: object, common: Tree) -> object:
     own = entry.get("stage", {})
     if not isinstance(own, Mapping):
         return entry
-    whose = f" of entry {entry.get('label')!r}"
+    whose = f" of entry {shown(entry.get('label'))}"
     _refuse(own, whose)
     for key in COMMON:
         if key in own:
@@ -161,7 +161,7 @@ def _whole(entry: object, common: Tree) -> object:
 def _refuse(stage: Mapping[str, Any], whose: str) -> None:
     if stage.get("name", "online") != "online":
         raise ValueError(
-            f"the stage{whose} is {stage['name']!r}, but a bake-off compares online stages; leave `name` out"
+            f"the stage{whose} is {shown(stage['name'])}, but a bake-off compares online stages; leave `name` out"
         )
     for key, why in (
         ("steps", "a run goes on until its budget is spent"),
@@ -175,7 +175,7 @@ def _refuse(stage: Mapping[str, Any], whose: str) -> None:
 def _known(label: str, info: Any) -> None:
     labels = [entry.label for entry in info.data.get("entries", ())]
     if labels and label not in labels:
-        raise ValueError(f"there is no entry {label!r}; entries: {', '.join(labels)}")
+        raise ValueError(f"there is no entry {shown(label)}; entries: {cut(', '.join(labels), 300)}")
 
 
 def merged(common: Tree, own: Tree) -> Tree:
@@ -235,7 +235,7 @@ def check(spec: Spec) -> None:
     for where, name in (("target.measure", spec.target.measure), *(("measures", name) for name in spec.measures)):
         if name not in known:
             raise BadConfig(
-                f"{where}: no metric of `evaluate` measures {name!r}; measured: {', '.join(sorted(known))}."
+                f"{where}: no metric of `evaluate` measures {shown(name)}; measured: {', '.join(sorted(known))}."
             )
 
 
