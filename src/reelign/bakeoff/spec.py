@@ -28,6 +28,7 @@ class Target(Settings):
     """A level of a held-out measure; the time to reach it is compared."""
 
     measure: str
+    """One of those that `evaluate` measures."""
     value: float | None = None
     """The level itself."""
     match: str = ""
@@ -46,6 +47,7 @@ class Entry(Settings):
     """One competitor."""
 
     label: str = Field(min_length=1, max_length=60, pattern=NAME)
+    """Its name in tables and folders."""
     stage: online.Config
     """Its whole online stage: in the file, only what differs from the common one."""
 
@@ -56,6 +58,7 @@ class Spec(Settings):
     name: str = Field(min_length=1, pattern=NAME)
     """Folder of the bake-off, below `root`."""
     root: str = "runs"
+    """Folder of all bake-offs."""
     exploratory: bool = False
     """Allows fewer than three seeds; then nothing is ranked."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -72,6 +75,7 @@ class Spec(Settings):
     stage: dict[str, Any] = Field(default_factory=dict)
     """What the entries' online stages have in common."""
     entries: tuple[Entry, ...] = Field(min_length=1)
+    """Who competes."""
     target: Target
     measures: tuple[str, ...] = ()
     """Held-out measures that are ranked beside the target's."""

@@ -33,7 +33,9 @@ def command(
     checked = configs.validate(specs.Spec, tree)
     unknown = [label for label in only if label not in checked.labels]
     if unknown:
-        raise BadConfig(f"--only: there is no entry {shown(unknown[0])}; entries: {cut(', '.join(checked.labels), 300)}.")
+        raise BadConfig(
+            f"--only: there is no entry {shown(unknown[0])}; entries: {cut(', '.join(checked.labels), 300)}."
+        )
     specs.check(checked)
     if dry_run:
         runs = len(checked.entries) * len(checked.seeds)

@@ -17,6 +17,7 @@ class LoraConfig(Settings):
     """A low-rank adapter (peft)."""
 
     rank: int = Field(default=32, ge=1)
+    """Of the two matrices whose product is added to a layer's weight."""
     alpha: int | None = None
     """Scale numerator; the default is the rank, a scale of 1."""
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")

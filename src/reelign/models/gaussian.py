@@ -22,7 +22,9 @@ class Config(PartConfig):
 
     name: str = "gaussian"
     mean: float = 0.0
+    """Of the data, in every element."""
     var: float = Field(default=1.0, gt=0)
+    """Of the data, in every element."""
     side: int = Field(default=1, ge=1)
     """Height and width of the latent and of its one-frame video."""
     bins: int = Field(default=1, ge=1)

@@ -36,8 +36,11 @@ class SizeConfig(Settings):
     frames: int = Field(default=81, ge=1)
     """1 + 4k."""
     height: int = Field(default=480, ge=8)
+    """Pixels, a multiple of what the codec makes one latent of."""
     width: int = Field(default=832, ge=8)
+    """Likewise."""
     fps: float = Field(default=16.0, gt=0)
+    """Frames a second."""
 
 
 class Config(PartConfig):

@@ -23,6 +23,7 @@ class Config(PartConfig):
     dataset: AnyDataset
     """Clips to stay near to."""
     weight: float = Field(default=0.01, gt=0)
+    """Of the loss on clips beside that on rewards."""
     batch: int = Field(default=16, ge=1)
     """Clips of each update."""
     levels: LevelConfig = LevelConfig()

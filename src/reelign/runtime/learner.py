@@ -19,11 +19,15 @@ class LearnerConfig(Settings):
     """AdamW and what surrounds it."""
 
     lr: float = Field(default=1e-5, gt=0)
+    """Learning rate after the warm-up."""
     warmup: int = Field(default=0, ge=0)
     """Updates over which the rate rises linearly."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the moving averages of the gradient and of its square."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Share of a weight that an update at rate 1 takes away."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Longer gradients are cut to this length."""
     micro_batch: int = Field(default=32, ge=1)
     """Samples in one forward pass; changes memory and speed, not the update."""
     ema: float = Field(default=0.0, ge=0, lt=1)
