@@ -1,7 +1,7 @@
 """Digests of the weights that a few steps of each kind leave behind, to see that nothing moved by accident.
 
-SFT, GRPO, and DPO on pairs collected from the policy, each from the packaged generator, in float32 on one thread. The digits depend
-on the processor and on torch; on one machine they change only if what is computed does.
+SFT, GRPO, and DPO on pairs collected from the policy, each from the packaged generator, in float32 on one thread. The
+digits depend on the processor and on torch; on one machine they change only if what is computed does.
 
     python benchmarks/digests.py [--sft 20] [--grpo 5] [--dpo 20]
 """
