@@ -14,7 +14,7 @@ import pytest
 import synthetic_run
 
 from reelign.errors import RunStopped, UserError
-from reelign.report import headline, load, page, tables, words
+from reelign.report import caveats, clips, headline, load, page, tables, words
 
 Make = Callable[..., Path]
 HOSTILE = (
@@ -204,10 +204,14 @@ def test_a_report_is_replaced_in_one_piece(make_run: Make, monkeypatch: pytest.M
 
 def test_too_much_video_is_left_out_and_said(make_run: Make, monkeypatch: pytest.MonkeyPatch):
     folder = make_run(stages=())
-    monkeypatch.setattr(page, "EMBEDDED_MIB", 0)
-    rows, left_out = page.clip_rows(load.load(folder))
-    assert (len(rows), left_out) == (1, 7)
+    size = sum(path.stat().st_size for path in (folder / "samples").rglob("0000-0.mp4"))
+    monkeypatch.setattr(clips, "EMBEDDED_MIB", size / 2**20)
+    rows, no_room = clips.clip_rows(load.load(folder))
+    assert (len(rows), no_room) == (1, 7)
     assert "7 more are in" in page.write(folder).read_text()
+    monkeypatch.setattr(clips, "EMBEDDED_MIB", (size - 1) / 2**20)
+    assert clips.clip_rows(load.load(folder)) == ((), 8)
+    assert "they are too large for one page" in page.write(folder).read_text()
 
 
 def test_the_headline_tells_failures_with_numbers(finished: Path):
@@ -244,7 +248,7 @@ def test_a_reward_that_rises_while_held_out_measures_fall_is_flagged(make_run: M
         clip["measures"]["motion_right"] = 0.0
     synthetic_run.write_evaluation(folder, content)
     run = load.load(folder)
-    found = headline.caveats(run, tables.measure_table(run))
+    found = caveats.caveats(run, tables.measure_table(run))
     assert found[0].grave
     assert "In GRPO the reward rose" in found[0].text
     assert "motion right" in found[0].text
@@ -257,7 +261,7 @@ def test_evaluations_with_other_settings_or_noise_are_flagged(make_run: Make):
     content["clips"][0]["seed"] += 1
     synthetic_run.write_evaluation(folder, content)
     run = load.load(folder)
-    said = " ".join(c.text for c in headline.caveats(run, tables.measure_table(run)))
+    said = " ".join(c.text for c in caveats.caveats(run, tables.measure_table(run)))
     assert "SFT was sampled with other settings than the base" in said
     assert "SFT was sampled from other noise than the base" in said
     assert "not how much another training seed could" in said

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 
 from reelign.core import stats
 from reelign.errors import UserError
-from reelign.report import curves, load, tables, words
+from reelign.report import curves, load, quantities, slices, tables, words
+from reelign.report.records import Clip
 
 Make = Callable[..., Path]
 
 
-def clip(prompt_id: int, member: int, **measures: float | None) -> load.Clip:
-    return load.Clip(prompt=f"prompt {prompt_id}", prompt_id=prompt_id, member=member, seed=0, measures=measures)
+def clip(prompt_id: int, member: int, **measures: float | None) -> Clip:
+    return Clip(prompt=f"prompt {prompt_id}", prompt_id=prompt_id, member=member, seed=0, measures=measures)
 
 
-def by_key(*clips: load.Clip) -> dict[tuple[int, int], load.Clip]:
+def by_key(*clips: Clip) -> dict[tuple[int, int], Clip]:
     return {c.key: c for c in clips}
 
 
@@ -41,13 +42,13 @@ def fail_gate(run: Path, stage: str) -> None:
 def test_a_paired_difference_is_the_mean_over_clips_that_both_have():
     ours = by_key(clip(0, 0, m=1.0), clip(0, 1, m=1.0), clip(1, 0, m=0.0), clip(2, 0, m=None), clip(9, 0, m=1.0))
     theirs = by_key(clip(0, 0, m=0.0), clip(0, 1, m=1.0), clip(1, 0, m=1.0), clip(2, 0, m=1.0), clip(8, 0, m=0.0))
-    found = tables.paired(ours, theirs, "m", higher_is_better=True, seed=0)
+    found = tables.paired(ours, theirs, "m", higher_is_better=True, rate=True, seed=0)
     assert found is not None
     # clips (0, 0), (0, 1) and (1, 0): 1 - 0, 1 - 1, 0 - 1
     assert (found.n, found.prompts) == (3, 2)
     assert found.difference == pytest.approx(0.0)
     assert (found.before, found.after) == pytest.approx((2 / 3, 2 / 3))
-    assert tables.paired(ours, theirs, "other", higher_is_better=True, seed=0) is None
+    assert tables.paired(ours, theirs, "other", higher_is_better=True, rate=True, seed=0) is None
 
 
 def test_an_interval_resamples_whole_prompts():
@@ -55,8 +56,8 @@ def test_an_interval_resamples_whole_prompts():
     zero = by_key(*(clip(p, m, x=0.0) for p in range(8) for m in range(16)))
     many = {(16 * p + m, 0): c for (p, m), c in few.items()}
     none = {(16 * p + m, 0): c for (p, m), c in zero.items()}
-    wide = tables.paired(few, zero, "x", higher_is_better=True, seed=0)
-    narrow = tables.paired(many, none, "x", higher_is_better=True, seed=0)
+    wide = tables.paired(few, zero, "x", higher_is_better=True, rate=True, seed=0)
+    narrow = tables.paired(many, none, "x", higher_is_better=True, rate=True, seed=0)
     assert wide is not None
     assert narrow is not None
     # 16 members of a prompt agree, so that 8 prompts say four times less precisely what 128 would.
@@ -76,7 +77,9 @@ def test_an_interval_resamples_whole_prompts():
     ],
 )
 def test_a_difference_counts_only_outside_its_noise(low: float, high: float, higher: bool, prompts: int, verdict: str):
-    assert tables.judge(stats.Interval((low + high) / 2, low, high), higher, prompts) == verdict
+    levels = tables.Levels(0.4, 0.4 + (low + high) / 2, spread=0.5, rate=True)
+    interval = stats.Interval((low + high) / 2, low, high)
+    assert tables.judge(interval, levels, higher_is_better=higher, prompts=prompts) == verdict
 
 
 def test_table_cells_are_the_evaluations_own_numbers_and_differences_are_paired(finished: Path):
@@ -118,7 +121,8 @@ def test_a_stage_that_was_not_kept_is_no_ones_predecessor(make_run: Make):
 
 def test_slices_hold_the_means_of_their_clips(finished: Path):
     run = load.load(finished)
-    table = tables.slice_table(run, "dpo")
+    found = slices.slice_tables(run)
+    table = found["dpo"]
     raw = json.loads((finished / "evaluations" / "dpo.json").read_text())["clips"]
     assert {(row.slice, row.value) for row in table.rows} == {(k, v) for c in raw for k, v in c["slices"].items()}
     for row in table.rows:
@@ -133,7 +137,7 @@ def test_slices_hold_the_means_of_their_clips(finished: Path):
             assert cell.mean == pytest.approx(sum(values) / len(values))
             assert 0 <= cell.goodness <= 1
             assert cell.to_base is not None
-    assert all(cell.to_base is None for row in tables.slice_table(run, "base").rows for cell in row.cells if cell)
+    assert all(cell.to_base is None for row in found["base"].rows for cell in row.cells if cell)
 
 
 def test_diversity_kept_is_a_ratio_to_the_base(finished: Path):
@@ -146,15 +150,15 @@ def test_diversity_kept_is_a_ratio_to_the_base(finished: Path):
 
 def test_only_measures_of_zeros_and_ones_are_shares(finished: Path):
     run = load.load(finished)
-    assert run.rates() == set(run.measures) - {"diversity", "sharpness"}
+    assert run.rates == set(run.measures) - {"diversity", "sharpness"}
 
 
 def test_a_folder_that_is_no_run_says_so_in_one_sentence(tmp_path: Path, finished: Path):
     with pytest.raises(UserError, match=r"there is no folder .*nowhere; give the path of a run"):
         load.load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"is not a run folder: it has no config\.json\. Give a folder"):
+    with pytest.raises(UserError, match=r"is not a run folder, since it has no config\.json; give one"):
         load.load(tmp_path)
-    with pytest.raises(UserError, match=f"It holds runs, though: {finished.name}"):
+    with pytest.raises(UserError, match=f"it holds runs, though: {finished.name}; give one"):
         load.load(finished.parent)
 
 
@@ -173,7 +177,7 @@ def test_a_line_cut_short_by_a_kill_is_dropped(make_run: Make):
     folder = make_run()
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "dpo", "step": 80, "offline/lo')
-    assert load.load(folder).metrics[-1].step == 79
+    assert load.load(folder).metrics["dpo"]["offline/loss"].steps[-1] == 79
 
 
 def test_videos_must_lie_inside_the_run(make_run: Make):
@@ -191,7 +195,7 @@ def test_videos_must_lie_inside_the_run(make_run: Make):
 
 
 def test_curves_leave_out_what_is_not_finite_and_say_so(finished: Path):
-    drawn = {chart.quantity: chart for chart in curves.charts(load.load(finished), "grpo")}
+    drawn = {chart.quantity: chart for chart in quantities.charts(load.load(finished), "grpo")[0]}
     assert next(iter(drawn)).startswith("online/reward")
     assert drawn["online/grad_norm"].skipped == 1
     assert drawn["online/ratio_mean"].aside
@@ -201,7 +205,7 @@ def test_curves_leave_out_what_is_not_finite_and_say_so(finished: Path):
 
 
 def test_a_curve_of_one_constant_value_can_be_drawn():
-    svg = curves.line_chart([(7, 0.0)], name="<b>")
+    svg = curves.line_chart([(7.0, 0.0)], name="<b>")
     assert "<b>" not in svg
     assert "nan" not in svg
     assert svg.count("<circle") == 2

@@ -7,7 +7,7 @@ from reelign.bakeoff.race import Ratio, Reach
 from reelign.bakeoff.rank import Analysis, Board, Standing
 from reelign.bakeoff.spec import FEWEST_SEEDS
 from reelign.report import words
-from reelign.report.headline import Caveat
+from reelign.report.caveats import Caveat
 from reelign.report.tables import FEWEST_PROMPTS
 
 _MOST_NAMED = 4
