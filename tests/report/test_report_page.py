@@ -150,10 +150,32 @@ def test_hostile_names_in_ledger_metrics_and_config_are_inert(make_run: Make):
         file.write(json.dumps({"stage": "sft", "step": 999, f"online/{bad}": 1.0}) + "\n")
     config = json.loads((folder / "config.json").read_text())
     config["config"][bad] = bad
+    config["config"]["model"] = {"name": bad, "weights": bad, "lora": {"rank": bad}}
+    config |= dict.fromkeys(("command", "device", "torch", "id", "hash", "version"), bad) | {"notes": [bad]}
+    (folder / "left_out.txt").write_text(bad)
     (folder / "config.json").write_text(json.dumps(config))
     elements = parse(page.write(folder).read_text())
     assert elements.tags["script"] == 1
     assert "alert" not in elements.text["script"]
+
+
+def test_names_of_measures_are_words_outside_of_settings(html: str):
+    shown = html[: html.index('<section id="settings"')]
+    elements = parse(shown)
+    assert "attributes right" in elements.text["th"]
+    for kind, text in elements.text.items():
+        if kind not in ("code", "script", "style"):
+            assert "attributes_right" not in text
+
+
+def test_a_table_fits_a_phone_or_says_that_it_goes_on(html: str):
+    elements = parse(html)
+    labels = [value for tag, name, value in elements.values if tag == "td" and name == "data-label"]
+    measures = len(synthetic_run.MEASURES)
+    assert Counter(labels) == dict.fromkeys(("Base", "SFT", "GRPO", "DPO", "Since base"), measures)
+    wide = [tag for tag, name, _ in elements.values if name == "data-scroll"]
+    assert len(wide) == html.count('class="scroll"') > 0
+    assert "scroll it sideways" in elements.text["script"]
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path):

@@ -1,16 +1,16 @@
-"""Numbers, paired differences, slices, curves."""
+"""Numbers, paired differences, slices."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 
 from reelign.core import stats
 from reelign.errors import UserError
-from reelign.report import curves, load, quantities, slices, tables, words
+from reelign.report import compare, headline, load, page, slices, tables, words
 from reelign.report.records import Clip
 
 Make = Callable[..., Path]
@@ -194,37 +194,6 @@ def test_videos_must_lie_inside_the_run(make_run: Make):
         run.video(run.evaluations["base"].clips[0])
 
 
-def test_curves_leave_out_what_is_not_finite_and_say_so(finished: Path):
-    drawn = {chart.quantity: chart for chart in quantities.charts(load.load(finished), "grpo")[0]}
-    assert next(iter(drawn)).startswith("online/reward")
-    assert drawn["online/grad_norm"].skipped == 1
-    assert drawn["online/ratio_mean"].aside
-    assert "nan" not in drawn["online/grad_norm"].svg
-    assert "(s)" in drawn["rollout/wall_s"].svg
-    assert "<title>step 0: " in drawn["online/reward"].svg
-
-
-def test_a_curve_of_one_constant_value_can_be_drawn():
-    svg = curves.line_chart([(7.0, 0.0)], name="<b>")
-    assert "<b>" not in svg
-    assert "nan" not in svg
-    assert svg.count("<circle") == 2
-
-
-def test_smoothing_keeps_straight_lines_and_constants():
-    line = [0.5 * k - 3 for k in range(40)]
-    assert curves.smoothed(line) == pytest.approx(line)
-    assert curves.smoothed([2.0]) == [2.0]
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_are_inside_and_few(low: float, width: float):
-    found = curves.ticks(low, low + width)
-    assert 0 <= len(found) <= 6
-    edge = 1e-6 * (abs(low) + width)
-    assert all(low - edge <= t <= low + width + edge for t in found)
-
-
 @pytest.mark.parametrize(
     ("value", "rate", "text"),
     [
@@ -240,3 +209,123 @@ def test_ticks_are_inside_and_few(low: float, width: float):
 )
 def test_numbers_read_well(value: float, rate: bool, text: str):
     assert words.number(value, rate).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rate", "told_apart"),
+    [
+        (0.0404, 0.0404002, False, False),  # print alike
+        (0.040449, 0.040451, False, False),  # print 0.0404 and 0.0405, for a difference of 2e-6
+        (0.0404, 0.0405, False, True),
+        (9.96, 10.04, False, False),  # as 10.0, a step is 0.1
+        (0.544, 0.546, True, False),  # 54 % and 55 %
+        (0.54, 0.55, True, True),
+        (0.031, 0.032, True, True),
+        (0.0, 0.0, True, False),
+        (0.0, 0.004, True, True),
+        (1234.0, 1234.4, False, False),
+    ],
+)
+def test_levels_can_be_told_apart_by_a_step_of_the_last_digit(
+    before: float, after: float, rate: bool, told_apart: bool
+):
+    assert words.differ(before, after, rate) is told_apart
+    assert words.differ(after, before, rate) is told_apart
+    assert words.differ(-before, -after, rate) is told_apart
+
+
+def sure(*levels: float, spread: float) -> str:
+    """What is said of a difference whose interval is narrow."""
+    step = levels[1] - levels[0]
+    interval = stats.Interval(step, *sorted((0.9 * step, 1.1 * step)))
+    found = tables.Levels(*levels, spread=spread, rate=False)
+    return tables.judge(interval, found, higher_is_better=True, prompts=40)
+
+
+def test_a_difference_that_is_sure_must_also_be_large_enough_to_matter():
+    assert sure(0.0404, 0.0404002, spread=0.0) == "no difference that shows"
+    assert sure(1e-5, 2e-5, spread=0.3) == "no difference that shows"  # twice the level, nothing beside the clips
+    assert sure(0.500, 0.505, spread=0.3) == "no difference that shows"
+    assert sure(0.500, 0.507, spread=0.3) == "better"
+    assert sure(0.507, 0.500, spread=0.3) == "worse"
+    assert sure(0.500, 0.501, spread=0.0) == "better"
+
+
+def test_a_spread_is_taken_around_each_sides_own_mean():
+    low, high = torch.tensor([0.0, 1.0], dtype=torch.float64), torch.tensor([10.0, 11.0], dtype=torch.float64)
+    assert tables.spread(low, high) == pytest.approx(0.5**0.5)
+    assert tables.spread(low[:1], high[:1]) == 0.0
+
+
+def test_the_same_noise_makes_no_difference_of_what_prints_alike(make_run: Make):
+    folder = make_run(members=1, videos=0)
+    level = [0.0404 + 0.001 * (p % 5) for p in range(24)]
+    for label in ("base", "sft", "grpo", "dpo"):
+        added = 0.0 if label == "base" else 2e-7
+
+        def edit(content: dict, added: float = added) -> None:
+            for clip, value in zip(content["clips"], level, strict=True):
+                clip["measures"]["diversity"] = value + added
+            content["measures"]["diversity"]["mean"] = sum(level) / len(level) + added
+
+        change_evaluation(folder, label, edit)
+    run = load.load(folder)
+    table = tables.measure_table(run)
+    cell = next(row for row in table.rows if row.measure == "diversity").at("dpo")
+    assert cell is not None
+    assert cell.to_base is not None
+    assert 1e-7 < cell.to_base.low <= cell.to_base.high < 3e-7
+    assert cell.to_base.verdict == "no difference that shows"
+    said = " ".join(sentence.striptags() for sentence in headline.headline(run, table))
+    assert "diversity (0.0423)" in said
+    assert "diversity rose" not in said
+    assert '<span class="change none">no difference that shows</span>' in page.render(run)
+    other = make_run("other", members=1, videos=0)
+    shutil.rmtree(other)
+    shutil.copytree(folder, other)
+    change_evaluation(
+        other,
+        "dpo",
+        lambda content: [c["measures"].update(diversity=v) for c, v in zip(content["clips"], level, strict=True)],
+    )
+    verdicts = {m.measure: m.verdict for m in compare.compare(other, folder).measures}
+    assert verdicts["diversity"] == "no difference that shows"
+
+
+def test_differences_have_one_decimal_more_than_their_level():
+    assert words.signed(0.0065, like=0.494) == "+0.0065"
+    assert words.limits(-0.00175, 0.0147, difference=True, like=0.494) == "[\N{MINUS SIGN}0.0018, +0.0147]"
+    assert words.limits(0.0982, 0.102, like=0.1) == "[0.098, 0.102]"
+    assert words.signed(2e-7, like=0.0404) == "0"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_values_without_end_have_words(value: float):
+    for said in (words.number(value), words.number(value, True), words.signed(value), words.limits(value, value, True)):
+        assert "\N{INFINITY}" in said or "not a number" in said
+    assert words.seconds(value) == "\N{EN DASH}"
+
+
+def test_one_is_singular_and_thousands_are_grouped():
+    assert [words.count(n, "step") for n in (0, 1, 2, 20_000)] == ["0 steps", "1 step", "2 steps", "20,000 steps"]
+
+
+def test_a_label_of_ones_own_is_not_shouted():
+    assert [words.title(name) for name in ("sft", "grpo-2", "cool", "my_run", "качество")] == [
+        "SFT",
+        "GRPO 2",
+        "Cool",
+        "My run",
+        "Качество",
+    ]
+
+
+def test_slices_with_too_many_values_are_named_instead_of_shown(make_run: Make):
+    many = slices.MOST_VALUES + 1
+    prompts = [(f"prompt {i}", {"id": f"{i:03d}", "color": "rg"[i % 2]}) for i in range(many)]
+    folder = make_run(prompts=prompts, stages=(), videos=0)
+    run = load.load(folder)
+    table = slices.slice_tables(run)["base"]
+    assert {row.slice for row in table.rows} == {"color"}
+    assert table.crowded == ("id",)
+    assert f"Left out, with more than {slices.MOST_VALUES} values each: id." in page.render(run)

@@ -12,7 +12,7 @@ from reelign.errors import UserError
 from reelign.report import words
 from reelign.report.load import Run, load
 from reelign.report.records import Evaluation
-from reelign.report.tables import REPORT_SEED, Levels, Verdict, judge, paired, spread
+from reelign.report.tables import Levels, Verdict, judge, paired, seed_of, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _not_comparable(name: str, a: Evaluation, b: Evaluation) -> str:
 
 def _measure(name: str, a: Evaluation, b: Evaluation, rate: bool, same_prompts: bool) -> MeasureComparison | None:
     about = a.measures[name]
-    seed = rng.seed_for(REPORT_SEED, "compare", name)
+    seed = seed_of("compare", name)
     if same_prompts:
         pair = paired(b.by_key, a.by_key, name, higher_is_better=about.higher_is_better, rate=rate, seed=seed)
         if pair is None:

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from reelign.core import rng
 from reelign.report.load import BASE, Run
 from reelign.report.records import Clip, Evaluation
-from reelign.report.tables import REPORT_SEED, Difference, paired
+from reelign.report.tables import Difference, paired, seed_of
 
 Groups = dict[tuple[str, str], tuple[Clip, ...]]
 """Clips by kind of slice and its value."""
@@ -78,7 +77,7 @@ def _slice_table(run: Run, label: str, grouped: Mapping[str, Groups], scale: Map
             better_up, rate = run.measures[name].higher_is_better, name in run.rates
             lowest, highest = scale[name]
             height = (mean - lowest) / (highest - lowest) if highest > lowest else 0.5
-            seed = rng.seed_for(REPORT_SEED, "slice", kind, value, name)
+            seed = seed_of("slice", kind, value, name)
             difference = paired(ours, theirs, name, higher_is_better=better_up, rate=rate, seed=seed)
             cells.append(SliceCell(mean, len(values), height if better_up else 1 - height, difference))
         rows.append(SliceRow(kind, value, len(clips), tuple(cells)))

@@ -122,6 +122,11 @@ def judge(interval: stats.Interval, levels: Levels, *, higher_is_better: bool, p
     return "better" if (interval.low > 0) == higher_is_better else "worse"
 
 
+def seed_of(*names: str) -> int:
+    """The seed of a resampling; a name may hold half an emoji, which has no bytes of its own."""
+    return rng.seed_for(REPORT_SEED, *(name.encode(errors="replace").decode() for name in names))
+
+
 def spread(*sides: Tensor) -> float:
     """Standard deviation over clips, each side around its own mean; 0 for single clips."""
     freedom = sum(len(side) - 1 for side in sides)
@@ -178,7 +183,7 @@ def measure_table(run: Run) -> MeasureTable:
         about = described.higher_is_better, name in run.rates
 
         def difference(ours: str, theirs: str, name: str = name, about: tuple[bool, bool] = about) -> Difference | None:
-            seed = rng.seed_for(REPORT_SEED, "difference", name, ours, theirs)
+            seed = seed_of("difference", name, ours, theirs)
             return paired(clips[ours], clips[theirs], name, higher_is_better=about[0], rate=about[1], seed=seed)
 
         cells: list[Cell | None] = []
