@@ -274,6 +274,9 @@ def test_a_reward_that_rises_while_held_out_measures_fall_is_flagged(make_run: M
     assert found[0].grave
     assert "In GRPO the reward rose" in found[0].text
     assert "motion right" in found[0].text
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "grpo", "step": 999, "online/reward": Infinity}\n')
+    assert caveats.caveats(load.load(folder), tables.measure_table(run))[0] == found[0]
 
 
 def test_evaluations_with_other_settings_or_noise_are_flagged(make_run: Make):

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic_run
@@ -198,7 +199,7 @@ def test_stages_to_come_are_named_as_the_driver_names_them(tmp_path: Path):
         online.Config.model_construct(method=method("base")),
         collect.Config.model_construct(),
     )
-    written = [{"name": stage.name, "label": stage.label} for stage in asked]
+    written: list[dict[str, Any]] = [{"name": stage.name, "label": stage.label} for stage in asked]
     for stage, row in zip(asked[:4], written, strict=False):
         row["method"] = {"name": stage.method.name}
     names = driver.labels(driver.Recipe.model_construct(stages=asked))

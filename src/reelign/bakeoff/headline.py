@@ -157,8 +157,8 @@ def caveats(analysis: Analysis, budget: int) -> tuple[Caveat, ...]:
     if analysis.stops:
         found.append(
             Caveat(
-                f"{words.count(len(analysis.stops), 'run')} stopped early. The weights of then are judged at every later "
-                "check, and time goes on as if the run had idled.",
+                f"{words.count(len(analysis.stops), 'run')} stopped early. The weights of then are judged at every "
+                "later check, and time goes on as if the run had idled.",
                 True,
             )
         )

@@ -1,5 +1,6 @@
 """What to keep in mind before believing the numbers of a run."""
 
+import math
 from dataclasses import dataclass
 
 from reelign.report import words
@@ -59,9 +60,10 @@ def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
     found = []
     for stage in run.stages:
         series = run.metrics.get(stage.stage, {}).get("online/reward")
-        if series is None or len(series.values) < 2 * _EDGE or stage.stage not in table.labels:
+        rewards = [value for value in series.values if math.isfinite(value)] if series else []
+        if len(rewards) < 2 * _EDGE or stage.stage not in table.labels:
             continue
-        rewards, part = series.values, len(series.values) // _EDGE
+        part = len(rewards) // _EDGE
         before, after = sum(rewards[:part]) / part, sum(rewards[-part:]) / part
         fell = [words.plain(row.measure) for row in _worse(table, stage.stage)]
         if after > before and words.differ(before, after) and fell:

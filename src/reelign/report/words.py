@@ -148,6 +148,8 @@ def differ(before: float, after: float, rate: bool = False) -> bool:
     """
     if number(before, rate) == number(after, rate):
         return False
+    if not math.isfinite(after - before):
+        return True
     return abs(after - before) >= max(_last_digit(before, rate), _last_digit(after, rate)) * (1 - 1e-9)
 
 
