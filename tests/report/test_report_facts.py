@@ -42,6 +42,9 @@ def test_the_model_the_machine_and_the_command_are_told(make_run: Make):
     told = {fact.name: (fact.text, fact.more) for fact in facts.facts(load.load(folder))}
     assert told["Command"] == ("reelign align 'my recipe.yaml'", "seed 0")
     assert told["Device"] == ("cuda", "PyTorch 2.13, Reelign 0.1.0")
+    change_ledger(folder, "dpo", machine={"device": "cuda (NVIDIA H200)", "threads": "1", "torch": "2.14"})
+    told = {fact.name: (fact.text, fact.more) for fact in facts.facts(load.load(folder))}
+    assert told["Device"] == ("cuda (NVIDIA H200)", "1 CPU thread, PyTorch 2.14, Reelign 0.1.0")
 
 
 def test_every_stage_says_what_it_cost(make_run: Make):

@@ -137,11 +137,11 @@ def test_an_infinite_measure_is_left_out_and_said(small: Path):
     page.write(small)
 
 
-def test_an_evaluation_that_a_gate_used_and_that_is_gone_is_said(small: Path):
+def test_an_evaluation_that_was_made_and_is_gone_is_said(small: Path):
     (small / "evaluations" / "sft.json").unlink()
     run = load.load(small)
     said = [caveat.text for caveat in caveats.caveats(run, tables.measure_table(run)) if caveat.grave]
-    assert any("evaluations/sft.json is missing although a gate judged by it" in text for text in said)
+    assert any("evaluations/sft.json is missing although the stage was evaluated" in text for text in said)
 
 
 def test_an_evaluation_of_its_own_is_no_ones_predecessor_and_not_the_end(small: Path):

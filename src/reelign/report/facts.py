@@ -94,17 +94,22 @@ def _judged(run: Run) -> Fact | None:
 
 
 def _device(run: Run) -> Fact | None:
-    device = run.about.get("device") or _at(run.config, "runtime", "device")
+    machine = run.stages[-1].machine if run.stages else {}
+    device, threads, torch = (
+        machine.get(key) or run.about.get(key) or _at(run.config, "runtime", key)
+        for key in ("device", "threads", "torch")
+    )
     if not device:
         return None
-    threads = _at(run.config, "runtime", "threads")
     also = [
-        words.count(threads, "CPU thread") if isinstance(threads, int) and threads > 0 else "",
-        f"PyTorch {run.about['torch']}" if run.about.get("torch") else "",
+        words.count(int(str(threads)[:9]), "CPU thread")
+        if str(threads).isdecimal() and threads not in (0, "0")
+        else "",
+        f"PyTorch {torch}" if torch else "",
         f"Reelign {run.about['version']}" if run.about.get("version") else "",
     ]
     name = "the GPU where there is one, else the CPU" if device == "auto" else str(device)
-    return Fact("Device", words.clipped(name, 200), ", ".join(filter(None, also)))
+    return Fact("Device", words.clipped(name, 200), words.clipped(", ".join(filter(None, also)), 200))
 
 
 def _command(run: Run) -> Fact:
@@ -120,7 +125,7 @@ def _command(run: Run) -> Fact:
 
 def _step(run: Run, stage: Stage) -> Step:
     gate = stage.gate
-    state = gate.verdict if gate is not None and stage.judged else "ungated"
+    state = gate.verdict if gate is not None and stage.decided else "ungated"
     share = (stage.wall_s or 0.0) / total_s(run) if total_s(run) > 0 else 0.0
     method = words.title(stage.method) if stage.method not in (stage.kind, stage.stage) else ""
     nouns = {"prompt": stage.prompts, "rollout": stage.rollouts, "pair": stage.pairs, "clip": stage.clips}
@@ -134,7 +139,7 @@ def _step(run: Run, stage: Stage) -> Step:
         cost=" · ".join(filter(None, [words.seconds(stage.wall_s), part])),
         bar=curves.bar(share) if part else None,
         verdict=_VERDICTS[state],
-        sentence=_reason(stage, gate) if gate is not None and stage.judged else _unjudged(stage),
+        sentence=_reason(stage, gate) if gate is not None and stage.decided else _unjudged(stage),
         findings=_findings(run, gate) if gate is not None else (),
     )
 

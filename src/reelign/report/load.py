@@ -85,8 +85,8 @@ class Run:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Stages that a gate judged by an evaluation which is no longer there."""
-        return tuple(s.stage for s in self.stages if s.judged and s.stage not in self.evaluations)
+        """Stages whose weights were evaluated, by a file that is no longer there."""
+        return tuple(s.stage for s in self.stages if (s.decided or s.judged) and s.stage not in self.evaluations)
 
     @property
     def planned(self) -> tuple[str, ...]:

@@ -138,10 +138,14 @@ class Stage(_Record):
     """Forward-units, where they were counted."""
     note: str | None = None
     started: str | None = None
+    machine: Mapping[str, Any] = Field(default_factory=dict)
+    """Device, threads and PyTorch, where they were written."""
     wall_s: float | None = None
+    judged: bool = False
+    """Whether its weights were evaluated, where that was written."""
     gate: Gate | None = None
 
     @property
-    def judged(self) -> bool:
+    def decided(self) -> bool:
         """Whether a gate decided about its weights."""
         return self.gate is not None and self.gate.verdict in ("passed", "failed")
