@@ -1,15 +1,17 @@
 """Recipes: precedence, overrides, and one sentence for everything that does not fit."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from reelign import config as configs
 from reelign import driver
 from reelign.cli import demo
-from reelign.errors import BadConfig, UnknownPart
+from reelign.errors import BadConfig, UnknownPart, UserError
+from reelign.parts import Settings
 
 ROOT = Path(__file__).parents[1]
 LINEAR = "tests.parts.linear_reward:build"
@@ -78,7 +80,14 @@ def test_overriding_leaves_the_given_tree_alone() -> None:
         ("stages.5.steps=3", r"'stages\.5' must be a number from 0 to 1"),
         ("stages.last.steps=3", r"'stages\.last' must be a number from 0 to 1"),
         ("stages.0.steps.more=3", r"'stages\.0\.steps' is a plain value and has no 'more' in it"),
-        ("stages.0.steps=[1", r"--set stages\.0\.steps: '\[1' is not valid YAML"),
+        ("stages.0.steps=[1", r"--set stages\.0\.steps, line 1 is not valid YAML: while parsing a flow sequence"),
+        ("stages.²=1", r"'stages\.²' must be a number from 0 to 1"),
+        ("stages.99999999=1", r"'stages\.99999999' must be a number from 0 to 1"),
+        ("stages.1.rewards.1.k.x=\ud800", r"--set stages\.1\.rewards\.1\.k\.x is not valid YAML"),
+        ("model={name: wan, name: gaussian}", r"--set model, line 1: the key 'name' stands in line 1 already"),
+        (".".join("abcdefgh" * 6) + "=1", r"--set a\.b\..*: no setting is called that"),
+        ("run.na\nme=1", r"--set run\.na me: no setting is called that"),
+        ("stages.0.steps=" + "9" * 5000, r"--set stages\.0\.steps, line 1: '999.*999' is no int\.$"),
     ],
 )
 def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
@@ -129,16 +138,21 @@ def test_an_unknown_key_is_named_by_its_full_path_with_the_nearest_known_one(ass
     [
         ("run.seed=soon", r"^run\.seed: input should be a valid integer.* \(given: 'soon'\)\.$"),
         ("run.name=a/b", r"^run\.name: .*pattern.* \(given: 'a/b'\)\.$"),
-        ("run.name=2026-11-20", r"^run\.name: input should be a valid string \(given: datetime\.date"),
+        ("run.name=3", r"^run\.name: input should be a valid string \(given: 3\)\.$"),
         ("stages=[]", r"^stages: .*at least 1 item"),
-        ("stages=5", r"^stages: input should be a valid tuple \(given: 5\)\.$"),
+        ("stages=5", r"^stages: must be a list \(given: 5\)\.$"),
+        ("run=5", r"^run: must be a mapping of settings \(given: 5\)\.$"),
+        ("stages.0.learner.lr=.inf", r"^stages\.0\.learner\.lr: input should be a finite number \(given: inf\)\.$"),
+        ("stages.0.learner.betas=[0.9]", r"^stages\.0\.learner\.betas\.1: field required\.$"),
+        ("stages.0.learner.betas=[0.9, x]", r"^stages\.0\.learner\.betas\.1: input should be .* \(given: 'x'\)\.$"),
         ("stages.0.steps=0", r"^stages\.0\.steps: input should be greater than or equal to 1 \(given: 0\)\.$"),
         ("stages.1.method.kind=warp", r"^stages\.1\.method\.kind: input should be 'flow', .* \(given: 'warp'\)\.$"),
         ("stages.0.learner.lr=fast", r"^stages\.0\.learner\.lr: .* \(given: 'fast'\)\.$"),
         ("runtime.name=ray", r"^runtime\.name: input should be 'local' \(given: 'ray'\)\.$"),
         ("stages.1.rewards.0.weight=-1", r"^stages\.1\.rewards\.0\.weight: input should be greater than 0"),
-        ("model={side: 2}", r"^a model needs a name, as in \{name: gaussian\}; given: \{'side': 2\}\.$"),
-        ("stages.0.method=7", r"^a method needs a name"),
+        ("model={side: 2}", r"^model: a model needs a name, as in \{name: gaussian\}; given: \{'side': 2\}\.$"),
+        ("stages.0.method=7", r"^stages\.0\.method: a method needs a name.*; given: 7\.$"),
+        ("stages.1.rewards.0={name: worn, of: [1]}", r"^stages\.1\.rewards\.0\.of: a reward needs a name.*\[1\]\.$"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_is_named_by_its_full_path(assignment: str, sentence: str) -> None:
@@ -156,37 +170,138 @@ def test_a_missing_key_is_named() -> None:
 def test_an_unknown_part_is_named_with_the_nearest_and_all_others() -> None:
     with pytest.raises(
         UnknownPart,
-        match=r"^no method called 'gpro'\. Did you mean 'grpo'\? Available: awm, .*, dpo, .*, grpo, .*, sft, .*\.$",
+        match=r"^stages\.1\.method: no method called 'gpro'\. Did you mean 'grpo'\? Available: awm, .*, sft, .*\.$",
     ):
         _resolve("stages.1.method.name=gpro")
+    with pytest.raises(
+        UnknownPart, match=r"^stages\.1\.method\.modules\.0\.backbone: no backbone called 'x'\. Available: "
+    ):
+        _resolve("stages.1.method.modules=[{name: vipo, backbone: x}]")
 
 
-def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
-    assert yaml.safe_load("2e-4") == "2e-4"  # YAML 1.1's trap
-    assert _resolve("stages.1.method.clip=2e-4").stages[1].method.clip == 2e-4
+@pytest.mark.parametrize(
+    "value", ["x" * 100_000, ["x" * 999] * 999, {f"k{i}": i for i in range(999)}, "\U0001f600" * 999]
+)
+@pytest.mark.parametrize(
+    "path", ["run.seed", "model", "stages", "stages.0.method", "stages.1.rewards", "evaluate", "nonsense"]
+)
+def test_a_long_value_does_not_make_a_long_sentence(path: str, value: object) -> None:
+    tree = configs.override(_tree(), [f"{path}=null"])
+    node: Any = tree
+    for key in path.split(".")[:-1]:
+        node = node[int(key) if isinstance(node, list) else key]
+    last = path.split(".")[-1]
+    node[int(last) if isinstance(node, list) else last] = value
+    with pytest.raises(UserError) as refusal:
+        configs.validate(driver.Recipe, tree)
+    assert len(str(refusal.value)) < 600
+    assert "\n" not in str(refusal.value)
 
 
-def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match=r"there is no recipe at '.*nowhere.yaml'; give the path of a YAML file"):
-        configs.read(tmp_path / "nowhere.yaml")
-    with pytest.raises(BadConfig, match=r"there is no recipe at"):
-        configs.read(tmp_path)
+class _Forms(Settings):
+    either: int | str = 1
+    pair: tuple[int, int] | int = 1
+    group: driver.RunConfig | tuple[driver.RunConfig, ...] | None = None
+
+
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        ({"either": [1]}, r"^either: input should be a valid integer or input should be a valid string\.$"),
+        ({"pair": [1, "x"]}, r"^pair\.1: input should be a valid integer.* \(given: 'x'\)\.$"),
+        ({"group": {"name": "a", "seed": "x"}}, r"^group\.seed: input should be a valid integer.* \(given: 'x'\)\.$"),
+        ({"group": {"nam": "a"}}, r"^group\.name: field required\.$"),
+    ],
+)
+def test_a_setting_of_several_forms_is_named_without_pydantics_names_for_them(tree: Any, sentence: str) -> None:
+    with pytest.raises(BadConfig, match=sentence):
+        configs.validate(_Forms, tree)
+
+
+def test_a_setting_inside_nothing_can_be_overridden() -> None:
+    tree = {"model": {"name": "wan", "lora": None}}
+    assert configs.override(tree, ["model.lora.rank=4"])["model"]["lora"] == {"rank": 4}
+
+
+def test_overriding_a_value_changes_no_other_that_an_alias_made_alike(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("a: &same {k: 1}\nb: *same\n")
+    found = configs.override(configs.read(tmp_path / "own.yaml"), ["a.k=2"])
+    assert found == {"a": {"k": 2}, "b": {"k": 1}}
+
+
+def test_a_recipe_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.yaml").write_text("run: {name: mine}")
+    assert configs.read(Path("~/own.yaml")) == {"run": {"name": "mine"}}
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _large(path: Path) -> None:
+    path.write_bytes(b" " * 2_000_000)
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, r"^there is no recipe at '.*own\.yaml'; give the path of a YAML file\.$"),
+        (_pipe, r"own\.yaml' is no regular file"),
+        (_folder, r"own\.yaml' is no regular file"),
+        (_large, r"own\.yaml' has 2,000,000 bytes, too many for a recipe"),
+        (_loop, r"own\.yaml' cannot be read \(Too many levels of symbolic links\)"),
+    ],
+)
+def test_what_is_no_recipe_file_is_told_without_reading_it(
+    tmp_path: Path, make: Callable[[Path], None], sentence: str
+) -> None:
+    make(tmp_path / "own.yaml")
+    with pytest.raises(BadConfig, match=sentence):
+        configs.read(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("a/" * 3000, r"cannot be read \(File name too long\)"),
+        ("a\0b", r"cannot be read \(embedded null byte\)"),
+        ("~nobody-of-that-name/own.yaml", r"cannot be read \(Could not determine home directory\.\)"),
+    ],
+)
+def test_a_path_that_cannot_be(name: str, sentence: str) -> None:
+    with pytest.raises(BadConfig, match=sentence) as refusal:
+        configs.read(Path(name))
+    assert len(str(refusal.value)) < 400
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (b"run: [1", r"is not valid YAML: while parsing"),
-        (b"\xff\xfe\x00run", r"is not valid YAML"),
-        (b"- run\n- model", r"holds list, but a recipe is a mapping with the keys run, model and stages"),
-        (b"", r"holds NoneType, but a recipe is a mapping"),
-        (b"!!python/object/apply:os.system ['true']", r"is not valid YAML"),
+        (b"run: [1", r"line 1 is not valid YAML: while parsing"),
+        (b"\xff\xfe\x00run", r"is not valid YAML: byte 0 is no UTF-8; save it as UTF-8\.$"),
+        (b"- run\n- model", r"holds a list, but must be a mapping with the keys run, model and stages\.$"),
+        (b"", r"holds nothing, but must be a mapping"),
+        (b"!!python/object/apply:os.system ['true']", r"line 1: the tag 'python/object/apply:os\.system' is not read"),
     ],
 )
 def test_a_file_that_is_no_recipe(tmp_path: Path, text: bytes, sentence: str) -> None:
     (tmp_path / "own.yaml").write_bytes(text)
     with pytest.raises(BadConfig, match=sentence):
         configs.read(tmp_path / "own.yaml")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_bytes(b"\xef\xbb\xbfrun: {name: mine}")
+    assert configs.read(tmp_path / "own.yaml") == {"run": {"name": "mine"}}
 
 
 def test_every_value_is_explained_with_its_origin() -> None:

@@ -3,14 +3,18 @@
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from reelign import parts
-from reelign.errors import BadConfig, UnknownPart
+from reelign import config as configs
+from reelign import parts, protocols
+from reelign.engines import slots
+from reelign.errors import BadConfig, BadData, UnknownPart
+from reelign.stages import _context
 
 LINEAR = "tests.parts.linear_reward"
 KINDS = get_args(parts.Kind)
@@ -86,6 +90,154 @@ def test_an_outside_module_without_a_package(tmp_path: Path, monkeypatch: pytest
 def test_a_part_that_is_not_there(name: str, sentence: str) -> None:
     with pytest.raises(UnknownPart, match=sentence):
         parts.find("reward", name)
+
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """`outside(source)`: the dotted name of a module of that source, new each time."""
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    names: list[str] = []
+
+    def write(source: str) -> str:
+        names.append(f"lab.part_{len(names)}")
+        (folder / f"part_{len(names) - 1}.py").write_text(source)
+        importlib.invalidate_caches()
+        return names[-1]
+
+    yield write
+    for name in [n for n in sys.modules if n == "lab" or n.startswith("lab.")]:
+        del sys.modules[name]
+
+
+CONFIG = "from reelign.parts import PartConfig\nclass Config(PartConfig):\n    k: float = 1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("def build(:\n", r"SyntaxError: invalid syntax \('.*part_0\.py', line 1\)\.$"),
+        ("\nfrom json import nothing\n", r"ImportError: cannot import name 'nothing' .*\('.*part_0\.py', line 2\)\.$"),
+        ("import no_such_thing\n", r"ModuleNotFoundError: No module named 'no_such_thing' \('.*part_0\.py', line 1\)"),
+        ("raise RuntimeError('no\\nGPU')\n", r"RuntimeError: no GPU \('.*part_0\.py', line 1\)\.$"),
+        ("import sys\nsys.exit(0)\n", r"SystemExit: 0 \('.*part_0\.py', line 2\)\.$"),
+        ("class Odd(Exception):\n    def __str__(self):\n        return 1 / 0\nraise Odd\n", r"Odd: .* line 4\)"),
+        ("raise KeyError('x' * 9999)\n", r"KeyError: 'xxx.* line 1\)\.$"),
+        ("import json\njson.loads('{')\n", r"JSONDecodeError: .* \('.*part_0\.py', line 2\)\.$"),
+    ],
+)
+def test_an_outside_part_that_does_not_import_is_named_with_what_it_raised_and_where(
+    outside: Write, source: str, sentence: str
+) -> None:
+    with pytest.raises(UnknownPart, match=rf"^the reward 'lab\.part_0' could not be imported: .*{sentence}") as refusal:
+        parts.find("reward", outside(source))
+    assert len(str(refusal.value)) < 600
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("class Config: pass\ndef build(config): ...\n", r"its Config is no subclass of reelign\.parts\.PartConfig\.$"),
+        ("Config = 3\nbuild = 4\n", r"its Config is no subclass of reelign\.parts\.PartConfig\.$"),
+        ("def build(config): ...\n", r"the module has no Config; a part has both\.$"),
+        (CONFIG, r"the module has no build; a part has both\.$"),
+    ],
+)
+def test_a_module_that_is_no_part_says_what_it_lacks(outside: Write, source: str, sentence: str) -> None:
+    with pytest.raises(UnknownPart, match=rf"^no reward at 'lab\.part_0': {sentence}"):
+        parts.configure("reward", outside(source))
+
+
+def test_a_config_that_fails_by_itself_is_named(outside: Write) -> None:
+    source = (
+        f"{CONFIG}from pydantic import field_validator\nclass Config(Config):\n    @field_validator('k')\n"
+        "    @classmethod\n    def _look(cls, k):\n        return {}[k]\ndef build(config): ...\n"
+    )
+    with pytest.raises(
+        BadConfig, match=r"^the Config of the reward 'lab.part_0' failed: KeyError: 2\.0 \(.*line 9\)\.$"
+    ):
+        parts.configure("reward", {"name": outside(source), "k": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (
+            "raise FileNotFoundError(2, 'no weights', 'judge.safetensors')",
+            r"could not be built: FileNotFoundError: .*line 5",
+        ),
+        ("import sys; sys.exit('bye')", r"could not be built: SystemExit: bye \(.*line 5\)\.$"),
+        ("raise MemoryError", r"could not be built: MemoryError \(.*line 5\)\.$"),
+        ("return None", r"is no reward: what it builds, a NoneType, has no names, range, version, __call__\.$"),
+        (
+            "return lambda videos, prompts: {}",
+            r"is no reward: what it builds, a function, has no names, range, version\.$",
+        ),
+    ],
+)
+def test_an_outside_part_that_cannot_be_built_is_named(outside: Write, body: str, sentence: str) -> None:
+    config = parts.configure("reward", outside(f"{CONFIG}def build(config):\n    {body}\n"))
+    with pytest.raises(BadConfig, match=sentence):
+        parts.build("reward", config)
+
+
+def test_what_a_part_refuses_in_its_own_words_stays(outside: Write) -> None:
+    source = f"{CONFIG}from reelign.errors import BadData\ndef build(config):\n    raise BadData('no judge here')\n"
+    with pytest.raises(BadData, match=r"^no judge here$"):
+        parts.build("reward", parts.configure("reward", outside(source)))
+
+
+def test_a_metric_is_no_reward(outside: Write) -> None:
+    config = parts.configure("reward", "tests.parts.mean_level")
+    with pytest.raises(
+        BadConfig, match=r"^'tests\.parts\.mean_level' is no reward: .* MeanLevel, has no names, range, version"
+    ):
+        parts.build("reward", config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "other"),
+    [("reward", "reelign.models.wan", "model"), ("metric", "reelign.rewards.worn:build", "reward")],
+)
+def test_a_part_of_ours_of_another_kind_is_told_without_importing_it(kind: Any, name: str, other: str) -> None:
+    with pytest.raises(UnknownPart, match=rf"^no {kind} at '{name}': that is a {other}\.$"):
+        parts.find(kind, name)
+
+
+def test_what_tells_a_parts_kind_is_in_its_protocol() -> None:
+    interfaces = {
+        "method": protocols.Method,
+        "reward": protocols.Reward,
+        "metric": protocols.Metric,
+        "model": protocols.VideoModel,
+        "dataset": protocols.Dataset,
+        "stage": _context.Stage,
+        "module": slots.Module,
+    }
+    for kind, interface in interfaces.items():
+        assert all(hasattr(interface, n) or n in interface.__annotations__ for n in parts.HAS[kind]), kind
+
+
+def test_outside_parts_are_refused_before_their_code_runs_where_they_are_not_wanted(
+    outside: Write, tmp_path: Path
+) -> None:
+    name = outside(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n{CONFIG}def build(config): ...\n")
+    parts.refuse_outside(True)
+    try:
+        for value in (name, {"name": f"{name}:build"}, {"name": "worn", "of": name}):
+            with pytest.raises(UnknownPart, match=r"is code from outside Reelign, which --no-outside-parts refuses"):
+                configs.part("reward", value)
+        assert parts.configure("reward", "worn").name == "worn"
+    finally:
+        parts.refuse_outside(False)
+    assert not (tmp_path / "ran").exists()
+    parts.find("reward", name)
+    assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("value", [3, None, [], {}, {"name": 3}, {"weight": 1.0}])

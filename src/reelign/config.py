@@ -5,77 +5,105 @@ Precedence: defaults < recipe < overrides (`stages.1.method.clip=2e-4`). There a
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from reelign.errors import BadConfig
+from reelign import strict_yaml
+from reelign.errors import BadConfig, UserError, cut, shown
 from reelign.parts import Kind, NestedErrors, PartConfig, configure
 
 Tree = dict[str, Any]
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-def read(path: Path) -> Tree:
-    """Read a recipe file into a plain tree.
+def read(path: Path, keys: str = "run, model and stages") -> Tree:
+    """Read a recipe file into a plain tree; `~` at the front of the path is the home folder.
+
+    Args:
+        path: the file.
+        keys: what the sentence for something else says that it should hold.
 
     Raises:
-        BadConfig: there is no such file, it is not YAML, or it is not a mapping.
+        BadConfig: there is no such file, it cannot be read, it is not YAML (`strict_yaml`), or it is not a mapping.
     """
-    if not path.is_file():
-        raise BadConfig(f"there is no recipe at {str(path)!r}; give the path of a YAML file such as recipes/demo.yaml.")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{str(path)!r} is not valid YAML: {' '.join(str(error).split())}.") from error
+    tree = strict_yaml.parse(_text(path), shown(str(path)))
     if not isinstance(tree, dict):
-        raise BadConfig(
-            f"{str(path)!r} holds {type(tree).__name__}, but a recipe is a mapping with the keys run, model and stages."
-        )
+        holds = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise BadConfig(f"{shown(str(path))} holds {holds}, but must be a mapping with the keys {keys}.")
     return tree
+
+
+def _text(path: Path) -> str:
+    name = shown(str(path))
+    try:
+        path = path.expanduser()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise BadConfig(f"{name} is no regular file; give the path of a YAML file.")
+        if status.st_size > 4 * strict_yaml.MOST_CHARACTERS:  # four bytes a character at most
+            raise BadConfig(
+                f"{name} has {status.st_size:,} bytes, too many for a recipe; give the path of a YAML file."
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadConfig(f"there is no recipe at {name}; give the path of a YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise BadConfig(f"{name} is not valid YAML: byte {error.start} is no UTF-8; save it as UTF-8.") from error
+    except (OSError, ValueError, RuntimeError) as error:  # no right to read it, too long a name, no home folder
+        if isinstance(error, UserError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadConfig(f"the recipe {name} cannot be read ({reason}); give the path of a YAML file.") from error
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
     """Apply `a.b.0.c=value` assignments to a copy of a tree; values are read as YAML.
 
     Raises:
-        BadConfig: an assignment without `=`, or a path through something that is neither a mapping nor a list.
+        BadConfig: an assignment without `=`, a value that is no YAML, or a path through something that is neither a
+            mapping nor a list.
     """
     result = deepcopy(tree)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
-            raise BadConfig(f"--set takes key=value, as in stages.1.method.clip=2e-4; given: {assignment!r}.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadConfig(f"--set {path}: {text!r} is not valid YAML: {' '.join(str(error).split())}.") from error
+            raise BadConfig(f"--set takes key=value, as in stages.1.method.clip=2e-4; given: {shown(assignment)}.")
+        where = f"--set {cut(path, 100)}"
         keys = path.split(".")
-        node: Any = result
-        for depth, key in enumerate(keys):
-            last = depth == len(keys) - 1
-            where = ".".join(keys[: depth + 1])
-            if isinstance(node, list):
-                if not key.isdigit() or int(key) >= len(node):
-                    raise BadConfig(f"--set {path}: {where!r} must be a number from 0 to {len(node) - 1}.")
-                index: Any = int(key)
-            elif isinstance(node, dict):
-                index = key
-            else:
-                raise BadConfig(f"--set {path}: {'.'.join(keys[:depth])!r} is a plain value and has no {key!r} in it.")
-            if last:
-                node[index] = value
-            else:
-                child = node.setdefault(index, {}) if isinstance(node, dict) else node[index]
-                if isinstance(child, str):
-                    child = node[index] = {"name": child}  # a part given by its bare name
-                node = child
+        if len(keys) > strict_yaml.DEEPEST or not path.isprintable():
+            raise BadConfig(f"{where}: no setting is called that; `reelign config` lists them all.")
+        _assign(result, keys, strict_yaml.parse(text, where), where)
     return result
+
+
+def _assign(node: Any, keys: Sequence[str], value: Any, where: str) -> None:
+    """Set what stands at the end of a path of keys, making mappings where there is nothing yet."""
+    for depth, key in enumerate(keys):
+        here = ".".join(keys[: depth + 1])
+        index: Any = key
+        if isinstance(node, list):
+            if not (key.isdecimal() and len(key) < 6 and int(key) < len(node)):
+                allowed = f"a number from 0 to {len(node) - 1}" if node else "nothing, for the list is empty"
+                raise BadConfig(f"{where}: {shown(here)} must be {allowed}.")
+            index = int(key)
+        elif not isinstance(node, dict):
+            before = ".".join(keys[:depth])
+            raise BadConfig(f"{where}: {shown(before)} is a plain value and has no {shown(key)} in it.")
+        if depth == len(keys) - 1:
+            node[index] = value
+            return
+        child = node.get(index) if isinstance(node, dict) else node[index]
+        if child is None:
+            child = node[index] = {}
+        elif isinstance(child, str):
+            child = node[index] = {"name": child}  # a part given by its bare name
+        node = child
 
 
 def validate(schema: type[Schema], tree: Tree) -> Schema:
@@ -83,11 +111,12 @@ def validate(schema: type[Schema], tree: Tree) -> Schema:
 
     Raises:
         BadConfig: one sentence for the first problem, with its full path; an unknown key also gets the nearest known.
+        UnknownPart: a name that no part has, with the path where it stands.
     """
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        raise BadConfig(_sentence(error, "", schema)) from error
+        raise _refusal(error, "", schema, tree) from error
 
 
 def part(kind: Kind, value: object) -> PartConfig:
@@ -95,37 +124,64 @@ def part(kind: Kind, value: object) -> PartConfig:
 
     Raises:
         BadConfig: one sentence, as from `validate`.
+        UnknownPart: a name that no part has.
     """
     try:
         return configure(kind, value)
     except NestedErrors as error:
-        raise BadConfig(_sentence(error.error, "", error.schema)) from error
+        raise _refusal(error.error, "", error.schema, error.given) from error
 
 
-def _sentence(error: ValidationError, prefix: str, schema: type[BaseModel]) -> str:
-    first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"]]
-    path = ".".join([p for p in (prefix, *location) if p])
+def unknown_key(path: str, key: str, known: Sequence[str]) -> BadConfig:
+    """The refusal of a key that means nothing at its place, with the nearest one that does."""
+    near = get_close_matches(key, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return BadConfig(f"{path}: there is no such key.{hint} Known here: {', '.join(known)}.")
+
+
+def _refusal(error: ValidationError, prefix: str, schema: type[BaseModel], tree: object) -> UserError:
+    """Pydantic's first problem as one of ours; what it says of the same place too, where several forms are allowed."""
+    errors = error.errors(include_url=False)
+    first, location = errors[0], _location(errors[0], schema, tree)
+    path = ".".join(p for p in (prefix, *(cut(str(step), 60) for step in location)) if p)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, NestedErrors):
-        return _sentence(cause.error, path, cause.schema)
+        return _refusal(cause.error, path, cause.schema, cause.given)
+    if isinstance(cause, UserError):
+        return type(cause)(f"{path}: {cause}" if path else str(cause))
     if first["type"] == "extra_forbidden":
-        known = _known(schema, location[:-1])
-        near = get_close_matches(location[-1], known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{path}: there is no such key.{hint} Known here: {', '.join(known)}."
+        return unknown_key(path, str(location[-1]), _known(schema, location[:-1]))
+    same = [each for each in errors if _location(each, schema, tree) == location]
+    messages = dict.fromkeys(
+        _DUE.get(each["type"], each["msg"].removeprefix("Value error, ").rstrip(".")) for each in same
+    )
+    message = " or ".join(f"{m[0].lower()}{m[1:]}" if m else "not allowed" for m in list(messages)[:3])
     given = first.get("input")
-    shown = "" if isinstance(given, Mapping | list | BaseModel) else f" (given: {given!r})"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{path}: {message[0].lower()}{message[1:]}{shown}."
+    said = "" if isinstance(given, Mapping | list | BaseModel) else f" (given: {shown(given)})"
+    return BadConfig(f"{path}: {cut(message, 400)}{said}." if path else f"{cut(message, 400)}{said}.")
 
 
-def _known(schema: type[BaseModel], location: Sequence[str]) -> tuple[str, ...]:
-    """Field names of the model at a location inside a schema."""
+def _location(error: Any, schema: type[BaseModel], tree: object) -> list[str | int]:
+    """Where a problem is: pydantic's location without the names that it gives to the forms of a union."""
+    found: list[str | int] = []
+    node: Any = tree
+    for number, step in enumerate(error["loc"], start=1):
+        there = isinstance(node, Mapping) and step in node
+        absent = error["type"] == "missing" and number == len(error["loc"])
+        if isinstance(step, int) or there or absent or step in _known(schema, found):
+            found.append(step)
+            listed = isinstance(node, list | tuple) and isinstance(step, int) and step < len(node)
+            node = node[step] if there or listed else None
+    return found
+
+
+def _known(schema: type[BaseModel], location: Sequence[str | int]) -> tuple[str, ...]:
+    """Field names of the model at a location inside a schema; none where there is no model."""
     model: type[BaseModel] | None = schema
     for key in location:
-        if model is not None and not key.isdigit():
-            model = _model_in(model.model_fields[key].annotation)
+        if model is not None and isinstance(key, str):
+            field = model.model_fields.get(key)
+            model = _model_in(field.annotation) if field else None
     return tuple(model.model_fields) if model else ()
 
 
@@ -172,5 +228,7 @@ def explain(config: BaseModel, recipe: Tree, assignments: Sequence[str]) -> list
 
 
 _ABSENT = object()
+_DUE = {"model_type": "must be a mapping of settings", "tuple_type": "must be a list"}
+"""Problems that pydantic names in Python's words."""
 
-__all__ = ["PartConfig", "Tree", "digest", "dump", "explain", "override", "part", "read", "validate"]
+__all__ = ["PartConfig", "Tree", "digest", "dump", "explain", "override", "part", "read", "unknown_key", "validate"]

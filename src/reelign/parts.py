@@ -1,21 +1,25 @@
 """Finding parts: a method, module, reward, metric, model, dataset ... is one file, and the file's name is its name.
 
 A part's module has a `Config` (a subclass of `PartConfig`) and a `build`. `name: grpo` means `reelign.methods.grpo`;
-`name: my_lab.rewards.motion` (any dotted path) means a module outside this package.
+`name: my_lab.rewards.motion` (any dotted path) means a module outside this package, whose code then runs: when it is
+imported, configured, built and used. `refuse_outside(True)` rules that out for the process.
 """
 
 import importlib
-import importlib.util
+import os
 import pkgutil
+import sysconfig
+import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
-from reelign.errors import BadConfig, UnknownPart
+from reelign.errors import BadConfig, UnknownPart, UserError, cut, shown
 
 Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage"]
 PACKAGES: dict[Kind, str] = {
@@ -28,6 +32,19 @@ PACKAGES: dict[Kind, str] = {
     "dataset": "reelign.datasets",
     "stage": "reelign.stages",
 }
+HAS: dict[Kind, tuple[str, ...]] = {
+    "method": ("consumes", "needs", "losses"),
+    "module": ("name", "fill", "replaces"),
+    "backbone": ("__call__",),
+    "reward": ("names", "range", "version", "__call__"),
+    "metric": ("higher_is_better", "description", "__call__"),
+    "model": ("geometry", "network", "velocity", "decode", "export"),
+    "dataset": ("gives", "prompts", "all_prompts", "clips", "pairs"),
+    "stage": ("steps", "note", "run", "describe"),
+}
+"""What tells that a built part is of its kind; see `protocols`."""
+
+_outside_refused = False
 
 
 class Settings(BaseModel):
@@ -48,59 +65,128 @@ def available(kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_")))
 
 
-def find(kind: Kind, name: str) -> ModuleType:
-    """The module of a part.
+def refuse_outside(wish: bool) -> None:
+    """Whether parts by dotted path are refused from now on, in this process, before anything of them is imported."""
+    global _outside_refused
+    _outside_refused = wish
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name is a path to a module."""
+    return "." in name or ":" in name
+
+
+def refuse_unknown(kind: Kind, name: str) -> None:
+    """Refuse, without importing anything, what can be told from a name.
 
     Raises:
-        UnknownPart: there is none of that name; the message suggests a near one and lists them all.
+        UnknownPart: there is none of that name (the message suggests a near one and lists them all), a dotted path
+            where those are refused, no path at all, or that of a part of ours of another kind.
     """
-    if "." in name or ":" in name:
-        return _outside(kind, name)
+    if is_outside(name):
+        _refuse_path(kind, name)
+        return
     names = available(kind)
     if name not in names:
         near = get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnknownPart(f"no {kind} called {name!r}.{hint} Available: {', '.join(names)}.")
-    return importlib.import_module(f"{PACKAGES[kind]}.{name}")
+        raise UnknownPart(f"no {kind} called {shown(name)}.{hint} Available: {', '.join(names)}.")
+
+
+def _refuse_path(kind: Kind, name: str) -> None:
+    path, _, function = name.partition(":")
+    if not all(word.isidentifier() for word in (*path.split("."), *([function] if ":" in name else []))):
+        raise UnknownPart(f"no {kind} at {shown(name)}: write a module's path, as in my_lab.rewards.motion:build.")
+    if _outside_refused:
+        raise UnknownPart(
+            f"the {kind} {shown(name)} is code from outside Reelign, which --no-outside-parts refuses; "
+            "read that code, then leave the option out."
+        )
+    for other, package in PACKAGES.items():
+        if other != kind and path.startswith(f"{package}."):
+            raise UnknownPart(f"no {kind} at {shown(name)}: that is a {other}.")
+
+
+def find(kind: Kind, name: str) -> ModuleType:
+    """The module of a part.
+
+    Raises:
+        UnknownPart: see `refuse_unknown`; a module that is not there, does not import, or is no part.
+    """
+    refuse_unknown(kind, name)
+    return _outside(kind, name) if is_outside(name) else importlib.import_module(f"{PACKAGES[kind]}.{name}")
 
 
 def _outside(kind: Kind, name: str) -> ModuleType:
     """A part's module from another package: `package.module`, or `package.module:function` to build it with."""
     path, _, function = name.partition(":")
-    if not all(word.isidentifier() for word in path.split(".")):
-        raise UnknownPart(f"no {kind} at {name!r}: write a module's path, as in my_lab.rewards.motion:build.")
     try:
         module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise UnknownPart(f"no {kind} at {name!r}: {error}. Is its package installed, or on PYTHONPATH?") from error
+    except (Exception, SystemExit) as error:  # whatever stands in the file
+        if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
+            raise UnknownPart(
+                f"no {kind} at {shown(name)}: {error}. Is its package installed, or on PYTHONPATH?"
+            ) from error
+        raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {_raised(error)}.") from error
     missing = [needed for needed in ("Config", function or "build") if not hasattr(module, needed)]
     if missing:
-        raise UnknownPart(f"no {kind} at {name!r}: the module has no {' and no '.join(missing)}; a part has both.")
+        raise UnknownPart(f"no {kind} at {shown(name)}: the module has no {' and no '.join(missing)}; a part has both.")
+    if not (isinstance(module.Config, type) and issubclass(module.Config, PartConfig)):
+        raise UnknownPart(f"no {kind} at {shown(name)}: its Config is no subclass of reelign.parts.PartConfig.")
     return module
+
+
+def _raised(error: BaseException) -> str:
+    """What was raised, and where in the user's own code.
+
+    Example:
+        >>> _raised(KeyError("depth"))
+        "KeyError: 'depth'"
+    """
+    said = cut(traceback.format_exception_only(error)[-1], 240).rstrip(".")
+    if isinstance(error, SyntaxError):
+        return f"{said} ({shown(error.filename)}, line {error.lineno})"
+    ours = (f"{Path(__file__).parent}{os.sep}", "<")
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    # Their own line rather than the library's that it calls; a part that is itself installed enters with its first one.
+    own = [f for f in frames if not f.filename.startswith(libraries)][-1:] or frames[:1]
+    return f"{said} ({shown(own[0].filename)}, line {own[0].lineno})" if own else said
 
 
 class NestedErrors(ValueError):
     """Validation errors of a part's own config, carried up so that the whole path can be named."""
 
-    def __init__(self, error: ValidationError, schema: type[BaseModel]) -> None:
-        """Keep pydantic's errors and the part's `Config`."""
-        super().__init__(str(error))
-        self.error, self.schema = error, schema
+    def __init__(self, error: ValidationError, schema: type[BaseModel], given: object) -> None:
+        """Keep pydantic's errors, the part's `Config`, and what it was given."""
+        super().__init__(f"{error.error_count()} settings do not fit")
+        self.error, self.schema, self.given = error, schema, given
 
 
 def configure(kind: Kind, value: object) -> PartConfig:
-    """Turn `{name: ..., ...}` into the typed config of that part; a bare name means all defaults."""
+    """Turn `{name: ..., ...}` into the typed config of that part; a bare name means all defaults.
+
+    Raises:
+        BadConfig: no name, or the part's own Config failed.
+        UnknownPart: see `find`.
+        NestedErrors: settings that do not fit the part's Config.
+    """
     if isinstance(value, PartConfig):
         return value
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[0]}}}; given: {value!r}.")
-    module = find(kind, value["name"])
+        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[0]}}}; given: {shown(value)}.")
+    name = value["name"]
+    module = find(kind, name)
     try:
         return module.Config.model_validate(dict(value))
     except ValidationError as error:
-        raise NestedErrors(error, module.Config) from error
+        raise NestedErrors(error, module.Config, value) from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, UserError) or not is_outside(name):
+            raise
+        raise BadConfig(f"the Config of the {kind} {shown(name)} failed: {_raised(error)}.") from error
 
 
 AnyMethod = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "method"))]
@@ -112,6 +198,23 @@ AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(confi
 
 
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:
-    """Build a configured part."""
-    module = find(kind, config.name)
-    return getattr(module, config.name.partition(":")[2] or "build")(config, *args)
+    """Build a configured part.
+
+    Raises:
+        UserError: what the part refuses.
+        BadConfig: a part from outside raised something else, or built what is none of its kind.
+    """
+    name = config.name
+    module = find(kind, name)
+    try:
+        built = getattr(module, name.partition(":")[2] or "build")(config, *args)
+        missing = [needed for needed in HAS[kind] if not hasattr(built, needed)]
+    except (Exception, SystemExit) as error:
+        if isinstance(error, UserError) or not is_outside(name):
+            raise
+        raise BadConfig(f"the {kind} {shown(name)} could not be built: {_raised(error)}.") from error
+    if missing:
+        raise BadConfig(
+            f"{shown(name)} is no {kind}: what it builds, a {type(built).__name__}, has no {', '.join(missing)}."
+        )
+    return built

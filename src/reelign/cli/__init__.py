@@ -27,7 +27,6 @@ app = typer.Typer(
     name="reelign",
     help="Realign pretrained video generators: supervised shaping, reward-driven RL, preference refinement.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -56,17 +55,25 @@ def options(
 
 def main() -> None:
     """Run a command; an input error is one sentence on stderr and exit code 2."""
-    from reelign.errors import UserError
+    from reelign.cli import _console
+    from reelign.errors import UserError, sentence, shown
 
+    _console.open_streams()
     try:
         app(standalone_mode=True)
     except UserError as error:
-        from reelign.cli import _console
-
         if _console.DEBUG:
             raise
-        sys.stderr.write(f"reelign: {error}\n")
+        _console.complain(sentence(error))
+        sys.exit(2)
+    except OSError as error:
+        # No right to a folder, a full disk, too many files: the machine's, wherever it was met.
+        if _console.DEBUG or error.errno is None:
+            raise
+        what = f"use {shown(str(error.filename))}" if error.filename else "read or write"
+        _console.complain(f"cannot {what}: {error.strerror}; `reelign --debug` shows where.")
+        _console.Forgiving(sys.stdout).lose()
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("reelign: stopped.\n")
+        _console.complain("stopped.")
         sys.exit(130)

@@ -1,5 +1,7 @@
-"""What the commands share: quiet libraries, progress with time left, JSON or text results."""
+"""What the commands share: quiet libraries, sentences for what went wrong, JSON or text results, common options."""
 
+import errno
+import io
 import json
 import logging
 import os
@@ -8,19 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from reelign.cli._progress import Forgiving
 
 DEBUG = False
-STDERR = Console(stderr=True, highlight=False)
 
 
 def setup(debug: bool) -> None:
@@ -36,9 +29,46 @@ def setup(debug: bool) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 
+def open_streams() -> None:
+    """Give descriptors 0 to 2 a home where the caller closed them, lest the next file that is opened becomes stderr."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # half a character, as in a file's name
+
+
+def complain(sentence: str) -> None:
+    """A line on stderr, where there is one."""
+    stream = Forgiving(sys.stderr)
+    stream.write(f"reelign: {sentence}\n")
+    stream.flush()
+
+
+def say(text: str) -> None:
+    """A line on stdout that says where the work lies; the work is done whether it can be read or not."""
+    stream = Forgiving(sys.stdout)
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
 def emit(value: Any, as_json: bool, text: str) -> None:
-    """Print a result: JSON for programs, text for people."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1) if as_json else text)
+    """Print a result: JSON for programs, text for people. A reader that left, as `head` does, has seen enough.
+
+    Raises:
+        RunStopped: the results cannot be written, as on a full disk.
+    """
+    from reelign.errors import RunStopped
+
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write((json.dumps(value, ensure_ascii=False, indent=1) if as_json else text) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        Forgiving(sys.stdout).lose()
+        if error.errno != errno.EPIPE:
+            raise RunStopped(f"the results cannot be written to stdout: {error.strerror}; write elsewhere.") from error
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -62,52 +92,16 @@ def _number(text: str) -> bool:
     return True
 
 
-class Bar:
-    """A run's progress on stderr: one line a stage, with time left, reward and loss live."""
+def _refuse_outside(wish: bool) -> bool:
+    from reelign import parts
 
-    LIVE = (
-        "online/reward",
-        "online/loss",
-        "offline/loss",
-        "offline/accuracy",
-        "online/max_abs_log_ratio",
-        "collect/utility",
-    )
+    parts.refuse_outside(wish)
+    return wish
 
-    def __init__(self) -> None:
-        """Draw nothing yet."""
-        self._progress = Progress(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[live]}"),
-            console=STDERR,
-            speed_estimate_period=60,
-        )
-        self._task: TaskID | None = None
 
-    def __enter__(self) -> "Bar":
-        """Start drawing."""
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop drawing."""
-        self._progress.stop()
-
-    def begin(self, label: str, total: int, done: int) -> None:
-        """A new line."""
-        self._task = self._progress.add_task(label.ljust(16), total=total, completed=done, live="")
-
-    def step(self, done: int, metrics: dict[str, float]) -> None:
-        """Move the present line on."""
-        live = "  ".join(f"{k.split('/')[-1]} {metrics[k]:.3g}" for k in self.LIVE if k in metrics)
-        assert self._task is not None
-        self._progress.update(self._task, completed=done, live=live)
-
-    def say(self, sentence: str) -> None:
-        """A line above the bars."""
-        self._progress.console.print(sentence, soft_wrap=True, markup=False)
+INSIDE_ONLY = typer.Option(
+    False,
+    "--no-outside-parts",
+    callback=_refuse_outside,
+    help="Refuse parts by dotted path, which are code that runs, before anything of them is imported.",
+)

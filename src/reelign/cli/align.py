@@ -4,22 +4,33 @@ from pathlib import Path
 
 import typer
 
+from reelign.cli._console import INSIDE_ONLY
+
 
 def command(
     recipe: Path = typer.Argument(..., help="A YAML recipe."),
     overrides: list[str] = typer.Option([], "--set", help="key=value, as in stages.1.method.clip=2e-4; repeatable."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and stop before any compute."),
     resume: bool = typer.Option(False, "--resume", help="Go on with a run that was interrupted."),
+    no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
     """Take a model through its stages, with gates between them, and write a report."""
     from reelign import config as configs
-    from reelign import driver
+    from reelign import glance
+    from reelign.cli._console import say
 
     tree = configs.override(configs.read(recipe), overrides)
+    glance.recipe(tree)
+    glance.paths(tree)
+    if not dry_run:
+        glance.run_folder(tree, resume)
+
+    from reelign import driver
+
     checked = configs.validate(driver.Recipe, tree)
     if dry_run:
         driver.check(checked)
-        typer.echo(
+        say(
             f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), "
             f"settings {configs.digest(checked)}."
         )
@@ -29,10 +40,9 @@ def command(
 
 def finish(recipe: object, resume: bool) -> None:
     """Run a checked recipe under a progress bar, then write its report and say where it is."""
-    import sys
-
     from reelign import driver
-    from reelign.cli._console import Bar
+    from reelign.cli._console import complain, say
+    from reelign.cli._progress import Bar
     from reelign.report import page
 
     assert isinstance(recipe, driver.Recipe)
@@ -40,7 +50,7 @@ def finish(recipe: object, resume: bool) -> None:
         with Bar() as bar:
             folder = driver.run(recipe, bar, resume)
     except driver.Interrupted as stopped:
-        sys.stderr.write(f"reelign: {stopped}\n")
+        complain(str(stopped))
         raise typer.Exit(130) from None
-    typer.echo(f"report  {page.write(folder)}")
-    typer.echo(f"model   {folder / 'final'}")
+    say(f"report  {page.write(folder)}")
+    say(f"model   {folder / 'final'}")

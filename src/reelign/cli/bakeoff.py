@@ -4,26 +4,36 @@ from pathlib import Path
 
 import typer
 
+from reelign.cli._console import INSIDE_ONLY
+
+KEYS = "name, budget, model, evaluate, stage, entries and target"
+
 
 def command(
     spec: Path = typer.Argument(..., help="A YAML file that says what is compared."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and stop before any compute."),
     only: list[str] = typer.Option([], "--only", help="Run this entry only; repeatable."),
     as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
+    no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
     """Compare training methods at equal compute over several seeds, and write a page of what differs beyond noise."""
-    import sys
-
     from reelign import config as configs
+    from reelign import glance
+    from reelign.cli._console import complain, emit, table
+    from reelign.errors import BadConfig, shown
+
+    tree = configs.read(spec, KEYS)
+    glance.spec(tree)
+    glance.paths(tree)
+
     from reelign.bakeoff import headline, page, run
     from reelign.bakeoff import spec as specs
-    from reelign.cli._console import Bar, emit, table
-    from reelign.errors import BadConfig
+    from reelign.cli._progress import Bar
 
-    checked = configs.validate(specs.Spec, configs.read(spec))
+    checked = configs.validate(specs.Spec, tree)
     unknown = [label for label in only if label not in checked.labels]
     if unknown:
-        raise BadConfig(f"--only: there is no entry {unknown[0]!r}; entries: {', '.join(checked.labels)}.")
+        raise BadConfig(f"--only: there is no entry {shown(unknown[0])}; entries: {', '.join(checked.labels)}.")
     specs.check(checked)
     if dry_run:
         runs = len(checked.entries) * len(checked.seeds)
@@ -39,7 +49,7 @@ def command(
             run.run(checked, bar, only)
     except KeyboardInterrupt:
         done = sum(each.finished for each in run.all_runs(checked))
-        sys.stderr.write(f"reelign: stopped; {done} runs are finished, and the same command goes on.\n")
+        complain(f"stopped; {done} runs are finished, and the same command goes on.")
         raise typer.Exit(130) from None
     written = page.write(checked)
     sentences = "\n".join(headline.headline(written.analysis)).replace("\N{NO-BREAK SPACE}", " ")

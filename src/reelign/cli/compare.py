@@ -11,7 +11,12 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
 ) -> None:
     """Compare two runs on their held-out measures, paired where the prompts are the same."""
+    from reelign import glance
     from reelign.cli._console import emit
+
+    for run in (run_a, run_b):
+        glance.a_run(run)
+
     from reelign.report.compare import compare
 
     found = compare(run_a, run_b)

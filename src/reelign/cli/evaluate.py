@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from reelign.cli._console import INSIDE_ONLY
+
 
 def command(
     model: str = typer.Argument(..., help='A Wan pipeline folder (such as a run\'s final/), or "playground".'),
@@ -11,22 +13,30 @@ def command(
     overrides: list[str] = typer.Option([], "--set", help="key=value on the recipe; repeatable."),
     out: Path = typer.Option(Path("evaluation"), "--out", "-o", help="Folder for evaluations/ and samples/."),
     as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
+    no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
     """Measure a model on held-out prompts."""
     import json
 
     from reelign import config as configs
+    from reelign import glance
+    from reelign.cli._console import emit, table
+    from reelign.errors import BadConfig, shown
+
+    tree = configs.override(configs.read(recipe), overrides)
+    glance.recipe(tree)
+    glance.weights(model)
+
     from reelign import driver, parts
-    from reelign.cli._console import Bar, emit, table
-    from reelign.errors import BadConfig
+    from reelign.cli._progress import Bar
     from reelign.runtime.local import device
     from reelign.stages import evaluate
 
-    checked = configs.validate(driver.Recipe, configs.override(configs.read(recipe), overrides))
+    checked = configs.validate(driver.Recipe, tree)
     if checked.evaluate is None:
-        raise BadConfig(f"{str(recipe)!r} has no `evaluate`; add one that names a dataset and metrics.")
-    tree = {**configs.dump(checked.model), "weights": model}
-    built = parts.build("model", configs.part("model", tree), device(checked.runtime))
+        raise BadConfig(f"{shown(str(recipe))} has no `evaluate`; add one that names a dataset and metrics.")
+    own = {**configs.dump(checked.model), "weights": model}
+    built = parts.build("model", configs.part("model", own), device(checked.runtime))
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:
         bar.begin("evaluate", 100, 0)

@@ -25,7 +25,7 @@ def pretrain(
 
     import torch
 
-    from reelign.cli._console import Bar
+    from reelign.cli._progress import Bar
     from reelign.playground.pretrain import PretrainConfig, run
 
     if threads:
@@ -57,7 +57,7 @@ def measure(
 
     from reelign import parts
     from reelign.cli import demo
-    from reelign.cli._console import Bar
+    from reelign.cli._progress import Bar
     from reelign.datasets import _write
     from reelign.files import write_text
     from reelign.runtime.local import RuntimeConfig, device

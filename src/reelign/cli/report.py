@@ -7,6 +7,11 @@ import typer
 
 def command(run: Path = typer.Argument(..., help="A run folder, finished or not.")) -> None:
     """Write a run's report.html: videos in sync, curves, measures with intervals, slices."""
+    from reelign import glance
+    from reelign.cli._console import say
+
+    glance.a_run(run)
+
     from reelign.report import page
 
-    typer.echo(str(page.write(run)))
+    say(str(page.write(run)))

@@ -23,7 +23,7 @@ from reelign.models._text import TextCache
 from reelign.models._weights import LoraConfig, Reference, attach_lora
 from reelign.parts import PartConfig, Settings
 from reelign.playground import package
-from reelign.protocols import Geometry
+from reelign.protocols import Card, Geometry
 
 log = logging.getLogger(__name__)
 
@@ -271,3 +271,12 @@ def build(config: Config, device: torch.device) -> Wan:
         BadConfig: a geometry that the codec or the patches cannot make, or LoRA targets that match nothing.
     """
     return Wan(config, device)
+
+
+def describe(config: Config) -> Card:
+    """What the folder says of itself, without loading weights."""
+    card = _card(_folder_of(config))
+    size = config.size or _card_size(card)
+    return Card(
+        Geometry(size.frames, size.height, size.width, size.fps, ()), config.text_length or card.get("text_length", 512)
+    )

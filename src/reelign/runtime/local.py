@@ -47,7 +47,7 @@ class WeightedReward(Settings):
 def _split(value: object) -> object:
     """Take `weight` out of `{name, weight, ...}`; the rest configures the reward."""
     if isinstance(value, str):
-        return {"reward": value}
+        value = {"name": value}
     if isinstance(value, Mapping) and "reward" not in value:
         # Configured here, so that an error's path is the one in the recipe: rewards.0.key, not rewards.0.reward.key.
         rest = parts.configure("reward", {k: v for k, v in value.items() if k != "weight"})
