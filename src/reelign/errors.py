@@ -10,16 +10,18 @@ UserError                   the user's input; the command line prints one senten
     └── PartFailed          a reward or metric that raised, or gave something else than one number a clip
 """
 
+import reprlib
+
 
 class UserError(Exception):
     """Something the user can mend; the message says what was given, what is allowed and what to do."""
 
 
-class UnknownPart(UserError):
+class UnknownPart(UserError, ValueError):  # a ValueError, so that pydantic says where in a recipe it stands
     """A name that no part of that kind has."""
 
 
-class BadConfig(UserError):
+class BadConfig(UserError, ValueError):
     """A recipe or an override that does not fit its typed config."""
 
 
@@ -41,3 +43,43 @@ class RunStopped(UserError):
 
 class PartFailed(RunStopped):
     """A reward or metric that misbehaved, before anything of the running step was changed."""
+
+
+class _Short(reprlib.Repr):
+    """Python's own shortening, with room for a path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple, self.maxset = 2, 3, 4, 4, 4
+        self.maxstring, self.maxother = 100, 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write numbers of more than 4300 digits.
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"a number of {x.bit_length():,} bits"
+
+
+_SHORT = _Short()
+
+
+def cut(text: str, most: int) -> str:
+    """A text on one line, without its middle where it is long; what is allowed and what to do stand at the end."""
+    text = " ".join(text.split())
+    kept = most - 5
+    return text if len(text) <= most else f"{text[: kept * 2 // 3]} ... {text[-(kept - kept * 2 // 3) :]}"
+
+
+def shown(value: object) -> str:
+    """A value that a user gave, as it stands in a sentence: on one line and short.
+
+    Example:
+        >>> shown("x" * 1000)[:12], len(shown("x" * 1000))
+        ("'xxxxxxxxxxx", 100)
+        >>> shown({"name": "grpo", "steps": [1, 2, 3, 4, 5, 6]})
+        "{'name': 'grpo', 'steps': [1, 2, 3, 4, ...]}"
+    """
+    return cut(_SHORT.repr(value), 160)
+
+
+def sentence(error: BaseException) -> str:
+    """What a user is told: one line, short even where a part's own words are not."""
+    return cut(str(error), 800)
