@@ -97,7 +97,7 @@ def test_a_cover_picture_alone_is_named(tmp_path):
 def test_the_best_of_several_video_streams_is_read_and_that_is_said(tmp_path):
     header = video.probe(pictured(tmp_path / "a.mp4", 1, 9))
     assert (header.frames, header.height) == (9, 32)
-    assert header.notes == ("the best of 2 video streams",)
+    assert header.notes == ("read from the best of 2 video streams",)
 
 
 def test_sound_that_goes_on_longer_changes_nothing(tmp_path):

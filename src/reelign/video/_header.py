@@ -121,7 +121,7 @@ def _probed(path: Path, version: tuple[int, ...]) -> Header:
         if first.interlaced_frame:
             notes.append("deinterlaced")
         if (clips := len(clips_of(container))) > 1:
-            notes.append(f"the best of {clips} video streams")
+            notes.append(f"read from the best of {clips} video streams")
         return Header(len(packets), *shown_as.size, fps, moments, tuple(notes), origin)
 
 
