@@ -150,6 +150,18 @@ class Dataset(Protocol):
     gives: frozenset[str]
     """Of {"prompts", "clips", "pairs"}; asking for anything else is refused by name."""
 
+    def fit(self, geometry: Geometry) -> None:
+        """Refuse, from headers alone and quickly, clips that a model of that geometry cannot take.
+
+        Raises:
+            BadData: more of them than the data set may leave out.
+        """
+        ...
+
+    def identity(self) -> Mapping[str, str | int]:
+        """Counts, and a digest of the texts, names and sizes of all it would give; changes when the data does."""
+        ...
+
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw `n` prompts for groups of `group`."""
         ...
