@@ -18,8 +18,8 @@ TIMES = ("wall_s", "started")
 """Ends of the names of values that say when, or how long."""
 OWN = ("self", "sha256", "id")
 """Names of values that hold a run's own times or name, by way of a digest."""
-SHOWN = ("samples/", "report.html", "log.txt", ".lock")
-"""What a run writes for people to look at, and never reads."""
+UNLIKE = ("report.html", "log.txt", ".lock")
+"""Files that hold times only, or nothing."""
 
 
 def tree(seed: int = 3) -> dict[str, Any]:
@@ -91,31 +91,28 @@ def bits(run: Path) -> dict[str, str]:
     found = {}
     for path in files(run):
         name = str(path.relative_to(run))
-        if not name.startswith(SHOWN):
+        if not name.startswith(UNLIKE):
             found[name] = hashlib.sha256(_without_times(path)).hexdigest()
     return found
 
 
-def shown(run: Path) -> dict[str, str]:
-    """The same for the clips that are only looked at."""
-    clips = (path for path in files(run) if path.suffix == ".mp4" and path.is_relative_to(run / "samples"))
-    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in clips}
-
-
 def files(run: Path) -> Iterator[Path]:
-    """All files, sorted; folders that are links are not followed."""
+    """All plain files, sorted; folders that are links are not followed."""
     for folder, _, names in sorted(os.walk(run)):
-        yield from (Path(folder) / name for name in sorted(names))
+        yield from (path for name in sorted(names) if (path := Path(folder) / name).is_file())
 
 
 def _without_times(path: Path) -> bytes:
     """A file's bytes; of JSON, the values that are not a matter of the clock or of the run's own name."""
-    text = path.read_bytes()
-    if path.suffix == ".json":
-        return json.dumps(_timeless(json.loads(text))).encode()
-    if path.suffix == ".jsonl":
-        return json.dumps([_timeless(json.loads(line)) for line in text.decode().split("\n") if line]).encode()
-    return text
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".json":
+            return json.dumps(_timeless(json.loads(data))).encode()
+        if path.suffix == ".jsonl":
+            return json.dumps([_timeless(json.loads(line)) for line in data.split(b"\n") if line]).encode()
+    except ValueError:  # damaged
+        return data
+    return data
 
 
 def _timeless(value: Any) -> Any:

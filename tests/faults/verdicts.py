@@ -10,7 +10,11 @@ LOGGED = re.compile(r"(INFO|WARNING) ")
 
 
 def wrong_with(ended: Ended, *, quiet: bool = False, also: tuple[int, ...] = ()) -> str:
-    """Empty if it ended with 0, or with 2 (or a code of `also`) and one sentence; `quiet`: and showed nothing else."""
+    """Empty if it ended as it may; else what is wrong.
+
+    It may end with 0, or with 2 and one sentence. `also`: other codes with one sentence, or negative numbers of signals to
+    die of. `quiet`: it may show nothing but that sentence, and logs.
+    """
     last = ended.err.strip().rpartition("\n")[2]
     if ended.code is None:
         return "hangs"
@@ -20,7 +24,7 @@ def wrong_with(ended: Ended, *, quiet: bool = False, also: tuple[int, ...] = ())
         return f"exit {ended.code}: {last[:300]}"
     if quiet and (odd := [line for line in ended.err.splitlines() if line and not _known(line)]):
         return f"prints {odd[0][:300]!r}"
-    return "" if ended.code == 0 else _no_sentence(ended.err)
+    return "" if ended.code <= 0 else _no_sentence(ended.err)
 
 
 def sentence(ended: Ended) -> str:

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,8 @@ class Job:
     stderr: Stderr = "pipe"
     hang_up: int | None = None
     """Bytes of stderr after which nobody listens any more; a terminal is closed then."""
+    ignored: tuple[int, ...] = ()
+    """Signals that whoever starts it has it ignore, as nohup does."""
     seconds: float = 30.0
     """Of wall time after which the command hangs."""
     cpu: int = 10
@@ -189,6 +192,8 @@ def _become(job: Job, out: int, err: int) -> None:
     sys.argv = ["reelign", *job.words]
     from reelign import cli
 
+    for number in job.ignored:
+        signal.signal(number, signal.SIG_IGN)
     if job.before is not None:
         job.before()
     code: object = 0
@@ -197,10 +202,9 @@ def _become(job: Job, out: int, err: int) -> None:
     except SystemExit as end:
         code = end.code
     except BaseException:
-        # As the interpreter would: the last of a command that did not catch it.
-        if sys.stderr is not None:
-            traceback.print_exc()
         code = 1
+        with suppress(OSError):  # as the interpreter does where nobody can read it
+            traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
