@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "of tests/faults")
     group.addoption("--whole", action="store_true", help="inject all faults, not a sample of them")
-    group.addoption("--mutants", type=int, default=0, help="mutants of each fuzz test (default: 40, and with --whole 1000)")
+    group.addoption("--mutants", type=int, default=0, help="how many mutants there are of each kind")
     group.addoption("--seed", type=int, default=0, help="of samples and mutants")
 
 

@@ -69,6 +69,13 @@ def counts(request: pytest.FixtureRequest) -> Callable[[str], Counts]:
     return partial(Counts, request.config.getoption("--whole"))
 
 
+@pytest.fixture
+def mutants(request: pytest.FixtureRequest) -> Callable[[int], range]:
+    """`mutants(n)`: the seeds of n mutants, or of as many as the command line asks for."""
+    first, asked = 1_000_000 * request.config.getoption("--seed"), request.config.getoption("--mutants")
+    return lambda n: range(first, first + (asked or n))
+
+
 @dataclass(frozen=True)
 class Chain:
     """Runs of the chain, each in a folder of its own."""

@@ -10,11 +10,16 @@ Damage = Callable[[Path, Path], None]
 """Gets the path, and the same path in another run."""
 
 
-def _remove(path: Path, other: Path) -> None:
+def remove(path: Path) -> None:
+    """Whatever stands there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
+
+
+def _remove(path: Path, other: Path) -> None:
+    remove(path)
 
 
 def _truncate(path: Path, other: Path) -> None:
@@ -32,7 +37,7 @@ def _flip(share: float, path: Path, other: Path) -> None:
 
 
 def _swap(path: Path, other: Path) -> None:
-    _remove(path, other)
+    remove(path)
     if other.is_dir():
         shutil.copytree(other, path)
     else:
@@ -40,22 +45,22 @@ def _swap(path: Path, other: Path) -> None:
 
 
 def _folder(path: Path, other: Path) -> None:
-    _remove(path, other)
+    remove(path)
     path.mkdir()
 
 
 def _file(path: Path, other: Path) -> None:
-    _remove(path, other)
+    remove(path)
     path.touch()
 
 
 def _fifo(path: Path, other: Path) -> None:
-    _remove(path, other)
+    remove(path)
     os.mkfifo(path)
 
 
 def _nowhere(path: Path, other: Path) -> None:
-    _remove(path, other)
+    remove(path)
     path.symlink_to("nowhere")
 
 

@@ -68,10 +68,7 @@ def _states(run: Path) -> dict[str, object]:
 
 
 def _put_back(path: Path, from_: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    damage.remove(path)
     if from_.is_dir():
         shutil.copytree(from_, path)
     else:
