@@ -3,16 +3,16 @@
 What is incomplete, damaged, of another model or could run code is refused from a few kB, before a weight is read.
 """
 
-from reelign.folders.carry import carry, copy, digest
+from reelign.folders.copies import copy, digest, files_of
 from reelign.folders.part import Part, diffusers, load, reading, transformers
 from reelign.folders.paths import locate, read_json, shortened, size_of
 
 __all__ = [
     "Part",
-    "carry",
     "copy",
     "diffusers",
     "digest",
+    "files_of",
     "load",
     "locate",
     "read_json",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ def export(pipeline: Pipeline, network: WanTransformer3DModel, folder: Path, shi
     _transformer(pipeline.transformer, network, folder / "transformer")
     if getattr(network, "peft_config", None):
         _adapter(network, folder / "lora")
+    for name in ("transformer", "lora"):
+        for path in (folder / name).glob("*.safetensors"):
+            shutil.copymode(folder / "card.json", path)  # safetensors makes files for their owner alone
 
 
 def _carry(pipeline: Pipeline, source: Path, part: Part | None, folder: Path) -> None:

@@ -64,9 +64,9 @@ class Pipeline:
         """Every file of the pipeline, and the part with weights that it belongs to; nothing else of the folder."""
         yield self.folder / "model_index.json", None
         for part in (self.transformer, self.text_encoder, self.vae):
-            yield from ((path, part) for path in folders.carry(part))
+            yield from ((path, part) for path in folders.files_of(part))
         for name in ("tokenizer", "scheduler"):
-            yield from ((path, None) for path in folders.carry(self.folder / name))
+            yield from ((path, None) for path in folders.files_of(self.folder / name))
 
 
 def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipeline:

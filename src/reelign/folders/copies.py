@@ -18,7 +18,7 @@ DATA = re.compile(r"\w[\w.-]*\.(json|model|txt|jinja)")
 """Names of the files of parts without weights."""
 
 
-def carry(part: Part | Path) -> tuple[Path, ...]:
+def files_of(part: Part | Path) -> tuple[Path, ...]:
     """The files that make up a part; of one without weights, the data files that stock libraries write."""
     if isinstance(part, Path):
         return tuple(sorted(p for p in part.iterdir() if DATA.fullmatch(p.name)))
@@ -29,14 +29,16 @@ def carry(part: Part | Path) -> tuple[Path, ...]:
 def copy(source: Path, target: Path) -> None:
     """Copy a file's contents, not its mode; where the file system can, a large one is linked instead.
 
-    A hard link shares contents and mode with its source: a read-only file is copied, so that what is made can be
-    changed and removed. Weights are replaced as whole files and never written in place, so neither side changes with
-    the other.
+    A hard link shares contents and mode with its source, so only a file of the mode that new ones get is linked.
+    Weights are replaced as whole files and never written in place, so neither side changes with the other.
     """
     if target.exists() and os.path.samefile(source, target):
         return
     target.unlink(missing_ok=True)
-    if source.stat().st_size >= LINKED and os.access(source, os.W_OK):
+    target.touch()
+    there = source.stat()
+    if there.st_size >= LINKED and there.st_mode == target.stat().st_mode:
+        target.unlink()
         try:
             os.link(source.resolve(), target)
         except OSError:
