@@ -191,7 +191,7 @@ def test_what_a_stock_loader_raises_becomes_one_sentence(tmp_path: Path) -> None
         pass
 
     with (
-        pytest.raises(BadCheckpoint, match=r"^'.*' cannot be read as a Thing: first x* \.\.\. x*\.$"),
+        pytest.raises(BadCheckpoint, match=r"^'.*' cannot be read as a Thing: first x* \.\.\. x* second\.$"),
         folders.reading(tmp_path, "Thing"),
     ):
         raise Odd("first " + "x" * 1000 + "\nsecond")

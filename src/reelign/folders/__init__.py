@@ -4,8 +4,8 @@ What is incomplete, damaged, of another model or could run code is refused from 
 """
 
 from reelign.folders.copies import copy, digest, files_of
-from reelign.folders.part import Part, diffusers, load, reading, transformers
-from reelign.folders.paths import locate, read_json, shortened, size_of
+from reelign.folders.part import Part, diffusers, load, transformers
+from reelign.folders.paths import locate, read_json, reading, shortened, size_of
 
 __all__ = [
     "Part",

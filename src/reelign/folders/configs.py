@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reelign.errors import BadCheckpoint
-from reelign.folders.paths import read_json, shortened
+from reelign.folders.paths import read_json, reading, shortened
 
 LARGEST = 2**31
 """Integers beyond it are no size of anything."""
@@ -77,7 +77,8 @@ def transformers(kind: Any, path: Path) -> Any:
     own = schema().to_dict().keys() - TRANSFORMERS - {"dtype"}
     _refuse(path, found, own | TRANSFORMERS | {"dtype"}, kind.__name__)
     _refuse_huge(path, found)
-    return schema.from_dict({key: value for key, value in found.items() if key in own})
+    with reading(path.parent, kind.__name__):
+        return schema.from_dict({key: value for key, value in found.items() if key in own})
 
 
 def tokenizer(path: Path) -> None:

@@ -2,8 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reelign.errors import BadCheckpoint, UserError
+from reelign.errors import BadCheckpoint
 from reelign.folders import configs, headers
 from reelign.folders.headers import Stored, Weights
-from reelign.folders.paths import shortened, size_of
+from reelign.folders.paths import reading, shortened, size_of
 
 log = logging.getLogger(__name__)
 
@@ -67,23 +66,6 @@ def transformers(kind: Any, folder: Path, exact: bool = True) -> Part:
     else:
         _compare(folder, kind, weights, network)
     return Part(kind, folder, config, weights, network)
-
-
-@contextmanager
-def reading(folder: Path, what: str) -> Iterator[None]:
-    """Turn whatever stock code raises about a folder into one sentence.
-
-    Raises:
-        BadCheckpoint: anything was raised.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    # Loaders of three libraries, over files of any origin, raise what they please, plain Exception from Rust included.
-    except Exception as error:
-        reason = shortened(error) or type(error).__name__
-        raise BadCheckpoint(f"{str(folder)!r} cannot be read as a {what}: {reason.rstrip('.')}.") from error
 
 
 class _TooMany(Exception):

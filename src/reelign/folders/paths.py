@@ -1,13 +1,15 @@
-"""Files of a model folder: found, regular, readable, JSON; each cause has its own sentence."""
+"""Files of a model folder: found, regular, readable, JSON; each thing that can be wrong has its own sentence."""
 
 import errno
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reelign.errors import BadCheckpoint
+from reelign.errors import BadCheckpoint, UserError
 
 JSON_BYTES = 2**24
 """A larger config is none."""
@@ -15,8 +17,8 @@ POINTER = b"version https://git-lfs"
 
 
 def shortened(value: object, length: int = 160) -> str:
-    """The first line of a text, cut in its middle if it is long; for messages."""
-    line = str(value).strip().partition("\n")[0]
+    """A text as one line, cut in its middle if it is long; for messages."""
+    line = " ".join(str(value).split())
     return line if len(line) <= length else f"{line[: length // 2]} ... {line[-length // 2 :]}"
 
 
@@ -97,3 +99,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number")
+
+
+@contextmanager
+def reading(folder: Path, what: str) -> Iterator[None]:
+    """Turn whatever stock code raises about a folder into one sentence.
+
+    Raises:
+        BadCheckpoint: anything was raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    # Loaders of three libraries, over files of any origin, raise what they please, plain Exception from Rust included.
+    except Exception as error:
+        reason = shortened(error) or type(error).__name__
+        raise BadCheckpoint(f"{str(folder)!r} cannot be read as a {what}: {reason.rstrip('.')}.") from error
