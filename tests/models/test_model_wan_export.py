@@ -167,6 +167,12 @@ FILES = {
     "vae/diffusion_pytorch_model.safetensors",
 }  # fmt: skip
 
+STRAYS = (
+    ".git/HEAD", ".cache/x.incomplete", "lora/pytorch_lora_weights.safetensors", "runs/a/final/card.json", "evil.py",
+    "vae/evil.py", "vae/optimizer.pt", "vae/diffusion_pytorch_model.fp16.safetensors", "text_encoder/pytorch_model.bin",
+    "tokenizer/.hidden.json", "tokenizer/sub/x.json",
+)  # fmt: skip
+
 
 def _files(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
@@ -174,9 +180,7 @@ def _files(folder: Path) -> set[str]:
 
 def test_an_export_holds_the_pipelines_parts_and_nothing_else(wan: Make, folder: Path, tmp_path: Path) -> None:
     """Into the base folder itself too, where a run started there puts it."""
-    for stray in (".git/HEAD", ".cache/x.incomplete", "lora/pytorch_lora_weights.safetensors", "evil.py",
-                  "runs/a/final/card.json", "vae/evil.py", "vae/optimizer.pt", "tokenizer/.hidden.json", "text_encoder/pytorch_model.bin",
-                  "vae/diffusion_pytorch_model.fp16.safetensors", "tokenizer/sub/x.json"):  # fmt: skip
+    for stray in STRAYS:
         (folder / stray).parent.mkdir(parents=True, exist_ok=True)
         (folder / stray).write_text("stray")
     model = wan(weights=str(folder))

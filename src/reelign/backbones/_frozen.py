@@ -14,6 +14,9 @@ from transformers import PreTrainedModel
 from reelign import folders
 from reelign.errors import BadCheckpoint
 
+POSITIONS = 2**16
+"""Patches of an image or a clip that a network may know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
@@ -45,10 +48,25 @@ def load(weights: str, kinds: Mapping[str, type[PreTrainedModel]], device: torch
         raise BadCheckpoint(f"{weights!r} holds a model of type {model_type!r}; needed is {' or '.join(kinds)}.")
     # Not exact: published files also hold what these networks were pretrained with.
     part = folders.transformers(kinds[model_type], folder, exact=False)
+    _refuse_endless(part)
     pixels = _pixels(folder / "preprocessor_config.json", device)
     network = folders.load(part, dtype=torch.float32)
     network.requires_grad_(False).eval().to(device)
     return network, pixels
+
+
+def _refuse_endless(part: folders.Part) -> None:
+    """Refuse a config whose layers or positions would take for ever to lay out; they must be in proportion to files."""
+    config, count = part.config, len(part.weights.tensors)
+    with folders.reading(part.folder, part.kind.__name__):
+        patches = side(config.image_size) // side(config.patch_size)
+        moments = getattr(config, "num_frames", 1) // getattr(config, "tubelet_size", 1)
+    layers, positions = config.num_hidden_layers, patches**2 * moments
+    if layers > count or positions > POSITIONS:
+        raise BadCheckpoint(
+            f"{str(part.folder)!r} holds {count} weights, but its config.json asks for {layers} layers and {positions} "
+            "positions; the two are of different models."
+        )
 
 
 def _pixels(path: Path, device: torch.device) -> Pixels:

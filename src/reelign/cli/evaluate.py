@@ -25,7 +25,8 @@ def command(
     checked = configs.validate(driver.Recipe, configs.override(configs.read(recipe), overrides))
     if checked.evaluate is None:
         raise BadConfig(f"{str(recipe)!r} has no `evaluate`; add one that names a dataset and metrics.")
-    tree = {**configs.dump(checked.model), "weights": model}
+    # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
+    tree = {key: value for key, value in configs.dump(checked.model).items() if key != "lora"} | {"weights": model}
     built = parts.build("model", configs.part("model", tree), device(checked.runtime))
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:

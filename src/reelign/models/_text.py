@@ -29,6 +29,7 @@ class TextCache:
         self._encoder.requires_grad_(False).eval().to(device)
         self._known: dict[str, Tensor] = {}
         """From the text that was used longest ago to that used last."""
+        self._size = 0
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
@@ -40,13 +41,13 @@ class TextCache:
         found = {}
         for text in dict.fromkeys(texts):
             known = self._known.pop(text, None)
-            found[text] = self._encode(text).cpu() if known is None else known
+            if known is None:
+                known = self._encode(text).cpu()
+                self._size += known.nbytes
+            found[text] = known
         self._known |= found
-        size = sum(features.nbytes for features in self._known.values())
-        for text in list(self._known):
-            if size <= KEPT:
-                break
-            size -= self._known.pop(text).nbytes
+        while self._size > KEPT:
+            self._size -= self._known.pop(next(iter(self._known))).nbytes
         return torch.stack([found[t] for t in texts]).to(self._device)
 
     def _encode(self, text: str) -> Tensor:
