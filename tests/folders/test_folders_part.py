@@ -128,7 +128,9 @@ def test_bookkeeping_of_older_versions_is_passed_over(encoder: Path) -> None:
     assert config.dtype is None
 
 
-@pytest.mark.parametrize("how", [{"quant_method": "bitsandbytes", "load_in_4bit": True}, "fp8", {"x": 1}, [1]], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"quant_method": "bitsandbytes", "load_in_4bit": True}, "fp8", {"x": 1}, [1], False], ids=str
+)
 def test_quantized_weights(transformer: Path, encoder: Path, how: object) -> None:
     for folder, kind, read in (
         (transformer, WanTransformer3DModel, folders.diffusers),

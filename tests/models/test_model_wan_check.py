@@ -97,9 +97,11 @@ def test_a_card_with_a_wrong_value_is_refused_by_its_key(folder: Path, change: d
         ({"in_channels": 48}, "takes 48 channels .* looks like a control or editing model"),
         ({"out_channels": 32}, "takes 16 channels and makes 32"),
         ({"text_dim": 64}, r"condition_embedder.text_embedder.linear_1.weight' as \[48, 32\], but .* \[48, 64\]"),
+        ({"eps": 0.0}, "gives eps a number that cannot be"),
+        ({"eps": "small"}, 'gives eps as "small", but it is float in a WanTransformer3DModel'),
         ({"rope_max_seq_len": 10**9}, "rope_max_seq_len at most 65536"),
         ({"patch_size": [0, 2, 2]}, "patch_size must be three numbers of at least 1"),
-        ({"patch_size": "122"}, "patch_size must be three numbers of at least 1"),
+        ({"patch_size": "122"}, 'gives patch_size as "122", but it is tuple'),
     ],
 )
 def test_a_transformer_for_something_else(folder: Path, changes: dict[str, Any], said: str) -> None:
@@ -115,12 +117,13 @@ def test_a_transformer_for_something_else(folder: Path, changes: dict[str, Any],
             {"scale_factor_spatial": 10**9},
             "a latent element is 4 frames of 1000000000 pixels, but its layers make it 4 and 8",
         ),
-        ({"scale_factor_temporal": "4"}, "layers make it 4 and 8"),
-        ({"latents_mean": [0.0] * 3}, "latents_mean must be 16 numbers"),
-        ({"latents_std": [0.0] * 16}, "latents_std must be 16 numbers"),
-        ({"latents_std": None}, "latents_std must be 16 numbers"),
-        ({"temperal_downsample": 3}, "temperal_downsample is wrong"),
-        ({"patch_size": "a"}, "patch_size or temperal_downsample is wrong"),
+        ({"scale_factor_temporal": 8}, "layers make it 4 and 8"),
+        ({"scale_factor_temporal": "4"}, 'gives scale_factor_temporal as "4", but it is int'),
+        ({"latents_mean": [0.0] * 3}, "latents_mean and latents_std must be 16 numbers"),
+        ({"latents_std": [0.0] * 16}, "latents_std must be 16 numbers, the latter above 0"),
+        ({"latents_std": None}, "gives latents_std as null, but it is list"),
+        ({"temperal_downsample": 3}, "gives temperal_downsample as 3, but it is list"),
+        ({"patch_size": 0}, "z_dim, patch_size or temperal_downsample is wrong"),
         ({"dim_mult": [1, 2, 4, 8]}, "vae' holds"),
         ({"num_res_blocks": 10**6}, "vae' holds .* weights, but its config.json asks for more"),
     ],
@@ -157,6 +160,12 @@ def test_an_index_with_wrong_parts(folder: Path, changes: dict[str, Any], said: 
 def test_a_part_that_the_index_names_and_the_folder_lacks(folder: Path, part: str) -> None:
     shutil.rmtree(folder / part)
     with pytest.raises(BadCheckpoint, match=rf"has no {part}/, which its model_index.json names; its download may be"):
+        family.check(_config(folder))
+
+
+def test_distances_that_the_text_encoder_cannot_tell_apart(folder: Path) -> None:
+    _edit(folder / "text_encoder" / "config.json", relative_attention_max_distance=8)
+    with pytest.raises(BadCheckpoint, match="gives relative_attention_max_distance a number that cannot be"):
         family.check(_config(folder))
 
 

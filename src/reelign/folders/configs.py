@@ -4,8 +4,11 @@ Whatever else a config says belongs to another model, or could make a loader fet
 """
 
 import inspect
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from reelign.errors import BadCheckpoint
 from reelign.folders.paths import read_json, reading, shortened
@@ -59,7 +62,16 @@ def diffusers(kind: Any, path: Path) -> dict[str, Any]:
     defaults = {n: p.default for n, p in inspect.signature(kind.__init__).parameters.items() if n != "self"}
     _refuse(path, found, defaults.keys() | DIFFUSERS, kind.__name__)
     _refuse_huge(path, found)
-    return defaults | {key: value for key, value in found.items() if key in defaults}
+    own, hints = {key: value for key, value in found.items() if key in defaults}, get_type_hints(kind.__init__)
+    for key, value in own.items():
+        try:
+            TypeAdapter(hints[key]).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            raise BadCheckpoint(
+                f"{str(path)!r} gives {key} as {shortened(json.dumps(value), 60)}, but it is "
+                f"{getattr(hints[key], '__name__', hints[key])} in a {kind.__name__}."
+            ) from error
+    return defaults | own
 
 
 def transformers(kind: Any, path: Path) -> Any:
@@ -92,8 +104,8 @@ def tokenizer(path: Path) -> None:
 
 def _refuse(path: Path, found: dict[str, Any], known: set[str], kind: str) -> None:
     quantized = found.get("quantization_config")
-    if quantized:
-        how = quantized.get("quant_method", quantized) if isinstance(quantized, dict) else quantized
+    if quantized is not None:
+        how = quantized.get("quant_method", "by an unnamed method") if isinstance(quantized, dict) else quantized
         raise BadCheckpoint(
             f"{str(path.parent)!r} is quantized ({shortened(how, 40)}); give the weights in full precision."
         )

@@ -1,6 +1,6 @@
 """A Wan pipeline folder as its JSON files and headers say it is; everything is refused here that they can tell."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipe
     transformer = folders.diffusers(WanTransformer3DModel, folder / "transformer")
     text = folders.transformers(UMT5EncoderModel, folder / "text_encoder")
     vae = folders.diffusers(AutoencoderKLWan, folder / "vae")
+    _refuse_numbers(folder, transformer, text)
     wide, taken = text.config.d_model, transformer.config["text_dim"]
     if wide != taken:
         raise BadCheckpoint(
@@ -184,6 +185,20 @@ def _refuse_channels(folder: Path, transformer: dict[str, Any], vae: dict[str, A
     )
 
 
+def _refuse_numbers(folder: Path, transformer: Part, text: Part) -> None:
+    """Refuse numbers that networks can be laid out with, but not run."""
+    near, far = text.config.relative_attention_num_buckets // 4, text.config.relative_attention_max_distance
+    for part, key, fine in (
+        (transformer, "eps", 0 < transformer.config["eps"] < 1),
+        (text, "layer_norm_epsilon", 0 < text.config.layer_norm_epsilon < 1),
+        (text, "relative_attention_max_distance", far > near),
+    ):
+        if not fine:
+            raise BadCheckpoint(
+                f"{str(part.folder / 'config.json')!r} gives {key} a number that cannot be; it is damaged."
+            )
+
+
 def _geometry(folder: Path, transformer: dict[str, Any], vae: dict[str, Any], size: SizeConfig) -> Geometry:
     time, space, channels = _scales(folder / "vae" / "config.json", vae)
     if (size.frames - 1) % time or size.height % space or size.width % space:
@@ -192,8 +207,8 @@ def _geometry(folder: Path, transformer: dict[str, Any], vae: dict[str, Any], si
             f"height and width multiples of {space}."
         )
     latent = (channels, (size.frames - 1) // time + 1, size.height // space, size.width // space)
-    patch, longest = _whole(transformer["patch_size"]), transformer["rope_max_seq_len"]
-    if len(patch) != 3 or _whole([longest]) != (longest,) or longest > LONGEST:
+    patch, longest = tuple(transformer["patch_size"]), transformer["rope_max_seq_len"]
+    if len(patch) != 3 or min(patch) < 1 or not 1 <= longest <= LONGEST:
         raise BadCheckpoint(
             f"{str(folder / 'transformer' / 'config.json')!r}: patch_size must be three numbers of at least 1, and "
             f"rope_max_seq_len at most {LONGEST}."
@@ -212,8 +227,8 @@ def _scales(path: Path, vae: dict[str, Any]) -> tuple[int, int, int]:
     """Frames and pixels to one latent element, and channels; statistics and scales must fit the layers."""
     channels, halved = vae["z_dim"], vae["temperal_downsample"]
     scales = (vae["scale_factor_temporal"], vae["scale_factor_spatial"])
-    patch = vae["patch_size"] if vae["patch_size"] is not None else 1
-    if not (_whole([channels, patch]) and isinstance(halved, list) and len(halved) < 8):
+    patch = 1 if vae["patch_size"] is None else vae["patch_size"]
+    if min(channels, patch) < 1 or len(halved) >= 8:
         raise BadCheckpoint(f"{str(path)!r}: z_dim, patch_size or temperal_downsample is wrong; it is damaged.")
     made = (2 ** sum(map(bool, halved)), 2 ** len(halved) * patch)
     if scales != made:
@@ -221,15 +236,9 @@ def _scales(path: Path, vae: dict[str, Any]) -> tuple[int, int, int]:
             f"{str(path)!r} says that a latent element is {scales[0]} frames of {scales[1]} pixels, but its "
             f"layers make it {made[0]} and {made[1]}."
         )
-    for key, low in (("latents_mean", None), ("latents_std", 0)):
-        numbers = vae[key]
-        fine = isinstance(numbers, list) and len(numbers) == channels
-        if not fine or not all(type(n) in (int, float) and (low is None or n > low) for n in numbers):
-            raise BadCheckpoint(f"{str(path)!r}: {key} must be {channels} numbers, one a channel.")
+    mean, std = vae["latents_mean"], vae["latents_std"]
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise BadCheckpoint(
+            f"{str(path)!r}: latents_mean and latents_std must be {channels} numbers, the latter above 0."
+        )
     return *made, channels
-
-
-def _whole(numbers: Any) -> tuple[int, ...]:
-    """Whole numbers of at least 1; none if any is something else."""
-    fine = isinstance(numbers, Sequence) and all(type(n) is int and n >= 1 for n in numbers)
-    return tuple(numbers) if fine else ()
