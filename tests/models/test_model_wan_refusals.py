@@ -36,7 +36,7 @@ def test_a_folder_without_an_index(wan: Make, folder: Path) -> None:
 
 def test_a_download_that_stopped_half_way(wan: Make, folder: Path) -> None:
     shutil.rmtree(folder / "transformer")
-    with pytest.raises(BadCheckpoint, match=r"no transformer/config.json; its download may be incomplete"):
+    with pytest.raises(BadCheckpoint, match=r"no transformer/, which its model_index.json names; its download"):
         wan(weights=str(folder))
 
 
@@ -85,7 +85,7 @@ def test_other_parts_with_pickled_weights(wan: Make, folder: Path, part: str) ->
 
 def test_another_transformer_class(wan: Make, folder: Path) -> None:
     _edit(folder / "transformer" / "config.json", _class_name="LTXVideoTransformer3DModel")
-    with pytest.raises(BadCheckpoint, match=r"holds a LTXVideoTransformer3DModel, but the family 'wan' needs"):
+    with pytest.raises(BadCheckpoint, match=r"transformer' holds LTXVideo\w+, but WanTransformer3DModel is needed"):
         wan(weights=str(folder))
 
 
@@ -102,13 +102,13 @@ def test_wan22_with_two_experts(wan: Make, folder: Path) -> None:
 @pytest.mark.parametrize("file", ["text_encoder/config.json", "tokenizer/tokenizer_config.json"])
 def test_a_config_that_could_run_code(wan: Make, folder: Path, file: str, change: dict[str, Any]) -> None:
     _edit(folder / file, **change)
-    with pytest.raises(BadCheckpoint, match=rf"{next(iter(change))}; Reelign loads configs that cannot run code only"):
+    with pytest.raises(BadCheckpoint, match=rf"has the keys {next(iter(change))}, which .*cannot run code only"):
         wan(weights=str(folder))
 
 
 def test_another_text_encoder(wan: Make, folder: Path) -> None:
     _edit(folder / "text_encoder" / "config.json", model_type="t5")
-    with pytest.raises(BadCheckpoint, match=r"is of model type 't5'; Wan pipelines have 'umt5'"):
+    with pytest.raises(BadCheckpoint, match=r"is of model type 't5'; a UMT5EncoderModel is 'umt5'"):
         wan(weights=str(folder))
 
 
@@ -120,13 +120,13 @@ def test_a_tokenizer_that_is_not_there(wan: Make, folder: Path) -> None:
 
 def test_a_folder_without_a_text_encoder(wan: Make, folder: Path) -> None:
     shutil.rmtree(folder / "text_encoder")
-    with pytest.raises(BadCheckpoint, match=r"has no text_encoder/config.json"):
+    with pytest.raises(BadCheckpoint, match=r"has no text_encoder/"):
         wan(weights=str(folder))
 
 
 def test_another_autoencoder(wan: Make, folder: Path) -> None:
     _edit(folder / "vae" / "config.json", _class_name="AutoencoderKL")
-    with pytest.raises(BadCheckpoint, match=r"no vae/ of class AutoencoderKLWan"):
+    with pytest.raises(BadCheckpoint, match=r"vae' holds AutoencoderKL, but AutoencoderKLWan is needed"):
         wan(weights=str(folder))
 
 
