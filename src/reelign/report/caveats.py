@@ -114,8 +114,8 @@ def _trained_on(table: MeasureTable) -> list[Caveat]:
 def _missing(run: Run) -> list[Caveat]:
     return [
         Caveat(
-            f"evaluations/{label}.json is missing although the stage was evaluated, so what {words.title(label)} changed "
-            "is not shown, and the stage after it is compared with the one before.",
+            f"evaluations/{label}.json is missing although the stage was evaluated, so what {words.title(label)} "
+            "changed is not shown, and the stage after it is compared with the one before.",
             grave=True,
         )
         for label in run.missing
