@@ -6,6 +6,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from reelign import soundness
 from reelign.errors import BadCheckpoint
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -34,7 +35,8 @@ def load(kind: Any, folder: Path, **options: Any) -> Any:
     """One part of a pipeline by its stock class, from safetensors only and with every weight there.
 
     Raises:
-        BadCheckpoint: no weights, pickled ones, damaged ones, or some of the part's weights are missing.
+        BadCheckpoint: no weights, pickled ones, damaged ones, ones that are not finite, or some of the part's weights
+            are missing.
     """
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES)
@@ -53,4 +55,8 @@ def load(kind: Any, folder: Path, **options: Any) -> Any:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise BadCheckpoint(f"{str(folder)!r} lacks the weight {missing[0]!r}{more}; its download may be incomplete.")
+    broken = soundness.broken_weight(part)
+    if broken:
+        # Not every use of such weights shows it: attention over NaN may give finite numbers.
+        raise BadCheckpoint(f"{str(folder)!r} is broken: the model's weights hold {broken}; get them anew.")
     return part

@@ -16,7 +16,7 @@ def command(
     import math
 
     from reelign import config as configs
-    from reelign import parts, video
+    from reelign import judges, parts, video
     from reelign.batches import Videos
     from reelign.cli._console import emit, table
     from reelign.errors import BadConfig
@@ -26,13 +26,14 @@ def command(
             f"score needs --reward or --metric; rewards: {', '.join(parts.available('reward'))}; "
             f"metrics: {', '.join(parts.available('metric'))}."
         )
-    judges = [parts.build("reward", configs.part("reward", n)) for n in rewards]
-    judges += [parts.build("metric", configs.part("metric", n)) for n in metrics]
+    asked = [judges.build("reward", configs.part("reward", n)) for n in rewards]
+    asked += [judges.build("metric", configs.part("metric", n)) for n in metrics]
+    judges.refuse_twice(asked)
     rows = []
     for path in videos:
         frames, fps = video.read(path)
-        one = Videos(frames[None], fps)
-        values = {name: float(v[0]) for judge in judges for name, v in judge(one, (prompt,)).items()}
+        found = judges.ask(asked, Videos(frames[None], fps), (prompt,), str(path))
+        values = {name: v.item() for name, v in found.items()}
         values = {name: None if math.isnan(v) else v for name, v in values.items()}  # NaN: does not apply here
         rows.append({"video": str(path), **values})
     names = list(rows[0])

@@ -25,7 +25,7 @@ class Config(WindowConfig):
     """Deterministic steps after the window, at most; None takes all that the sampler has left."""
     scale: Literal["group", "global", "max_group"] = "global"
     """Whose spread is the unit of an advantage."""
-    kl: float = Field(default=0.0, ge=0)
+    kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the exact step divergence to the weights that entered the stage (mean over elements)."""
 
 

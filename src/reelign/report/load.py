@@ -111,7 +111,11 @@ class FallenSlice(_Record):
 class Gate(_Record):
     """Whether a stage may pass its weights on."""
 
-    verdict: Literal["passed", "failed", "skipped"]
+    verdict: Annotated[
+        Literal["passed", "failed", "ungated"],
+        BeforeValidator(lambda value: "ungated" if value == "skipped" else value),
+    ]
+    """Earlier versions wrote "skipped" for a stage without a gate."""
     sentence: str = ""
     targets: tuple[Target, ...] = ()
     fallen_slices: tuple[FallenSlice, ...] = ()

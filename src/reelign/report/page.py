@@ -232,7 +232,7 @@ def _filters(rows: Sequence[ClipRow]) -> dict[str, list[str]]:
 
 def _steps(run: Run) -> list[Step]:
     done = [
-        Step(stage.stage, stage.gate.verdict if stage.gate else "ungated", stage, stage.gate) for stage in run.stages
+        Step(stage.stage, stage.gate.verdict if stage.gate else "unjudged", stage, stage.gate) for stage in run.stages
     ]
     return [Step("base", "start", None, None), *done, *(Step(name, "pending", None, None) for name in run.planned)]
 
