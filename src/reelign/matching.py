@@ -28,8 +28,8 @@ class LevelConfig(Settings):
 
     @model_validator(mode="after")
     def _in_order(self) -> "LevelConfig":
-        if self.low >= self.high:
-            raise ValueError(f"low is {self.low:g} and high is {self.high:g}, but low must be less than high")
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}, but low must not be above high")
         return self
 
 

@@ -18,7 +18,7 @@ from reelign.protocols import Metric, Reward
 class WeightedReward(Settings):
     """A reward and how much it counts: `{name: videoalign, weight: 0.5, ...}`."""
 
-    weight: float = Field(default=1.0, ge=1e-6, le=1e6)
+    weight: float = Field(default=1.0, gt=0, le=1e6)
     reward: AnyReward
 
     @model_serializer

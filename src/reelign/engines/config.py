@@ -14,7 +14,7 @@ Kind = Literal["flow", "dance", "flash", "longcat", "cps"]
 class OnlineConfig(PartConfig):
     """Any online method."""
 
-    limit: float = Field(default=5.0, ge=0.01)
+    limit: float = Field(default=5.0, ge=0.01, le=1e4)
     """Advantages are cut to [-limit, limit]."""
     modules: tuple[AnyModule, ...] = ()
     """What else fills its slots, in this order, such as `[{name: bpgo}, {name: vipo}]`."""

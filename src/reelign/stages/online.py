@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
-from reelign import parts
+from reelign import judges, parts
 from reelign.batches import Credited, Prompts, Scored
 from reelign.core import rng
 from reelign.engines.slots import Demand
@@ -82,7 +82,9 @@ class Config(StageConfig):
 
     def demand(self, texts: tuple[str, ...] | None = None) -> Demand:
         """What the stage asks of its method; with the texts of its prompts, where they are known."""
-        scales, micro_batch = Panel.build(self.rewards).scales, self.learner.micro_batch
+        asked = [judges.build("reward", weighted.reward) for weighted in self.rewards]
+        scales = {name: judge.part.range for judge in asked for name in judge.names}
+        micro_batch = self.learner.micro_batch
         return Demand(self.sampler, self.prompts, self.group, self.updates, micro_batch, scales, texts)
 
 
