@@ -198,11 +198,14 @@ def test_a_judge_is_called_without_gradients_and_leaves_them_on(ask: Any) -> Non
     def off(videos: Videos, prompts: Sequence[str]) -> Any:
         seen.append(torch.is_grad_enabled())
         torch.set_grad_enabled(False)
-        torch.set_default_dtype(torch.float64)
-        return {"own": torch.rand(3)}
+        torch.set_default_dtype(torch.float16)
+        return {"own": torch.rand(3).tolist()}
 
     assert ask(off) == ask(off)  # the random state is put back, too
-    assert seen == [False, False]
+    assert ask(lambda v, p: (torch.set_default_dtype(torch.float16), {"own": [0.1, 0.2, 0.3]})[1]) == pytest.approx(
+        [0.1, 0.2, 0.3], rel=1e-6
+    )
+    assert seen == [False, False]  # gradients are off within
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
 

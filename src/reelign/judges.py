@@ -57,7 +57,7 @@ class Judge:
         try:
             with guard.restored(), torch.no_grad():
                 given = self.part(videos, tuple(prompts))
-                found = {name: self._taken(name, values, len(prompts)) for name, values in self._named(given).items()}
+            found = {name: self._taken(name, values, len(prompts)) for name, values in self._named(given).items()}
         except UserError as error:
             raise PartFailed(str(error)) from error
         except (Exception, SystemExit) as error:

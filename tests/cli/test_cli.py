@@ -248,6 +248,8 @@ def test_scores_that_do_not_apply_are_null(reelign: Call, tmp_path: Path) -> Non
         (("sample", "playground", "a", "--steps", "1"), "steps: input should be greater than or equal to 2 (given: 1)"),
         (("sample", "playground", "a", "--guidance", "-1"), "guidance: input should be greater than or equal to 0"),
         (("score", "x.mp4", "-p", "a"), "score needs --reward or --metric; rewards: playground_attributes"),
+        (("score", "x.mp4", "-p", "a", "-m", "diversity", "-m", "diversity"), "two metrics give 'diversity'"),
+        (("score", "x.mp4", "-p", "a", "-m", "tests.parts.linear_reward:build"), "is a reward, not a metric"),
         (("score", "nowhere.mp4", "-p", "a", "-r", "playground_motion"), "there is no video at nowhere.mp4"),
         (("score", "x.mp4", "-p", "a", "-r", "playground_moton"), "Did you mean 'playground_motion'?"),
         (("evaluate", "playground", "--recipe", "nowhere.yaml"), "there is no recipe at 'nowhere.yaml'"),
