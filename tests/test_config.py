@@ -119,7 +119,7 @@ def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
         ),
         (
             "stages.0.gate.tragets=[a]",
-            r"^stages\.0\.gate\.tragets: .* Did you mean 'targets'\? Known here: targets, guards, min_slice\.$",
+            r"^stages\.0\.gate\.tragets: .* 'targets'\? Known here: targets, guards, min_slice, min_gain, tolerance\.$",
         ),
         (
             "stages.1.rewards.0.kk=1",

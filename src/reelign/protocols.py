@@ -1,6 +1,6 @@
 """The interfaces that parts implement. Tensors are float32 in and out; a model casts inside."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,10 @@ class ReferenceWeights(Protocol):
     @property
     def adapter_off(self) -> tuple[str, ...]:
         """Which of them are the network with its adapter switched off, so that no weights are kept."""
+        ...
+
+    def keep(self, roles: Collection[str]) -> None:
+        """Drop all other roles."""
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -63,6 +63,27 @@ def test_truncated_weights(wan: Make, folder: Path, part: str) -> None:
         wan(weights=str(folder))
 
 
+@pytest.mark.parametrize(
+    ("part", "weight"),
+    [
+        ("transformer", "blocks.0.attn1.to_q.weight"),
+        ("text_encoder", "encoder.final_layer_norm.weight"),
+        ("vae", "decoder.conv_in.weight"),
+    ],
+)
+def test_one_weight_that_is_not_a_number(wan: Make, folder: Path, part: str, weight: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (file,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(file)
+    tensors[weight].view(-1)[7] = torch.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(
+        BadCheckpoint, match=rf"{part}' is broken: the model's weights hold NaN in '{weight}'; get them anew"
+    ):
+        wan(weights=str(folder), lora={"rank": 2})
+
+
 def test_weights_that_lack_a_tensor(wan: Make, folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 

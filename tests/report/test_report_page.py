@@ -263,6 +263,17 @@ def test_a_failed_gate_leads_to_the_weights_before_it(make_run: Make):
     assert "not kept" in text
 
 
+@pytest.mark.parametrize("verdict", ["ungated", "skipped"])  # the second is what earlier versions wrote
+def test_a_stage_without_a_gate_says_so_and_not_that_it_was_skipped(make_run: Make, verdict: str):
+    folder = make_run()
+    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    rows[1]["gate"] = {"verdict": verdict, "sentence": "no gate judged it."}
+    (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = page.write(folder).read_text()
+    assert '<p class="verdict">No gate</p>' in text
+    assert "skipped" not in text.lower()
+
+
 def test_a_reward_that_rises_while_held_out_measures_fall_is_flagged(make_run: Make):
     folder = make_run()
     content = json.loads((folder / "evaluations" / "grpo.json").read_text())

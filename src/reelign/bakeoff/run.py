@@ -47,7 +47,7 @@ class Check:
     """Where a run stood when it was judged; everything is counted from its start and leaves evaluation out.
 
     `reward_s` is without decoding. `stopped` says why a run ended before its budget; its weights of then are judged at
-    every later check.
+    every later check, or those judged before, where an update broke them.
     """
 
     check: int
@@ -295,11 +295,14 @@ class _One:
 
     def _check(self, number: int) -> Check:
         """Judge the weights that the stage would leave behind now, and go on with those it trains."""
+        assert self.runtime.learner is not None
+        if self.runtime.learner.broken:
+            # Nothing can be sampled with them; the weights that were judged last stand for them.
+            return replace(self.now, check=number)
         label = f"check-{number:02d}"
         last = number == self.spec.checks - 1
         config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
         kept = {name: p.detach().clone() for name, p in trainable(self.model.network).items()}
-        assert self.runtime.learner is not None
         self.runtime.learner.settle()
         trained_on = _trained_on(self.each.entry)
         shares = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)

@@ -124,20 +124,21 @@ class Driver:
         self.folder.record(row)
         after = {"stage": index + 1, "next": 0, "entering": leaving, "updates": 0}
         self._save(leaving, after, {"learner": self._weights()})
-        self.watcher.say(f"{label}: {gate['verdict']}; {gate['sentence']}")
+        self.watcher.say(f"{label}: {gates.said(gate)}")
+        if stage.note:
+            self.watcher.say(f"{label}: {stage.note}.")
         if self._wish:
             raise Interrupted(f"saved after stage {label}; go on with --resume.")
 
     def _leave(self, index: int, entering: str) -> Json:
         """Settle the stage's weights, evaluate and judge them; a failed gate brings the entering weights back."""
         if self.runtime.learner is None:
-            return gates.skipped("this stage trains nothing.")
-        self.runtime.learner.settle()
-        self.runtime.learner = None
+            return gates.ungated("it trains nothing.")
+        self.runtime.end_stage()
         label, rules = self.labels[index], self.recipe.stages[index].gate
         self._evaluate(label)
         if rules is None or self.recipe.evaluate is None:
-            return gates.skipped("this stage has no gate.")
+            return gates.ungated("no gate judged it.")
         before = self.folder.evaluation(self.folder.kept_before(index))
         verdict = gates.judge(before, self.folder.evaluation(label), rules)
         if verdict["verdict"] == "failed":

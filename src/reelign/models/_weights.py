@@ -1,6 +1,6 @@
 """What model families share: trainable weights and references. No family repeats it, none inherits it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,6 +56,11 @@ class Reference:
             self._adapter_off.add(role)
         else:
             self._weights[role] = {n: p.detach().clone() for n, p in own.items()}
+
+    def keep(self, roles: Collection[str]) -> None:
+        """Drop all other roles; a copy of the weights is worth as much memory as the weights."""
+        self._weights = {role: weights for role, weights in self._weights.items() if role in roles}
+        self._adapter_off &= set(roles)
 
     @torch.no_grad()
     def follow(self, role: str, decay: float) -> None:

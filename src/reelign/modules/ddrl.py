@@ -22,8 +22,8 @@ class Config(PartConfig):
     name: str = "ddrl"
     dataset: AnyDataset
     """Clips to stay near to."""
-    weight: float = Field(default=0.01, gt=0)
-    batch: int = Field(default=16, ge=1)
+    weight: float = Field(default=0.01, gt=0, le=1e6)
+    batch: int = Field(default=16, ge=1, le=10**6)
     """Clips of each update."""
     levels: LevelConfig = LevelConfig()
 

@@ -15,12 +15,12 @@ from pydantic import Field
 
 from reelign import config as configs
 from reelign import parts, sampling, video
-from reelign.batches import Prompts, Videos
+from reelign.batches import Prompts
 from reelign.core import rng
 from reelign.files import write_text
+from reelign.panel import Panel, Weighted
 from reelign.parts import AnyDataset
 from reelign.protocols import Dataset
-from reelign.runtime.local import Panel, Weighted
 from reelign.sampling import SamplerConfig
 from reelign.stages._context import Context, Report, StageConfig
 
@@ -84,9 +84,9 @@ class Collect:
         drawn = self.dataset.prompts(n, config.members, rng.integer(1 << 20, seed=self.context.seed) + step)
         seeds = [rng.seed_for(seed, i, m) for i in drawn.ids for m in range(config.members)]
         x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler, config.batch)
-        frames = [model.decode(x0[cut]).frames.cpu() for cut in sampling.chunks(len(x0), config.batch)]
-        videos = Videos(torch.cat(frames), model.geometry.fps)
-        scores, weights, _ = self.panel.score(videos, drawn.repeated)
+        videos = sampling.decode(model, x0, config.batch)
+        where = f"step {step} of stage {self.context.label}"
+        scores, weights, _ = self.panel.score(videos, drawn.repeated, where)
         utility = torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
         error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator"))
         perceived = (utility + config.noise * error).reshape(n, config.members)

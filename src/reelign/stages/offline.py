@@ -20,9 +20,9 @@ class Config(StageConfig):
     """An offline stage."""
 
     name: str = "offline"
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10**9)
     """Optimizer steps."""
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=16, ge=1, le=10**6)
     """Clips or pairs of one step."""
     dataset: AnyDataset
     method: AnyMethod
