@@ -7,7 +7,8 @@ UserError                   the user's input; the command line prints one senten
 ├── BadCheckpoint           a checkpoint that is missing, damaged, unsafe or of another model
 ├── MissingExtra            an optional dependency that is not installed
 └── RunStopped              a run that must not go on: non-finite loss or reward, nothing to train, disk full
-    └── PartFailed          a reward or metric that raised, or gave something else than one number a clip
+    ├── PartFailed          a reward or metric that raised, or gave something else than one number a clip
+    └── CannotWrite         a file that the system does not take
 """
 
 
@@ -41,3 +42,14 @@ class RunStopped(UserError):
 
 class PartFailed(RunStopped):
     """A reward or metric that misbehaved, before anything of the running step was changed."""
+
+
+class CannotWrite(RunStopped):
+    """A file that the system does not take: the disk is full, the place is read-only, its folder is gone."""
+
+    def __init__(self, path: object, reason: str, remedy: str, then: str = " or choose another place") -> None:
+        """Make the sentence; `remedy` is what helps, `then` how to go on."""
+        self.path, self.reason, self.remedy = path, reason, remedy
+        shown = str(path)
+        shown = shown if len(shown) <= 200 else f"{shown[:120]}...{shown[-60:]}"
+        super().__init__(f"cannot write {shown}: {reason}; {remedy}{then}.")

@@ -27,6 +27,7 @@ from reelign.bakeoff.count import Counted
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
 from reelign.core import rng
 from reelign.driver import Watcher
+from reelign.driver.journal import Journal
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import sweep, write_text
@@ -123,19 +124,27 @@ def run(spec: Spec, watcher: Watcher, only: Sequence[str] = ()) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            stack.enter_context(RunFolder(folder).locked())
+            stack.enter_context(RunFolder(folder).locked(watcher.say))
         except BadConfig as error:
             raise BadConfig(
                 f"another process is running the bake-off in {str(folder)!r}; wait for it, or choose another `name`."
             ) from error
-        sweep(folder)
         runs = all_runs(spec)
+        sweep(_own(folder, runs))
         for each in runs:
             _same_settings(each)
         wanted = [each for each in runs if not each.finished and (not only or each.entry.label in only)]
         if wanted:
             _make(spec, wanted, watcher)
     return folder
+
+
+def _own(folder: Path, runs: Sequence[Run]) -> Iterator[Path]:
+    """The folders that a bake-off writes into."""
+    yield folder
+    for each in (folder / "start", *(run.folder for run in runs)):
+        yield from (each, each / "evaluations", each / "samples")
+        yield from sorted((each / "samples").glob("*"))
 
 
 def _same_settings(each: Run) -> None:
@@ -241,6 +250,7 @@ class _One:
         checkpointing = bool(configs.dump(self.spec.model).get("checkpointing"))
         self.counted = Counted(self.model, checkpointing)
         self.runtime = Local(cast(VideoModel, self.counted))
+        self.rows = Journal(each.folder / "metrics.jsonl")
         self.now = Check(0, f"evaluations/{START}.json")
 
     def run(self) -> list[Check]:
@@ -286,7 +296,7 @@ class _One:
             update_s=self.now.update_s + laps["update/wall_s"],
         )
         row = {"stage": self.each.entry.label, "index": 0, "step": report.step, "wall_s": seconds}
-        RunFolder(self.each.folder).log({**row, **report.metrics, "bakeoff/units": self.now.units})
+        self.rows.add({**row, **report.metrics, "bakeoff/units": self.now.units})
         self.progress.show(float(self._passed()), report.metrics)
 
     def _passed(self) -> int:

@@ -1,16 +1,18 @@
 """What a recipe says."""
 
+import hashlib
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reelign import config as configs
-from reelign import parts
+from reelign import names, parts
 from reelign.parts import AnyModel, Settings
 from reelign.runtime.local import RuntimeConfig
-from reelign.stages import offline, online
+from reelign.stages import collect, offline, online
 from reelign.stages._context import AnyStage
 from reelign.stages.evaluate import Config as EvaluateConfig
 
@@ -18,10 +20,10 @@ from reelign.stages.evaluate import Config as EvaluateConfig
 class RunConfig(Settings):
     """The run as a whole."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    """Folder of the run, below `root`."""
+    name: names.RunName
+    """Folder of the run, below `root`: letters, digits and . _ -."""
     seed: int = 0
-    root: str = "runs"
+    root: names.Root = "runs"
     save_every: int = Field(default=25, ge=1)
     """Steps between two checkpoints."""
 
@@ -36,17 +38,50 @@ class Recipe(Settings):
     """Held-out evaluation before the first stage and after every stage that trains; gates need it."""
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @model_validator(mode="after")
+    def _each_collects_into_its_own(self) -> "Recipe":
+        found = [(f"stages.{i}.path", s.path) for i, s in enumerate(self.stages) if isinstance(s, collect.Config)]
+        for (one, first), (other, second) in combinations(found, 2):
+            short, long = sorted((f"{names.same(first)}/", f"{names.same(second)}/"), key=len)
+            if long.startswith(short):
+                raise ValueError(f"{one} {first!r} and {other} {second!r} lie in one another; give each its own folder")
+        return self
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return Path(self.run.root) / self.run.name
+
 
 def labels(recipe: Recipe) -> list[str]:
-    """The stages' names, made unique."""
-    names: list[str] = []
+    """The stages' names, made unique also for file systems that ignore case."""
+    found: list[str] = []
+    taken = {"base"}
     for stage in recipe.stages:
         base = stage.label or (stage.method.name if isinstance(stage, offline.Config | online.Config) else stage.name)
+        base = base.encode()[:80].decode(errors="ignore")
         name, n = base, 2
-        while name in (*names, "base"):
+        while names.same(name) in taken:
             name, n = f"{base}-{n}", n + 1
-        names.append(name)
-    return names
+        found.append(name)
+        taken.add(names.same(name))
+    return found
+
+
+def essential(tree: Any) -> Any:
+    """What of a resolved recipe decides the bits of a run, without the number of its last stage's steps.
+
+    Where the run lies, how often it is saved, and on what it runs are left out.
+    """
+    run = {key: value for key, value in tree["run"].items() if key not in ("name", "root", "save_every")}
+    last = {key: value for key, value in tree["stages"][-1].items() if key != "steps"}
+    rest = {key: value for key, value in tree.items() if key != "runtime"}
+    return {**rest, "run": run, "stages": [*tree["stages"][:-1], last]}
+
+
+def digest(recipe: Recipe) -> str:
+    """Twelve hex digits of what is essential."""
+    return hashlib.sha256(json.dumps(essential(configs.dump(recipe)), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def in_run(stage: Any, folder: Path) -> Any:
