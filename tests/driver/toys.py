@@ -69,24 +69,27 @@ def recipe_in(root: Path, *assignments: str, **changes: Any) -> driver.Recipe:
 
 
 class Watcher:
-    """Notes what happens, and does something at one moment."""
+    """Notes what happens, and does something at one moment: at so many events, or at "grpo 3", a step of a stage."""
 
-    def __init__(self, moment: int = -1, deed: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, moment: int | str = -1, deed: Callable[[], object] = lambda: None) -> None:
         self.events: list[str] = []
-        self.moment, self.deed = moment, deed
+        self.said: list[str] = []
+        self.moment, self.deed, self._label = moment, deed, ""
 
-    def _note(self, event: str) -> None:
+    def _note(self, event: str, name: str = "") -> None:
         self.events.append(event)
-        if len(self.events) == self.moment + 1:
+        if self.moment in (len(self.events) - 1, name):
             self.deed()
 
     def begin(self, label: str, total: int, done: int) -> None:
+        self._label = label
         self._note(f"begin {label} {done}/{total}")
 
     def step(self, done: int, metrics: dict[str, float]) -> None:
-        self._note(f"step {done}")
+        self._note(f"step {done}", f"{self._label} {done}")
 
     def say(self, sentence: str) -> None:
+        self.said.append(sentence)
         self._note(sentence)
 
 

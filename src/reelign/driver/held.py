@@ -96,6 +96,6 @@ def refuse_broken(tensors: Groups) -> None:
     for name, value in tensors["learner"].items():
         if name.startswith(("weights/", "average/")) and not bool(torch.isfinite(value).all()):
             raise RunStopped(
-                f"the weight {name.partition('/')[2]!r} is not finite; it was not saved, so the checkpoint before is as it "
-                "was; look at the learning rate and at what was trained on."
+                f"the weight {name.partition('/')[2]!r} is not finite; it was not saved, and the checkpoint before is "
+                "whole; look at the learning rate and at what was trained on."
             )

@@ -36,21 +36,28 @@ class Driver:
         self.held = Held(model, self.runtime)
         self.state = State(stage=0, next=0, recipe=digest(recipe))
         self._accept = accept_changes
+        self._resumed: Groups | None = None
+        """Tensors of the stage that is taken up again, until it has them."""
         self._wish: list[int] = []
 
     def run(self) -> None:
         """All stages that are not yet done, then the export."""
         with saving_on_interrupt() as self._wish:
-            found = self.folder.checkpoints.newest(self.held.fingerprint)
-            if found is None:
-                self._begin()
-            tensors = self._go_on(*found) if found else None
+            self._start()
             self._see_collected()
             if (self.state.stage, self.state.next) == (0, 0):
                 self._evaluate("base")
             for index in range(self.state.stage, len(self.labels)):
-                self._stage(index, tensors if self.state.next else None)
+                self._stage(index)
             self._export()
+
+    def _start(self) -> None:
+        """Begin, or go on from the newest checkpoint."""
+        found = self.folder.checkpoints.newest(self.held.fingerprint)
+        if found is None:
+            self._begin()
+        else:
+            self._resumed = self._go_on(*found)
 
     def _begin(self) -> None:
         """Save the weights that the run starts from."""
@@ -101,8 +108,8 @@ class Driver:
         self.folder.checkpoints.pass_over(f"{label}-end")
         if row["gate"]["verdict"] == "failed":
             self.watcher.say(
-                f"{label} had failed its gate after {row['steps']} steps; it goes on from its own weights, and its gate "
-                "judges again at the end."
+                f"{label} had failed its gate after {row['steps']} steps; it goes on from its own weights, which the "
+                "gate judges again at the end."
             )
         return found
 
@@ -113,8 +120,8 @@ class Driver:
         told = "; ".join(changes)
         if not self._accept:
             raise BadCheckpoint(
-                f"{str(self.folder.path)!r} would not go on to the same result, as something has changed: {told}; bring "
-                "it back, or go on all the same with --accept-changes."
+                f"{str(self.folder.path)!r} would not go on to the same result, as something has changed: {told}; "
+                "bring it back, or go on all the same with --accept-changes."
             )
         note = f"from step {self.state.next} with changes: {told}"
         self.watcher.say(f"{self._where()} goes on {note}.")
@@ -134,8 +141,8 @@ class Driver:
                 elif self.state.stage < len(self.labels):
                     made.verify(made.steps)
 
-    def _stage(self, index: int, tensors: Groups | None) -> None:
-        """Run one stage, from the middle if there are tensors of it, judge it, and hand its weights on."""
+    def _stage(self, index: int) -> None:
+        """Run one stage from where it stands, judge it, and hand its weights on."""
         label, began, started = self.labels[index], time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         config = in_run(self.recipe.stages[index], self.folder.path)
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
@@ -143,7 +150,7 @@ class Driver:
         stage: Stage = parts.build("stage", config, context)
         about, spent = stage.describe(), self.state.wall_s
         entering, leaving = self._leaving(index - 1), self._leaving(index)
-        self._enter(about, tensors, stage.steps)
+        self._enter(about, stage.steps)
         self.watcher.begin(label, stage.steps, self.state.next)
         saved, mark = self.state.next, self.held.mark()
         try:
@@ -183,11 +190,12 @@ class Driver:
         if self._wish:
             raise Interrupted(f"saved after stage {label}; go on with --resume.")
 
-    def _enter(self, about: Json, tensors: Groups | None, steps: int) -> None:
+    def _enter(self, about: Json, steps: int) -> None:
         """Bring a stage under way back, if its rewards are those it began with."""
         then, own = self.state.world, {name: str(use["version"]) for name, use in about["rewards"].items()}
         now = then.model_copy(update={"rewards": own})
-        if tensors is not None:
+        tensors, self._resumed = self._resumed, None
+        if tensors is not None and self.state.next:
             if self.state.next > steps:
                 raise BadCheckpoint(
                     f"the checkpoint stands at {self._where()}, which has only {steps}; start a new run."

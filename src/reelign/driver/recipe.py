@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from reelign import config as configs
 from reelign import names, parts
@@ -38,14 +38,18 @@ class Recipe(Settings):
     """Held-out evaluation before the first stage and after every stage that trains; gates need it."""
     runtime: RuntimeConfig = RuntimeConfig()
 
-    @model_validator(mode="after")
-    def _each_collects_into_its_own(self) -> "Recipe":
-        found = [(f"stages.{i}.path", s.path) for i, s in enumerate(self.stages) if isinstance(s, collect.Config)]
+    @field_validator("stages")
+    @classmethod
+    def _each_collects_into_its_own(cls, stages: tuple[Any, ...]) -> tuple[Any, ...]:
+        found = [(i, stage.path) for i, stage in enumerate(stages) if isinstance(stage, collect.Config)]
         for (one, first), (other, second) in combinations(found, 2):
             short, long = sorted((f"{names.same(first)}/", f"{names.same(second)}/"), key=len)
             if long.startswith(short):
-                raise ValueError(f"{one} {first!r} and {other} {second!r} lie in one another; give each its own folder")
-        return self
+                raise ValueError(
+                    f"{one} and {other} collect into folders that lie in one another, {first!r} and {second!r}; give "
+                    "each a `path` of its own"
+                )
+        return stages
 
     @property
     def path(self) -> Path:
