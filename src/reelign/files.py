@@ -186,10 +186,11 @@ def sweep(folders: Iterable[Path]) -> None:
             found = _LEFT.fullmatch(left.name)
             if found is None:
                 continue
-            with writing(left):
-                if found["kind"] == "old" and not os.path.lexists(folder / found["name"]):
+            if found["kind"] == "old" and not os.path.lexists(folder / found["name"]):
+                with writing(folder / found["name"]):
                     left.rename(folder / found["name"])
-                else:
+            else:
+                with suppress(OSError):
                     remove(left)
 
 

@@ -32,7 +32,7 @@ def _clean(text: str, longest: int) -> str:
 def _run(name: str) -> str:
     if not _PLAIN.fullmatch(name):
         raise ValueError(
-            "a run's name is letters, digits and . _ - beginning with none of . and -, as it becomes one folder"
+            "a name is letters, digits and . _ -, and begins with none of . and -, as it becomes a folder of its own"
         )
     return _clean(name, 120)
 

@@ -64,6 +64,7 @@ def test_a_run_whose_last_step_is_lost_cannot_be_extended(finished: Path) -> Non
     with pytest.raises(BadCheckpoint, match=r"cannot be extended, as its last step is lost: .*dpo-00005.* is damaged"):
         _resume(finished, MORE)
     assert outcome_of(finished / "toy") == before
+    assert outcome_of(_resume(finished)) == before  # it still is the run it was
 
 
 def test_a_failed_gate_judges_again_after_more_steps(tmp_path: Path) -> None:

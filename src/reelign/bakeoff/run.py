@@ -30,7 +30,7 @@ from reelign.driver import Watcher
 from reelign.driver.journal import Journal
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
-from reelign.files import sweep, write_text
+from reelign.files import remove, sweep, write_text, writing
 from reelign.models._weights import load_trainable, trainable
 from reelign.protocols import VideoModel
 from reelign.runtime.local import Local, device
@@ -213,11 +213,27 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     written = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
     config = folder / "config.json"
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
         progress.judge(evaluate.run(model, spec.evaluate, START, folder, START, _trained_on(first.entry)))
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an interrupted run has left, and nothing else.
+
+    Raises:
+        BadConfig: there is something else in its folder.
+    """
+    own = {RESULT, "config.json", "metrics.jsonl", "evaluations", "samples"}
+    found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
+    for path in found:
+        if path.name not in own:
+            raise BadConfig(f"{str(path)!r} is not the bake-off's; move it away, or choose another `name`.")
+    for path in found:
+        with writing(path):
+            remove(path)
 
 
 def _digest(settings: Json) -> str:
@@ -236,10 +252,7 @@ class _One:
     def __init__(self, each: Run, progress: _Progress) -> None:
         """Clear the folder and build the model and the stage, as the driver would."""
         self.each, self.spec, self.progress = each, each.spec, progress
-        for name in (RESULT, "config.json", "metrics.jsonl"):
-            (each.folder / name).unlink(missing_ok=True)
-        for name in ("evaluations", "samples"):
-            shutil.rmtree(each.folder / name, ignore_errors=True)
+        _clear(each.folder)
         settings = each.settings
         content = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
         each.folder.mkdir(exist_ok=True)

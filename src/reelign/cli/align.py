@@ -21,7 +21,10 @@ def command(
     """Take a model through its stages, with gates between them, and write a report."""
     from reelign import config as configs
     from reelign import driver
+    from reelign.errors import BadConfig
 
+    if accept_changes and not resume:
+        raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
     tree = configs.override(configs.read(recipe), overrides)
     checked = configs.validate(driver.Recipe, tree)
     if dry_run:

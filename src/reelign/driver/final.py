@@ -30,7 +30,8 @@ class Final:
             A sentence if what stood there was not what this run had put there, and is now beside it; else nothing.
         """
         made, beside = self._made(), ""
-        if os.path.lexists(self.path) and _tree(self.path) not in (made.get("files"), made.get("before")):
+        ours = [tree for tree in (made.get("files"), made.get("before")) if isinstance(tree, dict)]
+        if os.path.lexists(self.path) and _tree(self.path) not in ours:
             beside = f"final/ was not as it had been exported; as it was found it is now {aside(self.path).name}/."
         with replacing_folder(self.path) as temporary:
             fill(temporary)
@@ -49,7 +50,10 @@ class Final:
 
 
 def _tree(folder: Path) -> dict[str, str] | None:
-    """The sha256 of every file in a folder, by path; None where there is no folder."""
+    """The sha256 of every file in a folder, by path; None where there is no folder, or one that cannot be read."""
     if folder.is_symlink() or not folder.is_dir():
         return None
-    return {str(p.relative_to(folder)): digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    try:
+        return {str(p.relative_to(folder)): digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    except OSError:
+        return None

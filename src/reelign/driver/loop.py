@@ -11,7 +11,7 @@ from reelign.diagnostics import gates
 from reelign.driver import world
 from reelign.driver.held import Groups, Held, refuse_broken
 from reelign.driver.interrupts import Interrupted, saving_on_interrupt
-from reelign.driver.recipe import Recipe, digest, in_run, labels
+from reelign.driver.recipe import Recipe, digest, in_run, labels, reads_run
 from reelign.driver.run_folder import Json, RunFolder
 from reelign.driver.state import State, extended, read
 from reelign.driver.watching import Watcher
@@ -85,6 +85,7 @@ class Driver:
         rewards = {"rewards": state.world.rewards}
         self.state = self.state.model_copy(update={"world": now.model_copy(update=rewards)})
         self.held.bring_back_weights(found)
+        self.folder.take_over(self.recipe)
         for sentence in told:
             self.watcher.say(sentence)
         return found.tensors
@@ -132,13 +133,14 @@ class Driver:
         return f"step {step} of stage {self.labels[stage]}" if stage < len(self.labels) else "the end of the last stage"
 
     def _see_collected(self) -> None:
-        """What finished stages have collected is as it was; where others will, nobody else's files lie."""
+        """Where stages will collect lie nobody else's files; what others will read of it is as it was collected."""
+        read = any(reads_run(stage) for stage in self.recipe.stages[self.state.stage :])
         for index, stage in enumerate(self.recipe.stages):
             if isinstance(stage, collect.Config):
                 made = self.folder.collected(stage)
                 if index >= self.state.stage:
                     made.refuse_foreign()
-                elif self.state.stage < len(self.labels):
+                elif read:
                     made.verify(made.steps)
 
     def _stage(self, index: int) -> None:
@@ -174,6 +176,7 @@ class Driver:
             if saved < self.state.next and not isinstance(error, CannotWrite) and mark == self.held.mark():
                 with suppress(UserError):
                     self._save(f"{label}-{self.state.next:05d}", self.held.all(), (entering,))
+                    self.watcher.say(f"saved after step {self.state.next} of stage {label}; go on with --resume.")
             raise
         judged = self.runtime.learner is not None and self.recipe.evaluate is not None
         gate = self._leave(index, entering)
@@ -238,6 +241,7 @@ class Driver:
         config = self.recipe.evaluate
         if config is None:
             return
+        self.folder.see_it_there()
         full = {w.reward.name for s in self.recipe.stages for w in getattr(s, "rewards", ())}
         trained = frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
         self.watcher.begin(f"evaluate {label}", 100, 0)
@@ -254,6 +258,7 @@ class Driver:
         if self.folder.final.is_of(newest.seal):
             return
         refuse_broken(self.held.weights())
+        self.folder.see_it_there()
         told = self.folder.final.write(self.model.export, newest.seal)
         if told:
             self.watcher.say(told)
@@ -269,6 +274,7 @@ class Driver:
             RunStopped: a weight is not finite; the checkpoints before stay as they are.
         """
         refuse_broken(tensors)
+        self.folder.see_it_there()
         learner = self.runtime.learner
         self.folder.ledger.seal()
         written = {"metrics": self.folder.metrics.seal(), "ledger": tuple(self.folder.rows)}

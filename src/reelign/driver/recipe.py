@@ -88,13 +88,16 @@ def digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(essential(configs.dump(recipe)), sort_keys=True).encode()).hexdigest()[:12]
 
 
+def reads_run(stage: Any) -> bool:
+    """Whether a stage reads what the run itself has collected."""
+    dataset = getattr(stage, "dataset", None)
+    return dataset is not None and "{run}" in json.dumps(configs.dump(dataset))
+
+
 def in_run(stage: Any, folder: Path) -> Any:
     """The stage's config with "{run}" in its dataset's values replaced by the run folder."""
-    dataset = getattr(stage, "dataset", None)
-    if dataset is None:
+    if not reads_run(stage):
         return stage
-    text = json.dumps(configs.dump(dataset))
-    if "{run}" not in text:
-        return stage
+    text = json.dumps(configs.dump(stage.dataset))
     tree = json.loads(text.replace("{run}", json.dumps(str(folder))[1:-1]))
     return stage.model_copy(update={"dataset": parts.configure("dataset", tree)})

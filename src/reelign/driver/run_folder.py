@@ -15,7 +15,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reelign.driver import started
@@ -23,7 +23,7 @@ from reelign.driver.final import Final
 from reelign.driver.journal import Journal, Json
 from reelign.driver.recipe import Recipe
 from reelign.driver.state import State
-from reelign.errors import BadCheckpoint, BadConfig, BadData
+from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite
 from reelign.files import digest, sweep, writing
 from reelign.runtime.checkpoint import Store
 from reelign.stages import collect
@@ -54,6 +54,10 @@ class RunFolder:
             BadConfig: it does not.
         """
         self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume)
+
+    def take_over(self, recipe: Recipe) -> None:
+        """Let config.json say the steps that the run is extended to."""
+        started.take_over(self.path, recipe)
 
     @contextmanager
     def locked(self, say: Callable[[str], object] = lambda _: None) -> Iterator[None]:
@@ -101,9 +105,11 @@ class RunFolder:
     def clear_if_untouched(self) -> None:
         """Give the name back if the run was refused before it made anything but its first checkpoint."""
         own = {self.config.name, self.log.name, "checkpoints", LOCK}
-        if self.config.exists() and {file.name for file in self.path.iterdir()} <= own:
-            self.checkpoints.clear()
-            self.config.unlink(missing_ok=True)
+        # What does not go stays; the error that brought us here is the one to tell.
+        with suppress(OSError):
+            if self.config.exists() and {file.name for file in self.path.iterdir()} <= own:
+                self.checkpoints.clear()
+                self.config.unlink()
 
     def refuse_remains(self) -> None:
         """See that nothing tells of a run that has been further than its beginning.
@@ -140,9 +146,18 @@ class RunFolder:
         self.ledger.add(row)
         self.rows.append(row)
 
+    def see_it_there(self) -> None:
+        """See that the folder has not gone, before anything makes a part of it anew.
+
+        Raises:
+            CannotWrite: it has.
+        """
+        if not self.config.is_file():
+            raise CannotWrite(self.path, "config.json is gone", "put the folder back")
+
     def judged(self, label: str) -> None:
         """Remember what the evaluation of `label` holds, as it has just been written."""
-        self.evaluations[label] = digest(self._evaluation(label))
+        self.evaluations[label] = self._digest(label)
 
     def evaluation(self, label: str) -> Json:
         """What evaluating the weights `label` found.
@@ -150,13 +165,12 @@ class RunFolder:
         Raises:
             BadData: the file is not the one that was written.
         """
-        path = self._evaluation(label)
-        if not path.is_file() or digest(path) != self.evaluations[label]:
+        if self._digest(label) != self.evaluations[label]:
             raise BadData(
-                f"{str(path)!r} is not the evaluation that was written: it was changed, damaged or removed, and gates "
-                "are judged from it; restore it, or start a new run."
+                f"{str(self._evaluation(label))!r} is not the evaluation that was written: it was changed, damaged or "
+                "removed, and gates are judged from it; restore it, or start a new run."
             )
-        return json.loads(path.read_bytes())
+        return json.loads(self._evaluation(label).read_bytes())
 
     def kept_before(self, stage: int) -> str:
         """Label of the evaluation of the weights that entered a stage.
@@ -166,6 +180,14 @@ class RunFolder:
         """
         rows = [row for row in self.rows if row["index"] < stage and row["judged"]]
         return next((row["stage"] for row in reversed(rows) if row["gate"]["verdict"] != "failed"), "base")
+
+    def _digest(self, label: str) -> str:
+        """The sha256 of an evaluation's file; nothing where there is none that can be read."""
+        path = self._evaluation(label)
+        try:
+            return digest(path) if path.is_file() else ""
+        except OSError:
+            return ""
 
     def _evaluation(self, label: str) -> Path:
         return self.path / "evaluations" / f"{label}.json"

@@ -19,7 +19,7 @@ _OF_A_RUN = ("checkpoints", "ledger.jsonl", "metrics.jsonl")
 def prepare(folder: Path, recipe: Recipe, resume: bool) -> str:
     """Start a run in a folder, or see that it holds the one to go on with; gives the run's id.
 
-    More steps in the last stage are taken over, as a run may be extended.
+    The last stage may have more steps than before, as a run may be extended.
 
     Raises:
         BadConfig: the folder holds a run and `resume` was not asked for, holds none although it was, or was started
@@ -35,13 +35,19 @@ def prepare(folder: Path, recipe: Recipe, resume: bool) -> str:
         raise BadConfig(f"{str(folder)!r} already holds a run; go on with --resume, or {_ANOTHER}")
     found = _read(path)
     then, now = found["config"], configs.dump(recipe)
-    more = _last_steps(now) - _last_steps(then)
-    if essential(then) != essential(now) or more < 0:
+    if essential(then) != essential(now) or _last_steps(then) > _last_steps(now):
         change = _first_change(essential(then), essential(now)) or _first_change(
             then["stages"], now["stages"], "stages"
         )
         raise BadConfig(f"{str(folder)!r} was started with other settings ({change}); resume with the same recipe.")
-    return _write(path, recipe, found["id"]) if more else found["id"]
+    return found["id"]
+
+
+def take_over(folder: Path, recipe: Recipe) -> None:
+    """Let config.json say the number of steps that the run is extended to; once it can be, so not in `prepare`."""
+    found = _read(folder / "config.json")
+    if _last_steps(found["config"]) != _last_steps(configs.dump(recipe)):
+        _write(folder / "config.json", recipe, found["id"])
 
 
 def _write(path: Path, recipe: Recipe, run: str) -> str:

@@ -1,14 +1,13 @@
 """What a run's bits hang on beside its recipe, and what it means for a resumed run that some of it has changed."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
 import reelign
-from reelign import config as configs
 from reelign import parts
-from reelign.driver.recipe import Recipe
+from reelign.driver.recipe import Recipe, reads_run
 from reelign.driver.state import World
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
@@ -23,13 +22,20 @@ def around(recipe: Recipe, model: VideoModel, stage: int) -> World:
 
 
 def changes(then: World, now: World) -> list[str]:
-    """What has changed that a resumed run must not pass over, each as part of a sentence."""
-    base = [f"the base weights ({_short(then.base)} then, {_short(now.base)} now)"] if then.base != now.base else []
-    places = [place for place in sorted(then.data.keys() & now.data.keys()) if then.data[place] != now.data[place]]
-    data = [f"the data of {place} ({_difference(then.data[place], now.data[place])})" for place in places]
-    names = [n for n in sorted(then.rewards.keys() & now.rewards.keys()) if then.rewards[n] != now.rewards[n]]
-    rewards = [f"the reward {n} (version {then.rewards[n]} then, {now.rewards[n]} now)" for n in names]
+    """What has changed that a resumed run must not pass over, each as part of a sentence.
+
+    What says nothing of itself, then or now, is not compared.
+    """
+    differ = then.base and now.base and then.base != now.base
+    base = [f"the base weights ({_short(then.base)} then, {_short(now.base)} now)"] if differ else []
+    data = [f"the data of {place} ({_difference(*pair)})" for place, pair in _unlike(then.data, now.data)]
+    rewards = [f"the reward {name} (version {a} then, {b} now)" for name, (a, b) in _unlike(then.rewards, now.rewards)]
     return [*base, *data, *rewards]
+
+
+def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, tuple[Any, Any]]]:
+    pairs = {key: (then[key], now[key]) for key in sorted(then.keys() & now.keys())}
+    return [(key, (a, b)) for key, (a, b) in pairs.items() if a and b and a != b]
 
 
 def moves(then: World, now: World) -> list[str]:
@@ -44,7 +50,7 @@ def _datasets(recipe: Recipe, first: int) -> Iterator[tuple[str, PartConfig]]:
     # Once all stages are done, nothing is judged any more either.
     for place, stage in [*stages, ("evaluate.dataset", recipe.evaluate)] if stages else ():
         config = getattr(stage, "dataset", None)
-        if config is not None and "{run}" not in json.dumps(configs.dump(config)):
+        if config is not None and not reads_run(stage):
             yield place, config
 
 

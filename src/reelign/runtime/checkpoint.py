@@ -14,6 +14,7 @@ ever pending.
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ class Store:
         kept = {name for h in newest for name in (h.name, *h.needs)}
         for header in counted:
             if header.name not in kept:
-                remove(self.root / header.name)
+                # Some network file systems do not let go of what is mapped; the next save tries again.
+                with suppress(OSError):
+                    remove(self.root / header.name)
 
     def _headers(self, damaged: list[str] | None = None) -> list[Header]:
         """Of all checkpoints that say what they are; those that do not go into `damaged`, or are left out of account.
