@@ -70,6 +70,9 @@ def test_a_folder_of_others_is_refused_before_any_compute(tmp_path: Path) -> Non
         driver.run(_recipe(tmp_path), watcher)
     assert not watcher.events
     assert _files(theirs) == {"pairs.jsonl": b"judged by hand"}
+    # The name is free again, for other settings too.
+    theirs.rename(tmp_path / "judged")
+    assert driver.run(_recipe(tmp_path, seed=7), watcher)
 
 
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:

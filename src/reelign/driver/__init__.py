@@ -53,7 +53,7 @@ def run(recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: 
         except UserError as error:
             company.log.say(f"stopped: {error}")
             if not resume:
-                folder.clear_if_untouched()
+                folder.clear_if_untouched(recipe)
             raise
         except (Interrupted, KeyboardInterrupt) as error:
             company.log.say(f"stopped: {error}")

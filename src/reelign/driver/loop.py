@@ -44,7 +44,6 @@ class Driver:
         """All stages that are not yet done, then the export."""
         with saving_on_interrupt() as self._wish:
             self._start()
-            self._see_collected()
             if (self.state.stage, self.state.next) == (0, 0):
                 self._evaluate("base")
             for index in range(self.state.stage, len(self.labels)):
@@ -54,10 +53,11 @@ class Driver:
     def _start(self) -> None:
         """Begin, or go on from the newest checkpoint."""
         found = self.folder.checkpoints.newest(self.held.fingerprint)
+        if found is not None:
+            self._resumed = self._go_on(*found)
+        self._see_collected()
         if found is None:
             self._begin()
-        else:
-            self._resumed = self._go_on(*found)
 
     def _begin(self) -> None:
         """Save the weights that the run starts from."""
@@ -280,5 +280,6 @@ class Driver:
         written = {"metrics": self.folder.metrics.seal(), "ledger": tuple(self.folder.rows)}
         written |= {"evaluations": dict(self.folder.evaluations), "updates": learner.updates if learner else 0}
         written |= {"adapter_off": self.model.reference_weights.adapter_off}
+        self.folder.settle()
         self.state = self.state.model_copy(update=written)
         self.folder.checkpoints.save(name, self.held.fingerprint, Checkpoint(tensors, self.state.model_dump(), needs))

@@ -24,7 +24,7 @@ from reelign.driver.journal import Journal, Json
 from reelign.driver.recipe import Recipe
 from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite
-from reelign.files import digest, sweep, writing
+from reelign.files import digest, sweep, sync, writing
 from reelign.runtime.checkpoint import Store
 from reelign.stages import collect
 from reelign.stages._collected import Collected
@@ -102,12 +102,13 @@ class RunFolder:
         """What a collecting stage has written here."""
         return collect.collected(stage, self.path, self.id)
 
-    def clear_if_untouched(self) -> None:
+    def clear_if_untouched(self, recipe: Recipe) -> None:
         """Give the name back if the run was refused before it made anything but its first checkpoint."""
-        own = {self.config.name, self.log.name, "checkpoints", LOCK}
+        made = [self.path / name for name in ("ledger.jsonl", "metrics.jsonl", "evaluations", "samples", "final")]
+        pairs = [self.collected(stage) for stage in recipe.stages if isinstance(stage, collect.Config)]
         # What does not go stays; the error that brought us here is the one to tell.
         with suppress(OSError):
-            if self.config.exists() and {file.name for file in self.path.iterdir()} <= own:
+            if not any(os.path.lexists(path) for path in made) and not any(each.is_ours for each in pairs):
                 self.checkpoints.clear()
                 self.config.unlink()
 
@@ -154,6 +155,11 @@ class RunFolder:
         """
         if not self.config.is_file():
             raise CannotWrite(self.path, "config.json is gone", "put the folder back")
+
+    def settle(self) -> None:
+        """See that the names of what has been made in the folder are on the disk."""
+        with writing(self.path):
+            sync(self.path)
 
     def judged(self, label: str) -> None:
         """Remember what the evaluation of `label` holds, as it has just been written."""

@@ -24,6 +24,11 @@ class Collected:
         self._run_folder, self._run = run_folder, run
         self._record = self.folder / "collected.jsonl"
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this run has begun to write it."""
+        return self._rows()[:1] == [{"run": self._run}]
+
     def refuse_foreign(self) -> None:
         """See that the folder is this run's to write, or not there.
 
@@ -35,7 +40,7 @@ class Collected:
             raise BadData(f"{str(self.folder)!r} is or lies behind a link; move it away or choose another `path`.")
         if not os.path.lexists(self.folder) or (self.folder.is_dir() and not any(self.folder.iterdir())):
             return
-        if self._rows()[:1] != [{"run": self._run}]:
+        if not self.is_ours:
             raise BadData(
                 f"{str(self.folder)!r} was not written by this run and is not replaced; move it away or choose another "
                 "`path` for the stage."
