@@ -23,19 +23,19 @@ class Held:
 
     def __init__(self, model: VideoModel, runtime: Local) -> None:
         """Look at a model and the runtime around it."""
-        self._model, self._runtime = model, runtime
+        self.model, self._runtime = model, runtime
         self.fingerprint = checkpoint.fingerprint(trainable(model.network))
 
     def weights(self) -> Groups:
         """The policy alone: what a stage hands on."""
-        return {"learner": {f"weights/{n}": p.detach() for n, p in trainable(self._model.network).items()}}
+        return {"learner": {f"weights/{n}": p.detach() for n, p in trainable(self.model.network).items()}}
 
     def all(self) -> Groups:
         """All that the next step of a stage under way depends on."""
         learner, memory = self._runtime.learner, self._runtime.memory
         return {
             **({"learner": learner.state()} if learner else self.weights()),
-            "reference": self._model.reference_weights.state(),
+            "reference": self.model.reference_weights.state(),
             "method": memory.state() if memory else {},
         }
 
@@ -49,13 +49,13 @@ class Held:
         own = {key.removeprefix("weights/"): v for key, v in tensors.items() if key.startswith("weights/")}
         if not own:
             raise BadCheckpoint("the checkpoint holds no weights; restore it from a copy, or start a new run.")
-        load_trainable(self._model.network, own)
+        load_trainable(self.model.network, own)
 
     def bring_back(self, tensors: Mapping[str, Mapping[str, Tensor]], state: State) -> None:
         """Bring the learner, the frozen weights and the memory of a stage under way back."""
-        learner, memory, frozen = self._runtime.learner, self._runtime.memory, self._model.reference_weights
+        learner, memory, frozen = self._runtime.learner, self._runtime.memory, self.model.reference_weights
         if learner is not None:
-            own = {key: value.to(self._model.device) for key, value in tensors["learner"].items()}
+            own = {key: value.to(self.model.device) for key, value in tensors["learner"].items()}
             learner.load(own, state.updates)
         if frozen.roles:
             frozen.load(tensors.get("reference", {}), state.adapter_off)
@@ -64,7 +64,7 @@ class Held:
 
     def mark(self) -> "Mark":
         """Something that changes if anything does that `all` gives."""
-        learner, memory, frozen = self._runtime.learner, self._runtime.memory, self._model.reference_weights
+        learner, memory, frozen = self._runtime.learner, self._runtime.memory, self.model.reference_weights
         done = (learner.updates, getattr(learner, "broken", False)) if learner else (0, False)
         versions = tuple(value._version for value in frozen.state().values())
         return Mark((done, frozen.adapter_off, versions), memory.state() if memory else {})

@@ -1,19 +1,18 @@
 """One run under way: every stage from where it stands, saved, judged, and handed on."""
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from reelign import parts
 from reelign.core import rng
 from reelign.diagnostics import gates
-from reelign.driver import world
+from reelign.driver import resuming, world
 from reelign.driver.held import Groups, Held, refuse_broken
 from reelign.driver.interrupts import Interrupted, saving_on_interrupt
 from reelign.driver.recipe import Recipe, digest, in_run, labels, reads_run
 from reelign.driver.run_folder import Json, RunFolder
-from reelign.driver.state import State, extended, read
+from reelign.driver.state import State
 from reelign.driver.watching import Watcher
 from reelign.errors import BadCheckpoint, CannotWrite, UserError
 from reelign.protocols import VideoModel
@@ -52,85 +51,14 @@ class Driver:
 
     def _start(self) -> None:
         """Begin, or go on from the newest checkpoint."""
-        found = self.folder.checkpoints.newest(self.held.fingerprint)
-        if found is not None:
-            self._resumed = self._go_on(*found)
+        taken = resuming.take_up(self.recipe, self.folder, self.held, self.watcher, self._accept)
+        if taken is not None:
+            self.state, self._resumed = taken
         self._see_collected()
-        if found is None:
-            self._begin()
-
-    def _begin(self) -> None:
-        """Save the weights that the run starts from."""
-        self.folder.refuse_remains()
-        self.state = self.state.model_copy(update={"world": world.around(self.recipe, self.model, 0)})
-        self._save("base", self.held.weights())
-
-    def _go_on(self, found: Checkpoint, damaged: Sequence[str]) -> Groups:
-        """Take up a run where a checkpoint left it; refuse if what it hangs on has changed."""
-        state = self._read(found)
-        if extended(self.recipe, state):
-            found = self._reopen(state)
-            state = self._read(found)
-        now = world.around(self.recipe, self.model, state.stage)
-        self.state = state
-        self._agree(world.changes(state.world, now))
-        told = self.folder.go_back(state)
-        for sentence in damaged:
-            told.append(f"{sentence} Going on from {self._where()}, which was saved before it.")
-        moved = world.moves(state.world, now)
-        if moved:
-            told.append(
-                f"going on with {', '.join(moved)}; from here on the bits may differ from an uninterrupted run's."
-            )
-        rewards = {"rewards": state.world.rewards}
-        self.state = self.state.model_copy(update={"world": now.model_copy(update=rewards)})
-        self.held.bring_back_weights(found)
-        self.folder.take_over(self.recipe)
-        for sentence in told:
-            self.watcher.say(sentence)
-        return found.tensors
-
-    def _read(self, found: Checkpoint) -> State:
-        state = read(found.position, str(self.folder.path))
-        if state.recipe != self.state.recipe or state.stage > len(self.labels):
-            raise BadCheckpoint(
-                f"the checkpoints in {str(self.folder.path)!r} were made with other settings than config.json there "
-                "says; restore that file from a copy, or start a new run."
-            )
-        return state
-
-    def _reopen(self, state: State) -> Checkpoint:
-        """The last step of a finished run, to go on from with more of them."""
-        label, row = self.labels[-1], state.ledger[-1]
-        try:
-            found = self.folder.checkpoints.load(f"{label}-{row['steps']:05d}", self.held.fingerprint)
-        except BadCheckpoint as error:
-            raise BadCheckpoint(f"the last stage cannot be extended, as its last step is lost: {error}") from error
-        self.folder.checkpoints.pass_over(f"{label}-end")
-        if row["gate"]["verdict"] == "failed":
-            self.watcher.say(
-                f"{label} had failed its gate after {row['steps']} steps; it goes on from its own weights, which the "
-                "gate judges again at the end."
-            )
-        return found
-
-    def _agree(self, changes: Sequence[str]) -> None:
-        """Refuse to go on over changes, or take them over into the ledger's note."""
-        if not changes:
-            return
-        told = "; ".join(changes)
-        if not self._accept:
-            raise BadCheckpoint(
-                f"{str(self.folder.path)!r} would not go on to the same result, as something has changed: {told}; "
-                "bring it back, or go on all the same with --accept-changes."
-            )
-        note = f"from step {self.state.next} with changes: {told}"
-        self.watcher.say(f"{self._where()} goes on {note}.")
-        self.state = self.state.model_copy(update={"accepted": (*self.state.accepted, note)})
-
-    def _where(self) -> str:
-        stage, step = self.state.stage, self.state.next
-        return f"step {step} of stage {self.labels[stage]}" if stage < len(self.labels) else "the end of the last stage"
+        if taken is None:
+            self.folder.refuse_remains()
+            self.state = self.state.model_copy(update={"world": world.around(self.recipe, self.model, 0)})
+            self._save("base", self.held.weights())
 
     def _see_collected(self) -> None:
         """Where stages will collect lie nobody else's files; what others will read of it is as it was collected."""
@@ -199,11 +127,10 @@ class Driver:
         now = then.model_copy(update={"rewards": own})
         tensors, self._resumed = self._resumed, None
         if tensors is not None and self.state.next:
+            where = f"step {self.state.next} of stage {self.labels[self.state.stage]}"
             if self.state.next > steps:
-                raise BadCheckpoint(
-                    f"the checkpoint stands at {self._where()}, which has only {steps}; start a new run."
-                )
-            self._agree(world.changes(then, now))
+                raise BadCheckpoint(f"the checkpoint stands at {where}, which has only {steps}; start a new run.")
+            self.state = resuming.agree(self.state, world.changes(then, now), where, self._accept, self.watcher)
             self.held.bring_back(tensors, self.state)
             self._warn_of_lost_entry()
         self.state = self.state.model_copy(update={"world": now})
