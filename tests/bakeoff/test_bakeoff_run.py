@@ -278,3 +278,20 @@ def test_a_run_folder_reads_as_any_other(whole: Path) -> None:
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no seed of the bake-off 'toy' is finished yet"):
         results.load(_spec(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".x", "-x"])
+def test_names_that_are_no_folders_of_their_own_are_refused(spec: Callable[..., Spec], name: str) -> None:
+    with pytest.raises(BadConfig, match="name: a name is letters, digits"):
+        spec(name=name)
+
+
+def test_files_of_others_are_not_cleared_away(spec: Callable[..., Spec], watcher: Callable[[], Any]) -> None:
+    there = runs.folder_of(spec()) / "start"
+    there.mkdir(parents=True)
+    (there / "precious.txt").write_text("mine")
+    with pytest.raises(
+        BadConfig, match=r"precious\.txt' is not the bake-off's; move it away, or choose another `name`"
+    ):
+        runs.run(spec(), watcher())
+    assert (there / "precious.txt").read_text() == "mine"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from reelign import parts
+from reelign.names import Label
 from reelign.parts import PartConfig, Settings
 from reelign.runtime.local import Local
 
@@ -44,7 +45,7 @@ class GateConfig(Settings):
 class StageConfig(PartConfig):
     """What all stages share."""
 
-    label: str = ""
+    label: Label = ""
     """Name in the ledger and the report; the default is the method's or the stage's."""
     gate: GateConfig | None = None
     """Without a gate the stage hands its weights on unjudged."""
@@ -63,6 +64,8 @@ class Context:
     folder: Path
     """The run folder."""
     label: str
+    run: str = ""
+    """Id of the run, for what only this run may overwrite."""
 
 
 @dataclass(frozen=True, slots=True)
