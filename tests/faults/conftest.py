@@ -5,7 +5,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,7 +66,7 @@ def warm() -> Iterator[Warm]:
 @pytest.fixture
 def counts(request: pytest.FixtureRequest) -> Callable[[str], Counts]:
     """`counts("kind")`: of one kind of fault; written down where everything is injected."""
-    return partial(Counts, request.config.getoption("--whole"))
+    return partial(Counts, request.path.name, request.config.getoption("--whole"))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ class Chain:
     """Kind and path of each operation that changes something, in order."""
     reading: tuple[tuple[str, str], ...]
     """The same with those that only read."""
-    _names: Iterator[int] = itertools.count()
+    _names: Iterator[int] = field(default_factory=itertools.count)
 
     def name(self, at: int, *, reads: bool = False) -> str:
         """An operation as a message shows it."""

@@ -1,8 +1,8 @@
 """File operations below a folder, numbered from 0, and what can be made to happen just before one of them.
 
 Watched are the interpreter's audit events (opening to write, mkdir, rename, remove, rmdir, rmtree, truncate, link,
-chmod, utime, flock), each write and fsync, and the writers that are not Python: safetensors and libav. For children that
-end soon: none of it can be taken back.
+chmod, utime, flock), each write and fsync, and the writers that are not Python: safetensors and libav. It is for
+children that end soon: none of it can be taken back.
 """
 
 import builtins
@@ -231,8 +231,8 @@ class PowerLoss:
 
 
 FORBIDDEN = {
-    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request", "subprocess.Popen", "os.system",
-    "os.exec", "os.posix_spawn", "os.kill", "pickle.find_class", "webbrowser.open",
+    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request", "webbrowser.open",
+    "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.kill", "pickle.find_class",
     "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown",
     "os.utime", "shutil.rmtree", "shutil.copyfile", "shutil.move",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Mutated recipes, data files and model folders through `align --dry-run`: fine, or one sentence, and nothing touched."""
+"""Mutated recipes, data files and model folders through `align --dry-run`: fine or one sentence, nothing touched."""
 
 import random
 from collections.abc import Callable, Iterator

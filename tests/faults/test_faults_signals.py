@@ -74,13 +74,13 @@ def test_a_signal_before_the_first_step_or_after_the_last_loses_nothing(
         pytest.param({"stderr": "terminal", "hang_up": 400}, id="a terminal that is closed later"),
     ],
 )
-def test_a_run_whose_progress_cannot_be_shown_ends_well(
-    undisturbed: Chain, counts: Start, job: dict[str, Any]
-) -> None:
+def test_a_run_whose_progress_cannot_be_shown_ends_well(undisturbed: Chain, counts: Start, job: dict[str, Any]) -> None:
     found = counts("stderr on a full disk, closed, or without a reader")
     folder = undisturbed.folder()
     ended: Ended = undisturbed.run(folder, **job)
-    found.note(str(job), f"exit {ended.code}: {ended.err[-300:]}" if ended.code else undisturbed.differs(folder) or "same")
+    found.note(
+        str(job), f"exit {ended.code}: {ended.err[-300:]}" if ended.code else undisturbed.differs(folder) or "same"
+    )
     found.settle()
 
 
