@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -95,11 +96,13 @@ class Chain:
         kind, path = (self.reading if reads else self.operations)[at]
         return f"operation {at}, {kind} of {path.partition(f'/{chain.NAME}/')[2] or 'the run folder'}"
 
-    def folder(self) -> Path:
-        """A working folder with the recipe in it."""
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A working folder with the recipe in it, for one run."""
         folder = self.root / f"{next(self._names)}"
         chain.lay_out(folder)
-        return folder
+        yield folder
+        shutil.rmtree(folder)
 
     def run(self, folder: Path, deed: Deed | None = None, *, reads: bool = False, **job: Any) -> Ended:
         """Start the run, or go on with it if it was started."""

@@ -52,7 +52,7 @@ SHAPES = ("circle", "square", "star", "ring", "cross", "heart")
 
 
 def lay_out(folder: Path) -> None:
-    """`model/`, which has an index; `data/` with clips, prompts and pairs in every layout, as the generator makes them."""
+    """`model/`, which has an index, and `data/`: clips, prompts and pairs in every layout, of the model's size."""
     import torch
 
     from reelign.datasets import _write

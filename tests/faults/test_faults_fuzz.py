@@ -77,7 +77,7 @@ def test_a_mutated_model_folder_is_fine_or_refused_in_one_sentence(
     found.settle()
 
 
-@pytest.mark.faults(sample=2, parts=8)
+@pytest.mark.faults(sample=1, parts=8)
 @pytest.mark.parametrize("mutated", [_data, _model], ids=["data file", "model folder"])
 def test_what_passes_a_dry_run_runs_or_stops_in_one_sentence(
     desk: Path, warm: Warm, counts: Start, share: Share, mutants: Mutants, mutated: Callable[..., Iterator[str]]

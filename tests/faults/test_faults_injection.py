@@ -152,9 +152,9 @@ def test_what_is_wrong_with_an_end_is_seen(ended: Ended, wrong: str) -> None:
 
 
 def test_a_command_that_waits_or_works_for_ever_hangs(undisturbed: Chain) -> None:
-    folder = undisturbed.folder()
     for limits, deed in (({"seconds": 0.3}, partial(time.sleep, 9)), ({"cpu": 1}, partial(sum, range(10**12)))):
-        ended = undisturbed.warm("align", "recipe.yaml", "--dry-run", folder=folder, before=deed, **limits)
+        with undisturbed.folder() as folder:
+            ended = undisturbed.warm("align", "recipe.yaml", "--dry-run", folder=folder, before=deed, **limits)
         assert wrong_with(ended) == "hangs"
 
 

@@ -39,12 +39,12 @@ def test_a_run_survives_one_fault_after_another(
     @settings(COSTLY, max_examples=100 if pytestconfig.getoption("--whole") else 2)
     @given(st.lists(FAULTS, min_size=2, max_size=5))
     def survives(faults: list[Deed]) -> None:
-        folder = undisturbed.folder()
-        for fault in faults:
-            met = undisturbed.run(folder, PowerLoss(fault.at, folder) if isinstance(fault, PowerLoss) else fault)
-            wrong = wrong_with(met, also=(130, -signal.SIGKILL, -signal.SIGTERM))
-            assert not wrong, wrong
-        after = undisturbed.goes_on(folder)
+        with undisturbed.folder() as folder:
+            for fault in faults:
+                met = undisturbed.run(folder, PowerLoss(fault.at, folder) if isinstance(fault, PowerLoss) else fault)
+                wrong = wrong_with(met, also=(130, -signal.SIGKILL, -signal.SIGTERM))
+                assert not wrong, wrong
+            after = undisturbed.goes_on(folder)
         assert after == "same", after
         found.note(str(faults), after)
 
