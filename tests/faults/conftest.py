@@ -39,13 +39,17 @@ class Share:
         return [everything[i] for i in sorted(drawn)]
 
 
+def _option(config: pytest.Config, name: str) -> Any:
+    return config.getoption(name)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("faults")
     if marker is None:
         return
-    sample, parts, seed = marker.kwargs["sample"], marker.kwargs["parts"], metafunc.config.getoption("--seed")
+    sample, parts, seed = marker.kwargs["sample"], marker.kwargs["parts"], _option(metafunc.config, "--seed")
     whole = [Share(i, parts, sample, seed) for i in range(parts)]
-    shares = whole if metafunc.config.getoption("--whole") else [Share(0, 0, sample, seed)]
+    shares = whole if _option(metafunc.config, "--whole") else [Share(0, 0, sample, seed)]
     metafunc.parametrize("share", shares, ids=[f"{s.index + 1} of {s.of}" if s.of else "sample" for s in shares])
 
 
@@ -53,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("faults"):
             # A sample is cheaper than a second warm process; everything needs both workers and more time.
-            whole = config.getoption("--whole")
+            whole = _option(config, "--whole")
             item.add_marker(pytest.mark.timeout(3000) if whole else pytest.mark.xdist_group("faults"))
 
 
@@ -67,13 +71,13 @@ def warm() -> Iterator[Warm]:
 @pytest.fixture
 def counts(request: pytest.FixtureRequest) -> Callable[[str], Counts]:
     """`counts("kind")`: of one kind of fault; written down where everything is injected."""
-    return partial(Counts, request.path.name, request.config.getoption("--whole"))
+    return partial(Counts, request.path.name, _option(request.config, "--whole"))
 
 
 @pytest.fixture
 def mutants(request: pytest.FixtureRequest) -> Callable[[int], range]:
     """`mutants(n)`: the seeds of n mutants, or of as many as the command line asks for."""
-    first, asked = 1_000_000 * request.config.getoption("--seed"), request.config.getoption("--mutants")
+    first, asked = 1_000_000 * _option(request.config, "--seed"), _option(request.config, "--mutants")
     return lambda n: range(first, first + (asked or n))
 
 

@@ -116,6 +116,7 @@ def _watch_outsiders(operation: Callable[..., None]) -> None:
     """Writers in Rust and C raise no audit events, and errors of their own kinds."""
     import av
     import safetensors.torch
+    from av.error import err_check
     from safetensors import SafetensorError
 
     serialize, av_open = safetensors.torch.serialize_file, av.open
@@ -128,11 +129,11 @@ def _watch_outsiders(operation: Callable[..., None]) -> None:
             raise SafetensorError(f"Error while serializing: {reason}") from None
         serialize(tensors, filename, *rest, **options)
 
-    def container(file: Any, mode: str | None = None, *rest: Any, **options: Any) -> Any:
+    def container(file: Any, mode: Any = None, *rest: Any, **options: Any) -> Any:
         try:
             operation("libav" if mode == "w" else "read", file)
         except OSError as error:
-            av.error.err_check(-int(error.errno or errno.EIO), filename=str(file))
+            err_check(-int(error.errno or errno.EIO), filename=str(file))
         return av_open(file, mode, *rest, **options)
 
     safetensors.torch.serialize_file, av.open = serialized, container

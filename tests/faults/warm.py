@@ -185,10 +185,10 @@ def _become(job: Job, out: int, err: int) -> None:
     # Nothing here outlives the machine: power losses are simulated, and the disk's answers would be most of the time.
     os.fsync = lambda _: None
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + job.memory,) * 2)
+    room = pages * resource.getpagesize() + job.memory
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    used = sum(os.times()[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used) + job.cpu, int(used) + job.cpu + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (job.cpu, job.cpu + 1))  # a child begins at 0
     sys.argv = ["reelign", *job.words]
     from reelign import cli
 
