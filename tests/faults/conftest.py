@@ -5,7 +5,8 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,13 +39,17 @@ class Share:
         return [everything[i] for i in sorted(drawn)]
 
 
+def _option(config: pytest.Config, name: str) -> Any:
+    return config.getoption(name)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("faults")
     if marker is None:
         return
-    sample, parts, seed = marker.kwargs["sample"], marker.kwargs["parts"], metafunc.config.getoption("--seed")
+    sample, parts, seed = marker.kwargs["sample"], marker.kwargs["parts"], _option(metafunc.config, "--seed")
     whole = [Share(i, parts, sample, seed) for i in range(parts)]
-    shares = whole if metafunc.config.getoption("--whole") else [Share(0, 0, sample, seed)]
+    shares = whole if _option(metafunc.config, "--whole") else [Share(0, 0, sample, seed)]
     metafunc.parametrize("share", shares, ids=[f"{s.index + 1} of {s.of}" if s.of else "sample" for s in shares])
 
 
@@ -52,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("faults"):
             # A sample is cheaper than a second warm process; everything needs both workers and more time.
-            whole = config.getoption("--whole")
+            whole = _option(config, "--whole")
             item.add_marker(pytest.mark.timeout(3000) if whole else pytest.mark.xdist_group("faults"))
 
 
@@ -66,13 +71,13 @@ def warm() -> Iterator[Warm]:
 @pytest.fixture
 def counts(request: pytest.FixtureRequest) -> Callable[[str], Counts]:
     """`counts("kind")`: of one kind of fault; written down where everything is injected."""
-    return partial(Counts, request.config.getoption("--whole"))
+    return partial(Counts, request.path.name, _option(request.config, "--whole"))
 
 
 @pytest.fixture
 def mutants(request: pytest.FixtureRequest) -> Callable[[int], range]:
     """`mutants(n)`: the seeds of n mutants, or of as many as the command line asks for."""
-    first, asked = 1_000_000 * request.config.getoption("--seed"), request.config.getoption("--mutants")
+    first, asked = 1_000_000 * _option(request.config, "--seed"), _option(request.config, "--mutants")
     return lambda n: range(first, first + (asked or n))
 
 
@@ -88,18 +93,20 @@ class Chain:
     """Kind and path of each operation that changes something, in order."""
     reading: tuple[tuple[str, str], ...]
     """The same with those that only read."""
-    _names: Iterator[int] = itertools.count()
+    _names: Iterator[int] = field(default_factory=itertools.count)
 
     def name(self, at: int, *, reads: bool = False) -> str:
         """An operation as a message shows it."""
         kind, path = (self.reading if reads else self.operations)[at]
         return f"operation {at}, {kind} of {path.partition(f'/{chain.NAME}/')[2] or 'the run folder'}"
 
-    def folder(self) -> Path:
-        """A working folder with the recipe in it."""
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A working folder with the recipe in it, for one run."""
         folder = self.root / f"{next(self._names)}"
         chain.lay_out(folder)
-        return folder
+        yield folder
+        shutil.rmtree(folder)
 
     def run(self, folder: Path, deed: Deed | None = None, *, reads: bool = False, **job: Any) -> Ended:
         """Start the run, or go on with it if it was started."""

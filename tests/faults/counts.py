@@ -13,6 +13,8 @@ FILE = Path(__file__).parents[2] / "build" / "faults.jsonl"
 class Counts:
     """Of one kind of fault. What is in neither of the first two counts is wrong, and stands in `other`."""
 
+    suite: str
+    """The file that injects them."""
     keep: bool
     """Whether to write the counts down."""
     kind: str
@@ -31,7 +33,13 @@ class Counts:
 
     def settle(self) -> None:
         """All faults are injected: write the counts down, and fail if anything is wrong."""
-        row = {"kind": self.kind, "same": self.same, "sentence": self.sentence, "other": self.other}
+        row = {
+            "suite": self.suite,
+            "kind": self.kind,
+            "same": self.same,
+            "sentence": self.sentence,
+            "other": self.other,
+        }
         if self.keep:
             FILE.parent.mkdir(exist_ok=True)
             # One write of one line: two processes may append at once.

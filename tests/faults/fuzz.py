@@ -35,7 +35,9 @@ def recipes() -> list[str]:
     """The recipes that are shipped and the chain's, with data and model folder as `lay_out` makes them."""
     texts = [path.read_text(encoding="utf-8").replace("{data}", "data") for path in RECIPES]
     texts = [text.replace("models/Wan2.1-T2V-1.3B-Diffusers # ", "playground # ") for text in texts]
-    return [text.replace("  size: {frames: 33", "  # size: {frames: 33") for text in [*texts, yaml.safe_dump(chain.tree())]]
+    return [
+        text.replace("  size: {frames: 33", "  # size: {frames: 33") for text in [*texts, yaml.safe_dump(chain.tree())]
+    ]
 
 
 def recipe(rng: random.Random, bases: list[str]) -> bytes:
@@ -50,7 +52,7 @@ SHAPES = ("circle", "square", "star", "ring", "cross", "heart")
 
 
 def lay_out(folder: Path) -> None:
-    """`model/`, a model folder with an index; `data/` with clips, prompts and pairs in every layout, of the packaged generator's size."""
+    """`model/`, which has an index, and `data/`: clips, prompts and pairs in every layout, of the model's size."""
     import torch
 
     from reelign.datasets import _write

@@ -6,18 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2, 0.5, -0.0, 1e-40, 1e308, float("inf"), float("nan"), 2**31, 2**63, 2**70, 10**30, 10**400,
-    "", " ", "0", "1e-3", "no", "~", ".", "..", "../..", "/", "/etc", "/dev/zero", "/dev/full", "/proc/self/mem", "a/b", "a\\b",
-    "C:\\x", "file://x", "http://localhost/x", "{run}", "{data}", "{0}", "%s", "$HOME", "~root", "-rf", "--set", "name", "base",
-    "gaussian", "wan", "grpo", "sft", "dpo", "collect", "online", "offline", "evaluate", "diversity", "bpgo", "playground",
-    "tests.parts.no_part", "tests.parts.linear_reward:build", "tests.parts.mean_level", "json:loads", "os.path:join", "a.b.c", ":",
-    "a\nb", "a\u2028b", "a\0b", "\ufeffa", "caf\u00e9", "\U0001f600", "x" * 300, "x" * 20_000, "a:b: c", "- a", "{", "[1, 2", "'", '"',
-    [], [None], [[]], [1] * 50, {}, {"name": "grpo"}, {"name": ""}, {"name": None}, {"a": {"b": {"c": {}}}}, {"": 1}, {1: 2},
+    None, True, False, 0, -1, 1, 2, 0.5, -0.0, 1e-40, 1e308, float("inf"), float("nan"),
+    2**31, 2**63, 2**70, 10**30, 10**400,
+    "", " ", "0", "1e-3", "no", "~", ".", "..", "../..", "/", "/etc", "/dev/zero", "/dev/full", "/proc/self/mem",
+    "a/b", "a\\b", "C:\\x", "file://x", "http://localhost/x", "{run}", "{data}", "{0}", "%s", "$HOME", "~root", "-rf",
+    "name", "base", "gaussian", "wan", "grpo", "sft", "dpo", "collect", "online", "offline", "evaluate", "diversity",
+    "bpgo", "playground", "tests.parts.no_part", "tests.parts.linear_reward:build", "tests.parts.mean_level",
+    "json:loads", "os.path:join", "a.b.c", ":", "a\nb", "a\u2028b", "a\0b", "\ufeffa", "caf\u00e9", "\U0001f600",
+    "x" * 300, "x" * 20_000, "a:b: c", "- a", "{", "[1, 2", "'", '"',
+    [], [None], [[]], [1] * 50, {}, {"name": "grpo"}, {"name": ""}, {"name": None}, {"a": {"b": {}}}, {"": 1}, {1: 2},
 )  # fmt: skip
 TOKENS = (
-    ":", "- ", "{", "}", "[", "]", ",", "#", "\t", "\n", "\n\n", "  ", "&a ", "*a", "!!python/object:os.system ", "!!binary ", "!!set ",
-    "!!timestamp ", "!!int ", "|", ">", "%", "@", "`", "---", "...", "<<: *a", "? ", "'", '"', "\\", "\0", "\ufeff", "\x85", "\u2028", "\x1b[2J",
-    "null", "~", "yes", ".inf", ".nan", "0x", "1_000", "1:30", "2001-99-99", "=", "name: ", "stages: ", "run: ",
+    ":", "- ", "{", "}", "[", "]", ",", "#", "\t", "\n", "\n\n", "  ", "&a ", "*a", "<<: *a", "? ", "|", ">", "%", "@",
+    "`", "---", "...", "'", '"',
+    "\\", "\0", "\ufeff", "\x85", "\u2028", "\x1b[2J", "=", "null", "~", "yes", ".inf", ".nan",
+    "0x", "1_000", "1:30", "2001-99-99", "!!python/object:os.system ", "!!binary ", "!!set ", "!!timestamp ", "!!int ",
+    "!!float ", "!!bool ", "!!omap ", "name: ", "stages: ", "run: ",
 )  # fmt: skip
 
 
@@ -169,4 +173,13 @@ def _noise(rng: random.Random, given: bytearray) -> None:
     given[at:at] = rng.randbytes(rng.choice((1, 2, 16, 1000)))
 
 
-BYTE_EDITS: tuple[Callable[[random.Random, bytearray], None], ...] = (_flip, _flip, _set, _set, _cut, _drop, _copy, _noise)
+BYTE_EDITS: tuple[Callable[[random.Random, bytearray], None], ...] = (
+    _flip,
+    _flip,
+    _set,
+    _set,
+    _cut,
+    _drop,
+    _copy,
+    _noise,
+)

@@ -1,8 +1,8 @@
 """File operations below a folder, numbered from 0, and what can be made to happen just before one of them.
 
 Watched are the interpreter's audit events (opening to write, mkdir, rename, remove, rmdir, rmtree, truncate, link,
-chmod, utime, flock), each write and fsync, and the writers that are not Python: safetensors and libav. For children that
-end soon: none of it can be taken back.
+chmod, utime, flock), each write and fsync, and the writers that are not Python: safetensors and libav. It is for
+children that end soon: none of it can be taken back.
 """
 
 import builtins
@@ -116,6 +116,7 @@ def _watch_outsiders(operation: Callable[..., None]) -> None:
     """Writers in Rust and C raise no audit events, and errors of their own kinds."""
     import av
     import safetensors.torch
+    from av.error import err_check
     from safetensors import SafetensorError
 
     serialize, av_open = safetensors.torch.serialize_file, av.open
@@ -128,11 +129,11 @@ def _watch_outsiders(operation: Callable[..., None]) -> None:
             raise SafetensorError(f"Error while serializing: {reason}") from None
         serialize(tensors, filename, *rest, **options)
 
-    def container(file: Any, mode: str | None = None, *rest: Any, **options: Any) -> Any:
+    def container(file: Any, mode: Any = None, *rest: Any, **options: Any) -> Any:
         try:
             operation("libav" if mode == "w" else "read", file)
         except OSError as error:
-            av.error.err_check(-int(error.errno or errno.EIO), filename=str(file))
+            err_check(-int(error.errno or errno.EIO), filename=str(file))
         return av_open(file, mode, *rest, **options)
 
     safetensors.torch.serialize_file, av.open = serialized, container
@@ -231,8 +232,8 @@ class PowerLoss:
 
 
 FORBIDDEN = {
-    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request", "subprocess.Popen", "os.system",
-    "os.exec", "os.posix_spawn", "os.kill", "pickle.find_class", "webbrowser.open",
+    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request", "webbrowser.open",
+    "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.kill", "pickle.find_class",
     "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown",
     "os.utime", "shutil.rmtree", "shutil.copyfile", "shutil.move",
 }  # fmt: skip

@@ -15,15 +15,17 @@ Start = Callable[[str], Counts]
 
 def _survived(undisturbed: Chain, deed: Deed, *, reads: bool = False) -> str:
     """Meet the error, then go on without it; what became of the fault."""
-    folder = undisturbed.folder()
-    met = undisturbed.run(folder, deed, reads=reads)
-    if wrong := wrong_with(met):
-        return wrong
-    after = undisturbed.differs(folder) if met.code == 0 else undisturbed.goes_on(folder)
-    return after if after not in ("", "same") else "same" if met.code == 0 else "sentence"
+    with undisturbed.folder() as folder:
+        met = undisturbed.run(folder, deed, reads=reads)
+        if wrong := wrong_with(met):
+            return wrong
+        if met.code == 0:
+            return undisturbed.differs(folder) or "same"
+        after = undisturbed.goes_on(folder)
+        return "sentence" if after == "same" else after
 
 
-@pytest.mark.faults(sample=10, parts=16)
+@pytest.mark.faults(sample=2, parts=16)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
 def test_an_operation_that_fails_once_is_one_sentence_or_nothing(
     undisturbed: Chain, counts: Start, share: Share, code: int
@@ -34,7 +36,7 @@ def test_an_operation_that_fails_once_is_one_sentence_or_nothing(
     found.settle()
 
 
-@pytest.mark.faults(sample=4, parts=8)
+@pytest.mark.faults(sample=1, parts=8)
 def test_a_place_that_may_not_be_written_is_one_sentence_or_nothing(
     undisturbed: Chain, counts: Start, share: Share
 ) -> None:
@@ -45,7 +47,7 @@ def test_a_place_that_may_not_be_written_is_one_sentence_or_nothing(
     found.settle()
 
 
-@pytest.mark.faults(sample=4, parts=8)
+@pytest.mark.faults(sample=1, parts=8)
 def test_a_file_that_cannot_be_read_is_one_sentence_or_nothing(undisturbed: Chain, counts: Start, share: Share) -> None:
     found = counts("EIO at a reading operation")
     for at in share([i for i, (kind, _) in enumerate(undisturbed.reading) if kind in ("read", "os.scandir")]):
@@ -53,7 +55,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence_or_nothing(undisturbed: Chai
     found.settle()
 
 
-@pytest.mark.faults(sample=6, parts=8)
+@pytest.mark.faults(sample=1, parts=8)
 def test_a_disk_that_is_full_from_some_operation_on_is_one_sentence(
     undisturbed: Chain, counts: Start, share: Share
 ) -> None:

@@ -17,19 +17,19 @@ def test_a_run_killed_before_any_file_operation_goes_on_to_the_same_bits(
 ) -> None:
     found = counts("SIGKILL before a file operation")
     for at in share(range(len(undisturbed.operations))):
-        folder = undisturbed.folder()
-        assert undisturbed.run(folder, Kill(at)).code == -signal.SIGKILL
-        found.note(undisturbed.name(at), undisturbed.goes_on(folder))
+        with undisturbed.folder() as folder:
+            assert undisturbed.run(folder, Kill(at)).code == -signal.SIGKILL
+            found.note(undisturbed.name(at), undisturbed.goes_on(folder))
     found.settle()
 
 
-@pytest.mark.faults(sample=8, parts=8)
+@pytest.mark.faults(sample=3, parts=8)
 def test_a_run_that_loses_what_was_not_synced_goes_on_to_the_same_bits(
     undisturbed: Chain, counts: Start, share: Share
 ) -> None:
     found = counts("power loss before a file operation")
     for at in share(range(len(undisturbed.operations))):
-        folder = undisturbed.folder()
-        assert undisturbed.run(folder, PowerLoss(at, folder)).code == -signal.SIGKILL
-        found.note(undisturbed.name(at), undisturbed.goes_on(folder))
+        with undisturbed.folder() as folder:
+            assert undisturbed.run(folder, PowerLoss(at, folder)).code == -signal.SIGKILL
+            found.note(undisturbed.name(at), undisturbed.goes_on(folder))
     found.settle()

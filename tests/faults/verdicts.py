@@ -12,8 +12,8 @@ LOGGED = re.compile(r"(INFO|WARNING) ")
 def wrong_with(ended: Ended, *, quiet: bool = False, also: tuple[int, ...] = ()) -> str:
     """Empty if it ended as it may; else what is wrong.
 
-    It may end with 0, or with 2 and one sentence. `also`: other codes with one sentence, or negative numbers of signals to
-    die of. `quiet`: it may show nothing but that sentence, and logs.
+    It may end with 0, or with 2 and one sentence. `also`: other codes with one sentence, or negative numbers of signals
+    to die of. `quiet`: it may show nothing but that sentence, and logs.
     """
     last = ended.err.strip().rpartition("\n")[2]
     if ended.code is None:
