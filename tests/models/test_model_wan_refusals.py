@@ -172,3 +172,18 @@ def test_a_geometry_that_the_codec_cannot_make(wan: Make, size: tuple[int, int, 
 def test_a_geometry_that_the_patches_cannot_make(wan: Make) -> None:
     with pytest.raises(BadConfig, match=r"latents \(2, 5, 4\) are not multiples of the patch \(1, 2, 2\)"):
         wan(size={"frames": 5, "height": 40, "width": 32})
+
+
+@pytest.mark.parametrize(
+    ("part", "weight"), [("vae", "decoder.conv_in.weight"), ("text_encoder", "encoder.final_layer_norm.weight")]
+)
+def test_weights_that_are_not_finite(wan: Make, folder: Path, part: str, weight: str) -> None:
+    """Of frozen parts too, where a training that does not use them would not notice."""
+    from safetensors.torch import load_file, save_file
+
+    (file,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(file)
+    tensors[weight].view(-1)[-1] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(BadCheckpoint, match=rf"{part}' holds numbers that are not finite in the weight '{weight}'"):
+        wan(weights=str(folder))
