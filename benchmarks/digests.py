@@ -32,15 +32,14 @@ class Silent:
         pass
 
 
-def digest(folder: Path) -> str:
-    """Sixteen hex digits of all tensors of the exported transformer: names, types, shapes, bytes."""
+def digest(file: Path) -> str:
+    """Sixteen hex digits of the weights in a checkpoint: names, types, shapes, bytes."""
     total = hashlib.sha256()
-    for file in sorted((folder / "transformer").glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in sorted(tensors.keys()):
-                value = tensors.get_tensor(name)
-                total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-                total.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    with safe_open(file, framework="pt") as tensors:
+        for name in sorted(tensors.keys()):
+            value = tensors.get_tensor(name)
+            total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            total.update(value.contiguous().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]
 
 
@@ -70,7 +69,7 @@ def main() -> None:
                 "stages": [{k: v for k, v in stage.items() if k != "gate"} for stage in stages],
             }
             run = driver.run(configs.validate(driver.Recipe, chain), Silent())
-            print(f"{name:5} {digest(run / 'final')}", flush=True)
+            print(f"{name:5} {digest(run / 'checkpoints' / f'{name}-end' / 'learner.safetensors')}", flush=True)
 
 
 if __name__ == "__main__":

@@ -111,8 +111,11 @@ class VideoModel(Protocol):
         """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
         ...
 
-    def export(self, folder: Path) -> None:
-        """Write a stock `diffusers` pipeline, and with LoRA also an adapter that stock `load_lora_weights` reads."""
+    def export(self, folder: Path, shift: float | None = None) -> None:
+        """Write a stock `diffusers` pipeline, and with LoRA also an adapter that stock `load_lora_weights` reads.
+
+        `shift` is the sampler's that the weights were trained or judged with.
+        """
         ...
 
 

@@ -1,5 +1,7 @@
 """`reelign align RECIPE`: run a recipe."""
 
+import shlex
+import sys
 from pathlib import Path
 
 import typer
@@ -39,7 +41,9 @@ def command(
 
     checked = configs.validate(driver.Recipe, tree)
     if dry_run:
-        driver.check(checked)
+        found = driver.check(checked)
+        for sentence in (*found.counts, *found.cautions):
+            say(sentence)
         say(
             f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), "
             f"settings {configs.digest(checked)}."
@@ -52,13 +56,16 @@ def finish(recipe: object, resume: bool, accept_changes: bool = False) -> None:
     """Run a checked recipe under a progress bar, then write its report and say where it is."""
     from reelign import driver
     from reelign.cli._console import complain, say
+    from reelign.cli._process import bind_threads
     from reelign.cli._progress import Bar
     from reelign.report import page
 
     assert isinstance(recipe, driver.Recipe)
+    bind_threads(recipe.runtime)
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     try:
         with Bar() as bar:
-            folder = driver.run(recipe, bar, resume, accept_changes)
+            folder = driver.run(recipe, bar, resume, accept_changes, command)
     except driver.Interrupted as stopped:
         complain(str(stopped))
         raise typer.Exit(130) from None

@@ -28,8 +28,8 @@ def command(
     glance.weights(model)
 
     from reelign import driver, parts
+    from reelign.cli._process import device
     from reelign.cli._progress import Bar
-    from reelign.runtime.local import device
     from reelign.stages import evaluate
 
     checked = configs.validate(driver.Recipe, tree)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reelign import parts
-from reelign.driver.check import check
+from reelign.driver.check import Findings, check
 from reelign.driver.interrupts import Interrupted
 from reelign.driver.loop import Driver
 from reelign.driver.recipe import Recipe, RunConfig, labels
@@ -11,13 +11,16 @@ from reelign.driver.run_folder import RunFolder
 from reelign.driver.state import extended, read
 from reelign.driver.watching import Company, Log, Watcher
 from reelign.errors import BadConfig, CannotWrite, UserError
+from reelign.files import write_text
 from reelign.protocols import VideoModel
 from reelign.runtime.local import device
 
-__all__ = ["Interrupted", "Recipe", "RunConfig", "Watcher", "check", "labels", "run"]
+__all__ = ["Findings", "Interrupted", "Recipe", "RunConfig", "Watcher", "check", "labels", "run"]
 
 
-def run(recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: bool = False) -> Path:
+def run(
+    recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: bool = False, command: str = ""
+) -> Path:
     """Run a recipe to its end; returns the run folder.
 
     Args:
@@ -25,6 +28,7 @@ def run(recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: 
         watcher: is shown the progress; one that fails is shown no more.
         resume: go on with the run in the folder. One that is finished goes on if its last stage has more steps now.
         accept_changes: go on although data, base weights or rewards have changed since then; the ledger says so.
+        command: that started the run, for its report.
 
     Raises:
         UserError: the input was wrong or the run had to stop; the last checkpoint is intact. If nothing had been done
@@ -33,18 +37,20 @@ def run(recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: 
     """
     folder = RunFolder(recipe.path)
     company = Company(watcher, Log(folder.log))
+    found = Findings()
     if not resume:
-        check(recipe)
+        found = check(recipe)
     elif not folder.path.is_dir():
         raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
     with folder.locked(company.say):
-        folder.prepare(recipe, resume)
+        folder.prepare(recipe, resume, {"command": command, "notes": found.cautions})
         try:
             folder.sweep(recipe, labels(recipe))
             if resume:
                 if _nothing_to_do(recipe, folder, company):
                     return folder.path
-                check(recipe)
+                found = check(recipe)
+            _tell(found, folder, company)
             model: VideoModel = parts.build("model", recipe.model, device(recipe.runtime))
             Driver(recipe, folder, model, company, accept_changes).run()
         except CannotWrite as error:
@@ -59,6 +65,14 @@ def run(recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: 
             company.log.say(f"stopped: {error}")
             raise
     return folder.path
+
+
+def _tell(found: Findings, folder: RunFolder, company: Company) -> None:
+    """Say what was found of the data, and list what is left out of it in a file."""
+    for sentence in (*found.counts, *found.cautions):
+        company.say(sentence)
+    if found.left_out:
+        write_text(folder.path / "left_out.txt", "".join(f"{line}\n" for line in found.left_out))
 
 
 def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:

@@ -12,9 +12,10 @@ from reelign import parts
 from reelign.batches import Clips, Pairs
 from reelign.driver.recipe import Recipe
 from reelign.errors import BadConfig
+from reelign.panel import Metrics, Panel
 from reelign.parts import PartConfig
 from reelign.protocols import Dataset, Geometry
-from reelign.runtime.local import Panel
+from reelign.runtime.local import resolve
 from reelign.stages import collect, evaluate, offline, online
 from reelign.stages._context import StageConfig
 
@@ -30,10 +31,24 @@ class _Found:
     """Pair lists that the collecting stages up to here write."""
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By the dataset's place in the recipe."""
-    notes: list[str] = field(default_factory=list)
+    counts: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
-def check(recipe: Recipe) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is worth saying of a recipe that can run, in sentences."""
+
+    counts: tuple[str, ...] = ()
+    """How much of the data is read."""
+    cautions: tuple[str, ...] = ()
+    """Clips left out, texts that are cut, prompts that both train and judge: a reader of results should know."""
+    left_out: tuple[str, ...] = ()
+    """Every file that is left out, and why."""
+
+
+def check(recipe: Recipe) -> Findings:
     """Refuse what can be known to fail before any compute, without loading weights.
 
     That is all that JSON, headers of weights and clips, texts and file names can tell: a model folder that is
@@ -41,13 +56,10 @@ def check(recipe: Recipe) -> tuple[str, ...]:
     fit the model, a dataset that cannot make what its stage needs or enough of it, pairs that no stage collects,
     rewards and metrics that cannot be built, gates without evaluation or with measures that nothing measures.
 
-    Returns:
-        Sentences about what is no fault but should be known: clips left out, prompts that are cut, prompts that both
-        train and judge.
-
     Raises:
         UserError: one sentence.
     """
+    resolve(recipe.runtime)
     model = parts.find("model", recipe.model.name)
     model.check(recipe.model)
     found = _Found(model.describe(recipe.model).geometry if hasattr(model, "describe") else None)
@@ -55,7 +67,8 @@ def check(recipe: Recipe) -> tuple[str, ...]:
     for index, stage in enumerate(recipe.stages):
         _check_stage(index, stage, found)
         _check_gate(index, stage, measured)
-    return (*found.notes, *_cut(model, recipe.model, found.texts), *_overlap(found.texts))
+    cautions = (*found.cautions, *_cut(model, recipe.model, found.texts), *_overlap(found.texts))
+    return Findings(tuple(found.counts), cautions, tuple(found.left_out))
 
 
 def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
@@ -63,7 +76,7 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
     if recipe.evaluate is None:
         return None
     found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
-    return {name for m in recipe.evaluate.metrics for name in parts.build("metric", m).higher_is_better}
+    return set(Metrics.build(recipe.evaluate.metrics).of)
 
 
 def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
@@ -85,6 +98,8 @@ def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> No
 def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
     """A stage's data and parts; what it will write is noted for the stages after it."""
     Panel.build(getattr(stage, "rewards", ()))
+    if isinstance(stage, evaluate.Config):
+        Metrics.build(stage.metrics)
     for where, config in datasets_in(stage, f"stages.{index}"):
         if where == f"stages.{index}.dataset":
             _check_own(index, stage, config, found)
@@ -147,7 +162,10 @@ def _opened(where: str, config: PartConfig, found: _Found) -> Dataset:
     dataset: Dataset = parts.build("dataset", config)
     if found.geometry is not None and hasattr(dataset, "fit"):  # datasets from outside may have nothing to fit
         dataset.fit(found.geometry)
-    found.notes += [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
+    left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]
+    said = [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
+    (found.cautions if left_out else found.counts).extend(said)
+    found.left_out += left_out
     found.texts[where] = dataset.all_prompts().texts
     return dataset
 

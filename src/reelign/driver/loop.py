@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from reelign import parts
 from reelign.core import rng
@@ -10,7 +11,7 @@ from reelign.diagnostics import gates
 from reelign.driver import resuming, world
 from reelign.driver.held import Groups, Held, refuse_broken
 from reelign.driver.interrupts import Interrupted, saving_on_interrupt
-from reelign.driver.recipe import Recipe, digest, in_run, labels, reads_run
+from reelign.driver.recipe import Recipe, digest, in_run, labels, reads_run, shift
 from reelign.driver.run_folder import Json, RunFolder
 from reelign.driver.state import State
 from reelign.driver.watching import Watcher
@@ -112,7 +113,12 @@ class Driver:
         row |= {"entering": entering, "leaving": leaving, **about}
         row |= {"prompts": 0, "rollouts": 0, "pairs": 0, "clips": 0, **self.state.counts}
         row |= {"note": "; ".join(note for note in (stage.note, *self.state.accepted) if note), "judged": judged}
-        row |= {"started": started, "wall_s": spent + time.perf_counter() - began, "gate": gate}
+        row |= {
+            "machine": self.state.world.machine,
+            "started": started,
+            "wall_s": spent + time.perf_counter() - began,
+            "gate": gate,
+        }
         self.folder.record(row)
         ahead = {"stage": index + 1, "entering": leaving, "world": self.state.world}
         self.state = State(next=0, recipe=self.state.recipe, ledger=tuple(self.folder.rows), **ahead)
@@ -187,7 +193,7 @@ class Driver:
             return
         refuse_broken(self.held.weights())
         self.folder.see_it_there()
-        told = self.folder.final.write(self.model.export, newest.seal)
+        told = self.folder.final.write(partial(self.model.export, shift=shift(self.recipe)), newest.seal)
         if told:
             self.watcher.say(told)
 

@@ -101,3 +101,10 @@ def in_run(stage: Any, folder: Path) -> Any:
     text = json.dumps(configs.dump(stage.dataset))
     tree = json.loads(text.replace("{run}", json.dumps(str(folder))[1:-1]))
     return stage.model_copy(update={"dataset": parts.configure("dataset", tree)})
+
+
+def shift(recipe: Recipe) -> float | None:
+    """The time shift to sample the result with: the last online stage's, else the evaluation's."""
+    online_stages = [stage for stage in recipe.stages if isinstance(stage, online.Config)]
+    last = online_stages[-1] if online_stages else recipe.evaluate
+    return last.sampler.shift if last else None

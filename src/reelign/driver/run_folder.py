@@ -7,6 +7,7 @@ evaluations/, samples/ held-out measures and clips of every stage
 checkpoints/           what a run goes on from
 final/, final.json     the exported model, and what is in it
 log.txt                what was said, and a line now and then
+left_out.txt           files of the data sets that are not read, and why; only where there are some
 """
 
 import errno
@@ -47,13 +48,15 @@ class RunFolder:
         """The sha256 of each evaluation's file, by label."""
         self.checkpoints = Store(path / "checkpoints", "")
 
-    def prepare(self, recipe: Recipe, resume: bool) -> None:
+    def prepare(self, recipe: Recipe, resume: bool, about: Json | None = None) -> None:
         """Start the folder, or see that it holds the run to go on with; the lock must be held.
+
+        `about` is what a new run's config.json says beside its settings.
 
         Raises:
             BadConfig: it does not.
         """
-        self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume)
+        self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume, about or {})
 
     def take_over(self, recipe: Recipe) -> None:
         """Let config.json say the steps that the run is extended to."""

@@ -13,13 +13,15 @@ from reelign.errors import BadConfig
 from reelign.files import write_text
 
 _ANOTHER = "choose another name with --set run.name=...."
+_OWN = ("id", "hash", "version", "config")
 _OF_A_RUN = ("checkpoints", "ledger.jsonl", "metrics.jsonl")
 
 
-def prepare(folder: Path, recipe: Recipe, resume: bool) -> str:
+def prepare(folder: Path, recipe: Recipe, resume: bool, about: dict[str, Any]) -> str:
     """Start a run in a folder, or see that it holds the one to go on with; gives the run's id.
 
-    The last stage may have more steps than before, as a run may be extended.
+    The last stage may have more steps than before, as a run may be extended. `about` is what config.json of a new run
+    says beside its settings.
 
     Raises:
         BadConfig: the folder holds a run and `resume` was not asked for, holds none although it was, or was started
@@ -30,7 +32,7 @@ def prepare(folder: Path, recipe: Recipe, resume: bool) -> str:
         _refuse_remains(folder)
         if resume:
             raise BadConfig(f"{str(folder)!r} holds no run to resume; start it without --resume.")
-        return _write(path, recipe, uuid.uuid4().hex)
+        return _write(path, recipe, uuid.uuid4().hex, about)
     if not resume:
         raise BadConfig(f"{str(folder)!r} already holds a run; go on with --resume, or {_ANOTHER}")
     found = _read(path)
@@ -47,11 +49,13 @@ def take_over(folder: Path, recipe: Recipe) -> None:
     """Let config.json say the number of steps that the run is extended to; once it can be, so not in `prepare`."""
     found = _read(folder / "config.json")
     if _last_steps(found["config"]) != _last_steps(configs.dump(recipe)):
-        _write(folder / "config.json", recipe, found["id"])
+        about = {key: value for key, value in found.items() if key not in _OWN}
+        _write(folder / "config.json", recipe, found["id"], about)
 
 
-def _write(path: Path, recipe: Recipe, run: str) -> str:
+def _write(path: Path, recipe: Recipe, run: str, about: dict[str, Any]) -> str:
     content = {
+        **about,
         "id": run,
         "hash": configs.digest(recipe),
         "version": reelign.__version__,

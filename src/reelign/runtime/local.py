@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from reprlib import repr as shortened
 from typing import Any, Literal
 
 import torch
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from reelign import memory, sampling
 from reelign.batches import Prompts, Scored, Trajectories, Videos
-from reelign.errors import BadConfig
+from reelign.errors import BadConfig, shown
 from reelign.panel import Panel
 from reelign.parts import Settings
 from reelign.protocols import Method, OnlineMethod, VideoModel
+from reelign.runtime import threads
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import Exploration, SamplerConfig
 
@@ -98,7 +98,7 @@ class Local:
     ) -> Scored:
         """Roll out in `waves` parts and score each in the background while the next one is on its way."""
         pieces = list(sampling.chunks(len(prompts.ids), -(-len(prompts.ids) // waves)))
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
             waiting = []
             for cut in pieces:
                 some = Prompts(prompts.texts[cut], prompts.ids[cut], prompts.group, prompts.slices[cut])
@@ -156,7 +156,7 @@ def resolve(config: RuntimeConfig) -> torch.device:
         seen = torch.cuda.device_count()
         here = f"cpu or cuda ({seen} there)" if seen else "cpu, as torch sees no CUDA device"
         raise BadConfig(
-            f"runtime.device is {shortened(name)}, which cannot hold a tensor here; use auto or {here}."
+            f"runtime.device is {shown(name)}, which cannot hold a tensor here; use auto or {here}."
         ) from error
     return torch.device("cpu") if found.type == "cpu" else found
 
