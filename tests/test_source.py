@@ -65,6 +65,13 @@ def test_a_recipes_own_settings_are_read_as_pydantic_has_them(module: str, group
     _agree(source.settings(module, group), known)
 
 
+def test_every_setting_that_ships_says_what_it_means() -> None:
+    groups = [(f"{kind} {name}", source.page(kind, name).settings) for kind, name in ALL]
+    groups += [(group, source.settings(module, group)) for module, group, _ in GROUPS]
+    silent = [f"{whose}: {each.name}" for whose, found in groups for each in source.flat(found) if not each.meaning]
+    assert not silent
+
+
 def test_what_names_a_part_is_known_by_its_kind() -> None:
     online = {each.name: each for each in source.page("stage", "online").settings}
     assert (online["method"].kind, online["method"].many) == ("method", False)

@@ -17,12 +17,15 @@ class LevelConfig(Settings):
     """How noise levels are drawn for training."""
 
     law: Literal["logit_normal", "uniform"] = "logit_normal"
+    """logit_normal prefers the middle; uniform takes all levels alike."""
     mean: float = Field(default=0.0, ge=-10, le=10)
     """Of the logit, for logit_normal."""
     std: float = Field(default=1.0, gt=0, le=10)
+    """Of the logit, for logit_normal."""
     shift: float = Field(default=1.0, ge=0.01, le=100)
     """Time shift applied to the draws."""
     low: float = Field(default=0.0, ge=0, lt=1)
+    """Lowest level that is drawn."""
     high: float = Field(default=1.0, gt=0, le=1)
     """Draws are squeezed into [low, high]; DPO may keep to high noise, where structure is decided."""
 

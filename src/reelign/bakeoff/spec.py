@@ -9,7 +9,7 @@ from reelign import config as configs
 from reelign import driver, parts
 from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
-from reelign.errors import BadConfig
+from reelign.errors import BadConfig, cut, shown
 from reelign.names import Root, RunName
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
@@ -28,6 +28,7 @@ class Target(Settings):
     """A level of a held-out measure; the time to reach it is compared."""
 
     measure: str
+    """One of those that `evaluate` measures."""
     value: float | None = None
     """The level itself."""
     match: str = ""
@@ -46,6 +47,7 @@ class Entry(Settings):
     """One competitor."""
 
     label: RunName = Field(max_length=60)
+    """Its name in tables and folders."""
     stage: online.Config
     """Its whole online stage: in the file, only what differs from the common one."""
 
@@ -56,6 +58,7 @@ class Spec(Settings):
     name: RunName
     """Folder of the bake-off, below `root`."""
     root: Root = "runs"
+    """Folder of all bake-offs."""
     exploratory: bool = False
     """Allows fewer than three seeds; then nothing is ranked."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -72,6 +75,7 @@ class Spec(Settings):
     stage: dict[str, Any] = Field(default_factory=dict)
     """What the entries' online stages have in common."""
     entries: tuple[Entry, ...] = Field(min_length=1)
+    """Who competes."""
     target: Target
     measures: tuple[str, ...] = ()
     """Held-out measures that are ranked beside the target's."""
@@ -150,7 +154,7 @@ def _whole(entry: object, common: Tree) -> object:
     own = entry.get("stage", {})
     if not isinstance(own, Mapping):
         return entry
-    whose = f" of entry {entry.get('label')!r}"
+    whose = f" of entry {shown(entry.get('label'))}"
     _refuse(own, whose)
     for key in COMMON:
         if key in own:
@@ -161,7 +165,7 @@ def _whole(entry: object, common: Tree) -> object:
 def _refuse(stage: Mapping[str, Any], whose: str) -> None:
     if stage.get("name", "online") != "online":
         raise ValueError(
-            f"the stage{whose} is {stage['name']!r}, but a bake-off compares online stages; leave `name` out"
+            f"the stage{whose} is {shown(stage['name'])}, but a bake-off compares online stages; leave `name` out"
         )
     for key, why in (
         ("steps", "a run goes on until its budget is spent"),
@@ -175,7 +179,7 @@ def _refuse(stage: Mapping[str, Any], whose: str) -> None:
 def _known(label: str, info: Any) -> None:
     labels = [entry.label for entry in info.data.get("entries", ())]
     if labels and label not in labels:
-        raise ValueError(f"there is no entry {label!r}; entries: {', '.join(labels)}")
+        raise ValueError(f"there is no entry {shown(label)}; entries: {cut(', '.join(labels), 300)}")
 
 
 def merged(common: Tree, own: Tree) -> Tree:
@@ -235,7 +239,7 @@ def check(spec: Spec) -> None:
     for where, name in (("target.measure", spec.target.measure), *(("measures", name) for name in spec.measures)):
         if name not in known:
             raise BadConfig(
-                f"{where}: no metric of `evaluate` measures {name!r}; measured: {', '.join(sorted(known))}."
+                f"{where}: no metric of `evaluate` measures {shown(name)}; measured: {', '.join(sorted(known))}."
             )
 
 

@@ -20,7 +20,7 @@ def command(
     from reelign import config as configs
     from reelign import glance
     from reelign.cli._console import complain, emit, table
-    from reelign.errors import BadConfig, shown
+    from reelign.errors import BadConfig, cut, shown
 
     tree = configs.read(spec, KEYS)
     glance.spec(tree)
@@ -34,7 +34,9 @@ def command(
     checked = configs.validate(specs.Spec, tree)
     unknown = [label for label in only if label not in checked.labels]
     if unknown:
-        raise BadConfig(f"--only: there is no entry {shown(unknown[0])}; entries: {', '.join(checked.labels)}.")
+        raise BadConfig(
+            f"--only: there is no entry {shown(unknown[0])}; entries: {cut(', '.join(checked.labels), 300)}."
+        )
     specs.check(checked)
     if dry_run:
         runs = len(checked.entries) * len(checked.seeds)

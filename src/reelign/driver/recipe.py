@@ -23,7 +23,9 @@ class RunConfig(Settings):
     name: names.RunName
     """Folder of the run, below `root`: letters, digits and . _ -."""
     seed: int = 0
+    """Of every draw of the run."""
     root: names.Root = "runs"
+    """Folder of all runs."""
     save_every: int = Field(default=25, ge=1)
     """Steps between two checkpoints."""
 
@@ -33,7 +35,9 @@ class Recipe(Settings):
 
     run: RunConfig
     model: AnyModel
+    """What is trained."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)
+    """One after the other, each from the weights that the one before left."""
     evaluate: EvaluateConfig | None = None
     """Held-out evaluation before the first stage and after every stage that trains; gates need it."""
     runtime: RuntimeConfig = RuntimeConfig()

@@ -23,7 +23,9 @@ class Config(PartConfig):
 
     name: str = "gaussian"
     mean: float = Field(default=0.0, ge=-1e3, le=1e3)
+    """Of the data, in every element."""
     var: float = Field(default=1.0, ge=1e-6, le=1e6)
+    """Of the data, in every element."""
     side: int = Field(default=1, ge=1, le=1024)
     """Height and width of the latent and of its one-frame video."""
     bins: int = Field(default=1, ge=1, le=1000)

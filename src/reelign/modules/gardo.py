@@ -31,6 +31,7 @@ class Config(PartConfig):
     share: float = Field(default=0.1, gt=0, le=1)
     """Share of samples that are held back, at the start."""
     least: float = Field(default=0.02, gt=0, le=1)
+    """Least share as it adapts."""
     most: float = Field(default=0.2, gt=0, le=1)
     """Bounds of the share as it adapts to how large the disagreement is."""
     every: int = Field(default=15, ge=1)

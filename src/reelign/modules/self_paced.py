@@ -29,6 +29,7 @@ class Config(PartConfig):
     """Group mean from which a reward counts as learnt, one for each; none are calibrated from the first `history`
     groups, during which all weigh alike."""
     history: int = Field(default=64, ge=4)
+    """Groups from which thresholds are calibrated."""
     quantile: float = Field(default=0.6, gt=0, lt=1)
     """Of the history, for calibrated thresholds."""
     keep: float = Field(default=0.5, ge=0, le=1)

@@ -26,9 +26,11 @@ class LearnerConfig(Settings):
     warmup: int = Field(default=0, ge=0)
     """Updates over which the rate rises linearly."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay of the moving averages of the gradient and of its square."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Share of each weight that an update takes away, per unit of `lr`."""
     max_grad_norm: float = Field(default=1.0, ge=1e-6, le=1e6)
+    """Longer gradients are cut to this length."""
     micro_batch: int = Field(default=32, ge=1)
     """Samples in one forward pass; changes memory and speed, not the update."""
     ema: float = Field(default=0.0, ge=0, lt=1)

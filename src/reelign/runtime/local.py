@@ -28,6 +28,7 @@ class RuntimeConfig(Settings):
     """Where a run runs."""
 
     name: Literal["local"] = "local"
+    """One process, one device."""
     device: str = "auto"
     """auto is cuda where there is one, else cpu."""
     threads: int = Field(default=0, ge=0, le=1024)

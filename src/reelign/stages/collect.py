@@ -30,6 +30,7 @@ class Config(StageConfig):
     """A collecting stage; it trains nothing."""
 
     name: str = "collect"
+    """The kind of stage."""
     dataset: AnyDataset
     """Where the prompts come from."""
     prompts: int = Field(default=64, ge=1)

@@ -27,15 +27,18 @@ class Config(StageConfig):
     """What is measured, on which prompts."""
 
     name: str = "evaluate"
+    """The kind of stage."""
     dataset: AnyDataset
     """Held-out prompts: never those of a training stage."""
     members: int = Field(default=2, ge=1, le=10**4)
     """Samples of each prompt; diversity needs at least 2."""
     sampler: SamplerConfig = SamplerConfig(guidance=3.0)
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
+    """What is measured on each clip."""
     seed: int = 0
     """Of the evaluation's noise; the same in every run, so that runs can be compared in pairs."""
     batch: int = Field(default=32, ge=1)
+    """Samples in one forward pass."""
     videos: int = Field(default=12, ge=0)
     """The first so many prompts keep their first member's video for the report."""
     scale: int = Field(default=1, ge=1, le=64)

@@ -20,12 +20,15 @@ class Config(StageConfig):
     """An offline stage."""
 
     name: str = "offline"
+    """The kind of stage."""
     steps: int = Field(ge=1, le=10**9)
     """Optimizer steps."""
     batch: int = Field(default=16, ge=1, le=10**6)
     """Clips or pairs of one step."""
     dataset: AnyDataset
+    """Where clips or pairs come from."""
     method: AnyMethod
+    """What is learnt from them: sft from clips, dpo from pairs."""
     learner: LearnerConfig = LearnerConfig()
 
     @field_validator("method")

@@ -26,6 +26,7 @@ class Config(StageConfig):
     """An online stage."""
 
     name: str = "online"
+    """The kind of stage."""
     steps: int = Field(ge=1, le=10**9)
     """Iterations: one rollout and its updates."""
     prompts: int = Field(default=8, ge=1, le=10**6)
@@ -36,10 +37,13 @@ class Config(StageConfig):
     """Optimizer steps on each rollout. With one, every ratio is exactly 1 and the clip never acts; from the second on
     the policy has moved away from the one that sampled, and the clip holds it near."""
     dataset: AnyDataset
+    """Where prompts come from."""
     sampler: SamplerConfig = SamplerConfig()
     """Its guidance also holds for the update."""
     method: AnyMethod
+    """How credit and loss are made of rewards."""
     rewards: tuple[Weighted, ...] = Field(min_length=1)
+    """What is scored; each may have a weight, 1 by default."""
     learner: LearnerConfig = LearnerConfig()
 
     waves: int = Field(default=1, ge=1)
