@@ -39,6 +39,14 @@ def test_an_unfinished_run_is_extended_bit_by_bit(longer: dict[str, Any], again:
     assert outcome_of(_resume(again, MORE)) == longer
 
 
+def test_rollouts_of_an_extension_are_those_of_the_longer_run(tmp_path: Path) -> None:
+    stages = tree_of(tmp_path)["stages"][:2]
+    stages[1]["method"] = {**stages[1]["method"], "modules": [{"name": "bpgo", "share": 0.0}]}
+    driver.run(recipe_in(tmp_path, stages=stages), Watcher())
+    longer = driver.run(recipe_in(tmp_path / "longer", "stages.1.steps=9", stages=stages), Watcher())
+    assert outcome_of(_resume(tmp_path, "stages.1.steps=9", stages=stages)) == outcome_of(longer)
+
+
 @pytest.mark.parametrize("moment", ["dpo 6", "dpo 7", "dpo 9", "evaluate dpo 50"])
 def test_an_extension_that_is_killed_goes_on_to_the_same_bits(
     longer: dict[str, Any], finished: Path, in_child: InChild, moment: str

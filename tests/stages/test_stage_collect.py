@@ -114,6 +114,7 @@ DAMAGE: dict[str, tuple[str, Damage]] = {
     "a clip cut": ("clips/0000-001-rejected.mp4", lambda path: path.write_bytes(path.read_bytes()[:50])),
     "a clip gone": ("clips/0000-000-rejected.mp4", lambda path: path.unlink()),
     "the record": ("collected.jsonl", _flip),
+    "the record gone": ("collected.jsonl", lambda path: path.unlink()),
     "the record cut": ("collected.jsonl", lambda path: path.write_bytes(path.read_bytes()[:80])),
 }
 
@@ -133,10 +134,14 @@ def test_what_was_collected_must_be_as_it_was(tmp_path: Path, moment: str, what:
     assert _files(folder / "pairs") == before
 
 
-def test_a_record_that_is_lost_is_not_made_up(tmp_path: Path) -> None:
-    (_stop(tmp_path, "collect 2") / "pairs" / "collected.jsonl").unlink()
-    with pytest.raises(BadData, match="was not written by this run"):
-        _resume(tmp_path)
+def test_once_all_is_done_lost_pairs_are_only_said(tmp_path: Path) -> None:
+    folder = driver.run(_recipe(tmp_path), Watcher())
+    (folder / "pairs" / "clips" / "0000-000-chosen.mp4").unlink()
+    watcher = Watcher()
+    driver.run(_recipe(tmp_path), watcher, resume=True)
+    (said,) = watcher.said
+    assert "chosen.mp4' is not what the stage has collected" in said
+    assert said.endswith("No stage is left to read it.")
 
 
 def test_a_collection_that_starts_over_replaces_its_own(

@@ -83,6 +83,6 @@ def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:
     state = read(newest.position, str(folder.path))
     if state.stage < len(recipe.stages) or extended(recipe, state) or not folder.final.is_of(newest.seal):
         return False
-    for sentence in folder.go_back(state):
+    for sentence in [*folder.go_back(state), *folder.lost_pairs(recipe)]:
         company.say(sentence)
     return True

@@ -67,8 +67,10 @@ class Driver:
         for index, stage in enumerate(self.recipe.stages):
             if isinstance(stage, collect.Config):
                 made = self.folder.collected(stage)
-                if index >= self.state.stage:
+                if (index, 0) >= (self.state.stage, self.state.next):
                     made.refuse_foreign()
+                elif index == self.state.stage:
+                    made.verify(self.state.next)
                 elif read:
                     made.verify(made.steps)
 

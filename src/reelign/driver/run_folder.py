@@ -105,6 +105,16 @@ class RunFolder:
         """What a collecting stage has written here."""
         return collect.collected(stage, self.path, self.id)
 
+    def lost_pairs(self, recipe: Recipe) -> list[str]:
+        """A sentence for each folder of collected pairs that is not as it was, once no stage is left to read it."""
+        told = []
+        for made in (self.collected(stage) for stage in recipe.stages if isinstance(stage, collect.Config)):
+            try:
+                made.verify(made.steps)
+            except BadData as error:
+                told.append(f"{error} No stage is left to read it.")
+        return told
+
     def clear_if_untouched(self, recipe: Recipe) -> None:
         """Give the name back if the run was refused before it made anything but its first checkpoint."""
         made = [self.path / name for name in ("ledger.jsonl", "metrics.jsonl", "evaluations", "samples", "final")]

@@ -1,6 +1,7 @@
 """Who looks on while a run goes on: the caller's watcher, which may fail, and a log in the run folder."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -29,11 +30,11 @@ class Watcher(Protocol):
 
 
 class Log:
-    """A watcher that writes lines into a file. The first line that cannot be written is the last one tried."""
+    """A watcher that writes lines into a file; those that cannot be written are left out."""
 
     def __init__(self, path: Path) -> None:
         """Name the file; nothing is written yet."""
-        self._path, self._writes = path, True
+        self._path = path
         self._label, self._total, self._first = "", 0, 0
         self._began = self._told = time.monotonic()
 
@@ -55,13 +56,9 @@ class Log:
 
     def say(self, sentence: str) -> None:
         """One line."""
-        if not self._writes:
-            return
         text = f"{datetime.now(UTC).isoformat(timespec='seconds')} {' '.join(sentence.split())}\n"
-        try:
+        with suppress(OSError):
             append(self._path, text.encode(errors="backslashreplace"))
-        except OSError:
-            self._writes = False
 
 
 class Company:

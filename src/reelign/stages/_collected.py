@@ -52,13 +52,14 @@ class Collected:
         Raises:
             BadData: it is not this run's, or not what those steps have written.
         """
+        if start:
+            self.verify(start)
         self.refuse_foreign()
         if start == 0:
             with replacing_folder(self.folder) as temporary:
                 (temporary / "clips").mkdir(parents=True)
                 write_text(temporary / self._record.name, _text([{"run": self._run}]))
         else:
-            self.verify(start)
             write_text(self._record, _text(self._rows()[: start + 1]))
 
     def note(self, step: int, files: Sequence[str]) -> None:
@@ -74,7 +75,8 @@ class Collected:
         Raises:
             BadData: one is changed, damaged or gone.
         """
-        self.refuse_foreign()
+        if not self.is_ours:
+            raise self._changed(self._record)
         rows = self._rows()[1 : steps + 1]
         files = [row["files"] for row in rows if isinstance(row.get("files"), dict)]
         if len(files) < steps or [row.get("step") for row in rows] != list(range(steps)):
