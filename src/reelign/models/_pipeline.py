@@ -34,8 +34,11 @@ class SizeConfig(Settings):
     frames: int = Field(default=81, ge=1, le=100_000)
     """1 + 4k."""
     height: int = Field(default=480, ge=8, le=16_384)
+    """Pixels, a multiple of what the codec makes one latent of."""
     width: int = Field(default=832, ge=8, le=16_384)
+    """Likewise."""
     fps: float = Field(default=16.0, gt=0, le=1000)
+    """Frames a second."""
 
 
 class CardFile(SizeConfig):
