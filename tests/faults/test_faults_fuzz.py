@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults import desk as layout
 from tests.faults import fuzz
 from tests.faults.conftest import Share
 from tests.faults.counts import Counts
@@ -20,7 +21,7 @@ Mutated = Callable[[Path, int], AbstractContextManager[str]]
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with data and a model folder; tests leave it as it was."""
     folder = tmp_path_factory.mktemp("desk")
-    fuzz.lay_out(folder)
+    layout.lay_out(folder)
     return folder
 
 
@@ -28,8 +29,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _data(desk: Path, seed: int) -> Iterator[str]:
     """One data file changed, and a recipe that reads it."""
     rng = random.Random(seed)
-    name = rng.choice(sorted(fuzz.DATA))
-    fuzz.write_recipe(desk, fuzz.DATA[name])
+    name = rng.choice(sorted(layout.STAGES))
+    layout.write_recipe(desk, layout.STAGES[name])
     with fuzz.mutated(rng, desk / "data" / name) as what:
         yield f"mutant {seed}, {name}, {what}"
 
@@ -38,10 +39,22 @@ def _data(desk: Path, seed: int) -> Iterator[str]:
 def _model(desk: Path, seed: int) -> Iterator[str]:
     """One file of the model folder changed, and a recipe that loads it."""
     rng = random.Random(seed)
-    fuzz.write_recipe(desk, fuzz.ON_MODEL, weights="model")
+    layout.write_recipe(desk, layout.ON_MODEL, weights="model")
     path = rng.choice(sorted(path for path in (desk / "model").rglob("*") if path.is_file()))
     with fuzz.mutated(rng, path) as what:
         yield f"mutant {seed}, {path.relative_to(desk)}, {what}"
+
+
+@pytest.mark.faults(sample=3, parts=1)
+def test_what_mutants_are_made_of_is_fine(desk: Path, warm: Warm, share: Share) -> None:
+    for recipe in share(fuzz.recipes()):
+        (desk / "recipe.yaml").write_text(recipe)
+        assert fuzz.dry_run(warm, desk) == "same"
+    for stage in share([*layout.STAGES.values()]):
+        layout.write_recipe(desk, stage)
+        assert fuzz.run(warm, desk) == "same"
+    layout.write_recipe(desk, layout.ON_MODEL, weights="model")
+    assert fuzz.run(warm, desk) == "same"
 
 
 @pytest.mark.faults(sample=40, parts=8)
