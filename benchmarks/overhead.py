@@ -27,7 +27,8 @@ from reelign import config as configs
 from reelign import driver, parts
 from reelign.batches import Videos
 from reelign.cli import demo
-from reelign.runtime.local import Local, Panel, device
+from reelign.panel import Panel
+from reelign.runtime.local import Local, device
 from reelign.stages import online
 from reelign.stages._context import Context
 
@@ -82,11 +83,11 @@ def alone(model, calls: list[Call]) -> float:
     return spent
 
 
-def scoring(panel: Panel, videos: Videos, texts: Sequence[str]) -> float:
+def scoring(panel: Panel, videos: Videos, texts: Sequence[str], where: str) -> float:
     """Seconds that rewards take to score videos they have not seen."""
     unseen = Videos(videos.frames.clone(), videos.fps)
     began = time.perf_counter()
-    panel.score(unseen, texts)
+    panel.score(unseen, texts, where)
     return time.perf_counter() - began
 
 

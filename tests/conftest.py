@@ -25,6 +25,13 @@ CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults", "of tests/faults")
+    group.addoption("--whole", action="store_true", help="inject all faults, not a sample of them")
+    group.addoption("--mutants", type=int, default=0, help="how many mutants there are of each kind")
+    group.addoption("--seed", type=int, default=0, help="of samples and mutants")
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here may reach for the network; Unix sockets stay."""

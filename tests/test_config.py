@@ -119,7 +119,7 @@ def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
         ),
         (
             "stages.0.gate.tragets=[a]",
-            r"^stages\.0\.gate\.tragets: .* Did you mean 'targets'\? Known here: targets, guards, min_slice\.$",
+            r"^stages\.0\.gate\.tragets: .* 'targets'\? Known here: targets, guards, min_slice, min_gain, tolerance\.$",
         ),
         (
             "stages.1.rewards.0.kk=1",
@@ -137,7 +137,7 @@ def test_an_unknown_key_is_named_by_its_full_path_with_the_nearest_known_one(ass
     ("assignment", "sentence"),
     [
         ("run.seed=soon", r"^run\.seed: input should be a valid integer.* \(given: 'soon'\)\.$"),
-        ("run.name=a/b", r"^run\.name: .*pattern.* \(given: 'a/b'\)\.$"),
+        ("run.name=a/b", r"^run\.name: a name is letters, .* \(given: 'a/b'\)\.$"),
         ("run.name=3", r"^run\.name: input should be a valid string \(given: 3\)\.$"),
         ("stages=[]", r"^stages: .*at least 1 item"),
         ("stages=5", r"^stages: must be a list \(given: 5\)\.$"),

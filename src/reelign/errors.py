@@ -7,7 +7,8 @@ UserError                   the user's input; the command line prints one senten
 ├── BadCheckpoint           a checkpoint that is missing, damaged, unsafe or of another model
 ├── MissingExtra            an optional dependency that is not installed
 └── RunStopped              a run that must not go on: non-finite loss or reward, nothing to train, disk full
-    └── PartFailed          a reward or metric that raised, or gave something else than one number a clip
+    ├── PartFailed          a reward or metric that raised, or gave something else than one number a clip
+    └── CannotWrite         a file that the system does not take
 """
 
 import reprlib
@@ -83,3 +84,12 @@ def shown(value: object) -> str:
 def sentence(error: BaseException) -> str:
     """What a user is told: one line, short even where a part's own words are not."""
     return cut(str(error), 800)
+
+
+class CannotWrite(RunStopped):
+    """A file that the system does not take: the disk is full, the place is read-only, its folder is gone."""
+
+    def __init__(self, path: object, reason: str, remedy: str, then: str = " or choose another place") -> None:
+        """Make the sentence; `remedy` is what helps, `then` how to go on."""
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(f"cannot write {cut(str(path), 200)}: {reason}; {remedy}{then}.")

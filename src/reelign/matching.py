@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from reelign.core import flow, rng, schedule
@@ -18,16 +18,22 @@ class LevelConfig(Settings):
 
     law: Literal["logit_normal", "uniform"] = "logit_normal"
     """logit_normal prefers the middle; uniform takes all levels alike."""
-    mean: float = 0.0
+    mean: float = Field(default=0.0, ge=-10, le=10)
     """Of the logit, for logit_normal."""
-    std: float = Field(default=1.0, gt=0)
+    std: float = Field(default=1.0, gt=0, le=10)
     """Of the logit, for logit_normal."""
-    shift: float = Field(default=1.0, gt=0)
+    shift: float = Field(default=1.0, ge=0.01, le=100)
     """Time shift applied to the draws."""
     low: float = Field(default=0.0, ge=0, lt=1)
     """Lowest level that is drawn."""
     high: float = Field(default=1.0, gt=0, le=1)
     """Draws are squeezed into [low, high]; DPO may keep to high noise, where structure is decided."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "LevelConfig":
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}, but low must not be above high")
+        return self
 
 
 def levels(config: LevelConfig, seeds: Sequence[int]) -> Float[Tensor, " b"]:

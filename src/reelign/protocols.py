@@ -1,6 +1,6 @@
 """The interfaces that parts implement. Tensors are float32 in and out; a model casts inside."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,10 @@ class ReferenceWeights(Protocol):
     @property
     def adapter_off(self) -> tuple[str, ...]:
         """Which of them are the network with its adapter switched off, so that no weights are kept."""
+        ...
+
+    def keep(self, roles: Collection[str]) -> None:
+        """Drop all other roles."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -107,8 +111,11 @@ class VideoModel(Protocol):
         """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
         ...
 
-    def export(self, folder: Path) -> None:
-        """Write a stock `diffusers` pipeline, and with LoRA also an adapter that stock `load_lora_weights` reads."""
+    def export(self, folder: Path, shift: float | None = None) -> None:
+        """Write a stock `diffusers` pipeline, and with LoRA also an adapter that stock `load_lora_weights` reads.
+
+        `shift` is the sampler's that the weights were trained or judged with.
+        """
         ...
 
 
@@ -149,6 +156,18 @@ class Dataset(Protocol):
 
     gives: frozenset[str]
     """Of {"prompts", "clips", "pairs"}; asking for anything else is refused by name."""
+
+    def fit(self, geometry: Geometry) -> None:
+        """Refuse, from headers alone and quickly, clips that a model of that geometry cannot take.
+
+        Raises:
+            BadData: more of them than the data set may leave out.
+        """
+        ...
+
+    def identity(self) -> Mapping[str, str | int]:
+        """Counts, and a digest of the texts, names and sizes of all it would give; changes when the data does."""
+        ...
 
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw `n` prompts for groups of `group`."""

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from reelign.batches import Prompts, Trajectories
+from reelign import soundness
+from reelign.batches import Prompts, Trajectories, Videos
 from reelign.core import rng, schedule, transition
 from reelign.core.transition import Transition
 from reelign.parts import Settings
@@ -22,11 +23,11 @@ from reelign.protocols import VideoModel
 class SamplerConfig(Settings):
     """How noise becomes a video."""
 
-    steps: int = Field(default=16, ge=2)
+    steps: int = Field(default=16, ge=2, le=1000)
     """Steps of the solver."""
-    shift: float = Field(default=5.0, gt=0)
+    shift: float = Field(default=5.0, ge=0.01, le=100)
     """Time shift of the noise levels; more spends more steps at high noise."""
-    guidance: float = Field(default=1.0, ge=0)
+    guidance: float = Field(default=1.0, ge=0, le=100)
     """Classifier-free guidance; 1 is none and costs half."""
     boundary: float | None = Field(default=None, gt=0, lt=1)
     """Noise level from which on a model of two experts uses the other one; no stochastic window may lie across it."""
@@ -100,12 +101,33 @@ def _advance(model: VideoModel, flight: _Flight, until: Tensor, table: Tensor, g
 def sample(
     model: VideoModel, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, micro_batch: int = 32
 ) -> Float[Tensor, "b *latent"]:
-    """Clean latents by the deterministic solver, one per text and seed."""
+    """Clean latents by the deterministic solver, one per text and seed.
+
+    Raises:
+        RunStopped: latents that are not finite.
+    """
     table = schedule.sigmas(sampler.steps, sampler.shift).to(model.device)
     k = torch.zeros(len(texts), dtype=torch.long, device=model.device)
     flight = _Flight(initial_noise(model, seeds), k, model.encode(texts))
     _advance(model, flight, torch.full_like(k, sampler.steps), table, sampler.guidance, micro_batch)
+    _refuse_broken(model, flight.x)
     return flight.x
+
+
+def _refuse_broken(model: VideoModel, x0: Tensor) -> None:
+    hint = "look at the text encoder's weights, the precision and the guidance"
+    soundness.refuse(x0, "the sampled latents", model.network, hint)
+
+
+def decode(model: VideoModel, x0: Float[Tensor, "b *latent"], micro_batch: int) -> Videos:
+    """Latents to videos on the host, `micro_batch` at a time.
+
+    Raises:
+        RunStopped: frames that are not finite.
+    """
+    frames = torch.cat([model.decode(x0[cut]).frames.cpu() for cut in chunks(len(x0), micro_batch)])
+    soundness.refuse(frames, "the decoded frames", model.network, "look at the weights of the VAE")
+    return Videos(frames, model.geometry.fps)
 
 
 @torch.no_grad()
@@ -137,6 +159,7 @@ def rollout(
 
     Raises:
         ValueError: a window that holds the last step, which ends on data.
+        RunStopped: latents that are not finite.
     """
     if exploration.width:
         for first in set(exploration.first):
@@ -153,6 +176,7 @@ def rollout(
             steps.append(step)
         flight.x, flight.k = step.x_next.clone(), flight.k + 1
     _land(model, flight, table, sampler, exploration, micro_batch)
+    _refuse_broken(model, flight.x)
     return Trajectories(
         prompts=prompts,
         x0=flight.x,

@@ -61,10 +61,10 @@ def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
 
 
 def _swallows(handler: ast.ExceptHandler) -> bool:
-    """Whether a handler takes any exception and does not raise it on."""
+    """Whether a handler takes any exception and neither raises it on nor names it as the cause of another."""
     broad = handler.type is None or ast.unparse(handler.type) in ("Exception", "BaseException")
     last = handler.body[-1]
-    return broad and not (isinstance(last, ast.Raise) and last.exc is None)
+    return broad and not (isinstance(last, ast.Raise) and (last.exc is None or last.cause is not None))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))

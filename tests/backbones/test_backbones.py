@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -273,7 +274,7 @@ def test_a_folder_that_lacks_a_file_is_refused(lost: str, said: str, folders: di
     [
         ("config.json", "{", "is not valid JSON"),
         ("config.json", "[1]", "holds a JSON list, but a config is an object"),
-        ("model.safetensors", "junk", "cannot be read as a VideoMAEModel"),
+        ("model.safetensors", "junk", "cannot be read as safetensors"),
     ],
 )
 def test_a_damaged_file_is_refused(name: str, content: str, said: str, folders: dict[str, str], tmp_path: Path) -> None:
@@ -296,8 +297,31 @@ def test_a_config_that_could_run_code_is_refused(folders: dict[str, str], tmp_pa
     folder = _copied(folders["dinov2"], tmp_path / "code")
     config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "theirs.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadCheckpoint, match=r"names code to run \(auto_map\)"):
+    with pytest.raises(BadCheckpoint, match=r"has the keys auto_map, which a Dinov2Model does not have"):
         dinov2.build(dinov2.Config(weights=str(folder)), CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("dinov2", {"num_hidden_layers": 10**6}),
+        ("dinov2", {"image_size": 10**7}),
+        ("videomae", {"num_frames": 10**8}),
+        ("videomae", {"patch_size": 0}),
+        ("dinov2", {"hidden_size": 10**8}),
+    ],
+    ids=str,
+)
+def test_a_config_that_its_weights_do_not_bear_out_is_refused_at_once(
+    name: str, change: dict[str, int], folders: dict[str, str], tmp_path: Path
+) -> None:
+    folder, part = _copied(folders[name], tmp_path / "huge"), dinov2 if name == "dinov2" else videomae
+    config = json.loads((folder / "config.json").read_text()) | change
+    (folder / "config.json").write_text(json.dumps(config))
+    began = time.perf_counter()
+    with pytest.raises(BadCheckpoint, match=r"asks for .* layers and .* positions|cannot be read as a"):
+        part.build(part.Config(weights=str(folder)), CPU)
+    assert time.perf_counter() - began < 5
 
 
 def test_a_preprocessor_without_statistics_is_refused(folders: dict[str, str], tmp_path: Path) -> None:

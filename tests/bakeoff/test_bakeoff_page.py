@@ -51,7 +51,7 @@ def _parse(html: str) -> Elements:
 @pytest.fixture
 def wanted(spec: Callable[..., Spec]) -> Spec:
     """The spec of three entries, of which the plain one is the baseline."""
-    entries = [{"label": label, "stage": {"learner": {"lr": k + 1}}} for k, label in enumerate(LEVELS)]
+    entries = [{"label": label, "stage": {"learner": {"lr": (k + 1) / 100}}} for k, label in enumerate(LEVELS)]
     return spec(entries=entries, target={"measure": "level", "match": "plain"}, baseline="plain", budget=1000)
 
 
@@ -138,7 +138,7 @@ def test_labels_at_the_ends_of_curves_do_not_cover_each_other() -> None:
 
 def test_many_entries_can_still_be_told_apart(spec: Callable[..., Spec], sheet: Callable[..., Sheet]) -> None:
     levels = {f"e{k}": (0.0, k / 40, k / 20) for k in range(20)}
-    entries = [{"label": label, "stage": {"learner": {"lr": k + 1}}} for k, label in enumerate(levels)]
+    entries = [{"label": label, "stage": {"learner": {"lr": (k + 1) / 100}}} for k, label in enumerate(levels)]
     many = spec(entries=entries, target={"measure": "level", "match": "e0"}, baseline="e0", budget=1000)
     html = _render(many, sheet(levels))
     assert "Point at a name" in html

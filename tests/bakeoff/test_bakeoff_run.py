@@ -213,6 +213,27 @@ def test_a_run_that_cannot_go_on_is_judged_as_it_stands(
     assert [(s.label, s.seed, s.step) for s in stops] == [("slow", seed, 2) for seed in range(3)]
 
 
+def test_a_run_whose_weights_broke_keeps_what_was_judged_before(
+    tmp_path: Path, watcher: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_run = Online.run
+
+    def breaking(self: Online, start: int) -> Any:
+        for report in whole_run(self, start):
+            yield report
+            if report.step == 1 and self.config.learner.lr < 0.01:
+                runtime = self.context.runtime
+                runtime.model.network.offset.data.fill_(float("nan"))
+                runtime.learner.broken = True
+                raise RunStopped("its update left NaN.")
+
+    monkeypatch.setattr(Online, "run", breaking)
+    runs.run(_spec(tmp_path), watcher())
+    checks = _checks(tmp_path / "toy" / "slow-seed0")
+    assert [c["stopped"] for c in checks] == ["", "its update left NaN.", "its update left NaN."]
+    assert {c["evaluation"] for c in checks} == {checks[0]["evaluation"]}
+
+
 def test_a_run_that_never_begins_stops_the_bake_off(
     tmp_path: Path, watcher: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,3 +278,20 @@ def test_a_run_folder_reads_as_any_other(whole: Path) -> None:
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no seed of the bake-off 'toy' is finished yet"):
         results.load(_spec(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".x", "-x"])
+def test_names_that_are_no_folders_of_their_own_are_refused(spec: Callable[..., Spec], name: str) -> None:
+    with pytest.raises(BadConfig, match="name: a name is letters, digits"):
+        spec(name=name)
+
+
+def test_files_of_others_are_not_cleared_away(spec: Callable[..., Spec], watcher: Callable[[], Any]) -> None:
+    there = runs.folder_of(spec()) / "start"
+    there.mkdir(parents=True)
+    (there / "precious.txt").write_text("mine")
+    with pytest.raises(
+        BadConfig, match=r"precious\.txt' is not the bake-off's; move it away, or choose another `name`"
+    ):
+        runs.run(spec(), watcher())
+    assert (there / "precious.txt").read_text() == "mine"

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from reelign import parts
 from reelign.batches import Clips, Pairs, Prompts
 from reelign.datasets._write import write_clip_folder, write_pairs, write_prompts
-from reelign.errors import BadConfig
+from reelign.errors import BadConfig, BadData
 from reelign.playground import tables
 
 NAMES = parts.available("dataset")
@@ -103,6 +103,31 @@ def test_every_prompt_is_there_in_order_with_its_own_id(build):
     assert len(set(everything.ids)) == len(everything.ids) == len(everything.texts) == 4
     assert everything.group == 1
     assert everything == build().all_prompts()
+
+
+def test_it_says_what_it_reads_in_sentences(build):
+    notes = build().notes
+    assert notes
+    assert all(note.endswith(".") and "4 " in note for note in notes)
+
+
+def test_it_is_the_same_data_when_it_is_opened_again(build):
+    first, second = build().identity(), build().identity()
+    assert first == second
+    assert len(first["sha256"]) == 64
+    assert 4 in first.values()
+
+
+def test_it_fits_its_own_geometry_and_refuses_another_where_it_has_clips(build):
+    dataset = build()
+    own = IdentityModel(tables.FRAMES, 32, 32).geometry
+    dataset.fit(own)
+    if dataset.gives == {"prompts"}:
+        dataset.fit(IdentityModel(5, 8, 8).geometry)
+        return
+    with pytest.raises(BadData, match=r"5 frames of 8x8|5 of 8x8"):
+        dataset.fit(IdentityModel(5, 8, 8).geometry)
+    dataset.fit(own)
 
 
 def test_a_misspelt_key_is_an_error(build):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from reelign import video
 from reelign.datasets import clip_folder, pair_list, prompt_file
 from reelign.datasets._write import write_clip_folder, write_pairs, write_prompts
 from reelign.errors import BadData, RunStopped
+from reelign.video import _write
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_written_folder_reads_back_as_it_was(tmp_path, clips, model):
 def test_written_pairs_read_back_with_their_sides_and_ties(tmp_path, clips, model):
     path = write_pairs(tmp_path / "pairs.jsonl", ["a", "b", "c"], clips[:3], clips[1:], 8, ties={1})
     dataset = pair_list.build(pair_list.Config(path=path))
-    assert dataset.counts == {"pairs": 2, "ties": 1, "unreadable": 0}
+    assert dataset.counts == {"pairs": 2, "ties": 1, "left out": 0}
     drawn = dataset.pairs(2, 0, model)
     for chosen, rejected, text in zip(drawn.chosen, drawn.rejected, drawn.texts, strict=True):
         assert_close(chosen, clips["abc".index(text)].transpose(0, 1), rtol=0, atol=1e-6)
@@ -89,14 +89,14 @@ def test_each_clip_needs_one_text(tmp_path, clips):
 
 @pytest.mark.parametrize("fails_at", [0, 2])
 def test_a_failed_write_leaves_nothing_that_could_be_read(tmp_path, clips, monkeypatch, fails_at):
-    real, done = video._encode, []
+    real, done = _write._encode, []
 
     def fail(*args: object) -> None:
         if len(done) == fails_at:
             raise OSError(28, "No space left on device")
         done.append(real(*args))
 
-    monkeypatch.setattr(video, "_encode", fail)
+    monkeypatch.setattr(_write, "_encode", fail)
     with pytest.raises(RunStopped, match="No space left on device"):
         write_clip_folder(tmp_path / "clips", clips, ["a", "b", "c", "d"], 8)
     assert not list(tmp_path.iterdir())
@@ -104,7 +104,7 @@ def test_a_failed_write_leaves_nothing_that_could_be_read(tmp_path, clips, monke
     with pytest.raises(RunStopped, match="No space left on device"):
         write_pairs(tmp_path / "pairs.jsonl", ["a", "b"], clips[:2], clips[2:], 8)
     assert not (tmp_path / "pairs.jsonl").exists()
-    monkeypatch.setattr(video, "_encode", real)
+    monkeypatch.setattr(_write, "_encode", real)
     path = write_pairs(tmp_path / "pairs.jsonl", ["a", "b"], clips[:2], clips[2:], 8)
     assert [json.loads(line)["prompt"] for line in path.read_text().splitlines()] == ["a", "b"]
     assert not [p for p in tmp_path.rglob("*") if re.search("tmp-", p.name)]

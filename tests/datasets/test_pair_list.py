@@ -39,7 +39,7 @@ def test_pairs_keep_their_sides_and_ties_are_counted_and_left_out(path, model, c
         for a, b in [(0, 1), (3, 2)]
     ]
     dataset = opened(path, rows[0], tie, rows[1])
-    assert dataset.counts == {"pairs": 2, "ties": 1, "unreadable": 0}
+    assert dataset.counts == {"pairs": 2, "ties": 1, "left out": 0}
     assert dataset.all_prompts().texts == ("0 over 1", "tie", "3 over 2")
     drawn = dataset.pairs(2, 0, model)
     assert sorted(drawn.texts) == ["0 over 1", "3 over 2"]
@@ -57,7 +57,7 @@ def test_videoalign_tables_are_read_by_a_column_of_judgements(folder, model, cli
         "clips/2.mp4,clips/3.mp4,second,B,A,8",
     ]
     dataset = opened(path, *rows, judgement="VQ")
-    assert dataset.counts == {"pairs": 2, "ties": 0, "unreadable": 0}
+    assert dataset.counts == {"pairs": 2, "ties": 0, "left out": 0}
     drawn = dataset.pairs(2, 0, model)
     best = dict(zip(drawn.texts, drawn.chosen, strict=True))
     assert_close(best["first"], clip(0).transpose(0, 1), rtol=0, atol=1e-6)
@@ -90,18 +90,18 @@ def test_a_pair_with_an_unreadable_clip_gives_way(path, folder, model):
     (folder / "4.mp4").write_bytes(b"")
     assert "1 of 6 clips" in refusal(path, *rows)
     dataset = opened(path, *rows, quarantine=0.2)
-    assert dataset.counts == {"pairs": 3, "ties": 0, "unreadable": 1}
+    assert dataset.counts == {"pairs": 3, "ties": 0, "left out": 1}
     assert sorted(dataset.pairs(2, 0, model).texts) == ["pair 0", "pair 2"]
     (folder / "3.mp4").write_bytes(b"")
     (folder / "5.mp4").write_bytes(b"")
-    with pytest.raises(BadData, match=r"each pair of .* has an unreadable clip"):
+    with pytest.raises(BadData, match=r"each pair of .* has a clip that is left out: "):
         opened(path, *rows, quarantine=0.5).pairs(1, 0, model)
 
 
 def test_another_geometry_is_refused_and_can_be_resized(path, folder, save, new_model, model):
     save(folder / "wide.mp4", 9, frames=9, width=24, height=16, fps=16.0)
     rows = [FINE, {"prompt": "wide", "chosen": "clips/0.mp4", "rejected": "clips/wide.mp4"}]
-    with pytest.raises(BadData, match=r"1 of 3 clips .* wide\.mp4 has 9 frames of 24x16 at 16 fps"):
+    with pytest.raises(BadData, match=r"1 of 3 clips .* clips/wide\.mp4 has 9 frames of 24x16 at 16 fps"):
         opened(path, *rows).pairs(1, 0, model)
     assert opened(path, *rows, fit="resize").pairs(2, 0, model).rejected.shape == (2, 3, 4, 8, 12)
 
@@ -133,13 +133,9 @@ def test_clips_are_refused_by_name(path, model):
         (FINE | {"rejected": "./clips/0.mp4"}, "a pair needs two different clips"),
         (FINE | {"chosen": "../out.mp4"}, "'../out.mp4' leaves the folder"),
         (FINE | {"chosen": "/etc/passwd"}, "'/etc/passwd' leaves the folder"),
-        (FINE | {"chosen": "link.mp4"}, "'link.mp4' leaves the folder"),
     ],
 )
-def test_a_bad_line_is_named(path, tmp_path_factory, row, words):
-    outside = tmp_path_factory.mktemp("outside") / "out.mp4"
-    outside.touch()
-    (path.parent / "link.mp4").symlink_to(outside)
+def test_a_bad_line_is_named(path, row, words):
     text = refusal(path, FINE, row)
     assert f"{path}, line 2: " in text
     assert words in text

@@ -1,6 +1,7 @@
 """Files of prompts: both forms, draws, and a sentence for each thing wrong with them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ def test_a_text_file_has_a_prompt_a_line(tmp_path):
     assert dataset.counts == {"prompts": 3, "duplicates": 1}
 
 
-def test_repeated_prompts_are_reported(tmp_path, caplog):
-    opened(tmp_path / "p.txt", "a\na\nb\na\n")
-    assert "2 of the 4 prompts" in caplog.text
+def test_repeated_prompts_are_reported(tmp_path):
+    assert opened(tmp_path / "p.txt", "a\na\nb\na\n").notes == ("4 prompts are read, of which 2 repeat others.",)
+    assert opened(tmp_path / "p.txt", "a\nb\n").notes == ("2 prompts are read.",)
 
 
 def test_a_jsonl_file_has_slices_and_ids(tmp_path):
@@ -89,13 +90,39 @@ def test_a_missing_file_a_folder_and_another_format_are_named(tmp_path):
     with pytest.raises(BadData, match="there is no file at"):
         prompt_file.build(prompt_file.Config(path=tmp_path / "absent.txt"))
     (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(BadData, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(BadData, match="is not a file; give a text file"):
         prompt_file.build(prompt_file.Config(path=tmp_path / "folder.txt"))
     assert "is neither .txt nor .jsonl" in refusal(tmp_path / "p.csv", "prompt\na\n")
 
 
+@pytest.mark.timeout(10)
+def test_files_that_would_never_end_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "p.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    for name in ("p.txt", "zero.txt"):
+        with pytest.raises(BadData, match="is not a file; give a text file"):
+            prompt_file.build(prompt_file.Config(path=tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a" * 3000 + ".txt", "a\0.txt"])
+def test_names_that_the_system_refuses_get_a_short_sentence(tmp_path, name):
+    with pytest.raises(BadData, match=r"cannot be read \(.*\); give a text file") as caught:
+        prompt_file.build(prompt_file.Config(path=tmp_path / name))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "p.txt").write_text("a\n")
+    assert prompt_file.build(prompt_file.Config(path="~/p.txt")).all_prompts().texts == ("a",)
+
+
+def test_a_nul_in_a_text_file_is_named_by_its_line(tmp_path):
+    assert "line 2: a NUL character, which no text has" in refusal(tmp_path / "p.txt", "a\nb\0\n")
+
+
 def test_text_that_is_not_utf8_is_named(tmp_path):
-    assert "is not UTF-8 (byte 3)" in refusal(tmp_path / "p.txt", b"abc\xff")
+    assert "line 1: not UTF-8 (byte 3)" in refusal(tmp_path / "p.txt", b"abc\xff")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +139,15 @@ def test_text_that_is_not_utf8_is_named(tmp_path):
         ('{"prompt": "a", "id": 1.5}', "'id' is 1.5"),
         ('{"prompt": "a", "id": true}', "'id' is True"),
         ('{"prompt": "a"}', "'id' is None; give every line a text or a whole number, or none an id"),
+        (
+            '{"prompt": "a", "id": 9223372036854775808}',
+            "'id' is 9223372036854775808; whole numbers of up to 63 bits are ids",
+        ),
+        (f'{{"prompt": "a", "id": {"9" * 4000}}}', "'id' is a number of 13,288 bits; whole numbers of up to 63 bits"),
+        ('{"prompt": "a \\ud83d"}', "'a \\ud83d' is no valid text (half of an emoji, or a NUL)"),
+        ('{"prompt": "a", "slices": {"\\ud83d": "b"}}', "is no valid text"),
+        ('{"prompt": "a", "slices": {"b": "\\u0000"}}', "is no valid text"),
+        ('{"prompt": "a", "id": "\\ud83d"}', "is no valid text"),
         ('{"prompt": "a", "id": 1}', "id 1 stands in line 1 too; ids must differ"),
     ],
 )

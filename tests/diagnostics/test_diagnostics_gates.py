@@ -7,22 +7,25 @@ import torch
 
 from reelign.core import rng
 from reelign.diagnostics import gates
+from reelign.errors import RunStopped
 from reelign.stages._context import GateConfig
 
 N, MEMBERS = 60, 2
 COLORS, MOTIONS = ("red", "green", "blue"), ("left", "right")
 
 
-def _evaluation(values: torch.Tensor, *, higher: bool = True, name: str = "level") -> dict[str, Any]:
+def _evaluation(
+    values: torch.Tensor, *, higher: bool = True, name: str = "level", label: str = "sft"
+) -> dict[str, Any]:
     """`values` [prompts members], NaN where the measure does not apply."""
     clips = []
     for p, row in enumerate(values.tolist()):
         slices = {"color": COLORS[p % 3], "motion": MOTIONS[p % 2]}
         for m, value in enumerate(row):
-            clips.append(
-                {"prompt_id": p, "member": m, "slices": slices, "measures": {name: None if value != value else value}}
-            )
-    return {"measures": {name: {"mean": values.nanmean().item(), "higher_is_better": higher}}, "clips": clips}
+            clip = {"prompt": f"prompt {p}", "prompt_id": p, "member": m, "seed": 7 * p + m, "slices": slices}
+            clips.append({**clip, "measures": {name: None if value != value else value}})
+    measures = {name: {"mean": values.nanmean().item(), "higher_is_better": higher}}
+    return {"label": label, "sampler": {"steps": 4, "guidance": 3.0}, "measures": measures, "clips": clips}
 
 
 def _noise(seed: int, scale: float = 1.0) -> torch.Tensor:
@@ -31,7 +34,8 @@ def _noise(seed: int, scale: float = 1.0) -> torch.Tensor:
 
 def _judge(before: torch.Tensor, after: torch.Tensor, *, higher: bool = True, **gate: Any) -> dict[str, Any]:
     config = GateConfig.model_validate({"targets": ("level",), **gate})
-    return gates.judge(_evaluation(before, higher=higher), _evaluation(after, higher=higher), config)
+    old, new = _evaluation(before, higher=higher, label="base"), _evaluation(after, higher=higher)
+    return gates.judge(old, new, config)
 
 
 def test_a_target_that_rose_passes_and_the_sentence_says_from_where_to_where() -> None:
@@ -61,7 +65,7 @@ def test_for_a_measure_that_should_be_low_a_fall_is_a_gain() -> None:
 
 def test_differences_are_paired_so_that_hard_prompts_do_not_hide_a_small_gain() -> None:
     before = 10 * _noise(1)
-    assert _judge(before, before + 0.1 + _noise(2, 0.05))["verdict"] == "passed"
+    assert _judge(before, before + 0.5 + _noise(2, 0.05))["verdict"] == "passed"
 
 
 def test_whole_prompts_are_resampled_so_that_members_do_not_count_as_evidence() -> None:
@@ -103,7 +107,7 @@ def test_slices_with_too_few_clips_are_not_judged() -> None:
 def test_many_slices_widen_the_interval_so_that_chance_does_not_fail_a_stage() -> None:
     """On pure noise, sixty slices without a correction would fail most gates; with it, one in twenty."""
     failed = 0
-    config = GateConfig(targets=("level",), guards=("level",), min_slice=2)
+    config = GateConfig(targets=("level",), guards=("level",), min_slice=2, tolerance={"level": 0.0})
     for trial in range(20):
         before, after = (
             _evaluation(rng.normal((N, MEMBERS), seed=rng.seed_for(trial, w))) for w in ("before", "after")
@@ -112,7 +116,7 @@ def test_many_slices_widen_the_interval_so_that_chance_does_not_fail_a_stage() -
             for clip in evaluation["clips"]:
                 clip["slices"] = {f"question {q}": str((clip["prompt_id"] >> q) % 2) for q in range(6)}
                 clip["slices"] |= {f"shifted {q}": str((clip["prompt_id"] * 7 >> q) % 2) for q in range(6)}
-        failed += bool(gates._fallen(before, after, config))
+        failed += bool(gates.judge(before, after, config)["fallen_slices"])
     assert failed <= 3
 
 
@@ -131,10 +135,107 @@ def test_a_measure_that_applies_nowhere_is_no_gain() -> None:
     assert found["targets"][0]["rose"] is False
 
 
-def test_a_stage_without_a_gate_is_skipped_with_its_reason() -> None:
-    assert gates.skipped("because.") == {
-        "verdict": "skipped",
-        "sentence": "because.",
-        "targets": [],
-        "fallen_slices": [],
-    }
+def test_a_stage_without_a_gate_is_done_and_says_that_none_judged_it() -> None:
+    found = gates.ungated("no gate judged it.")
+    assert found == {"verdict": "ungated", "sentence": "no gate judged it.", "targets": [], "fallen_slices": []}
+    assert gates.said(found) == "done; no gate judged it."
+    assert gates.said({**found, "verdict": "passed", "sentence": "rose."}) == "passed; rose."
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])
+def test_a_difference_that_no_one_would_care_for_is_no_gain_and_no_loss(scale: float) -> None:
+    """With the same noise on both sides any difference lies beyond noise, such as one in the sixth digit."""
+    before = scale * (40 + _noise(1))
+    for sign in (1, -1):
+        after = before + sign * 5e-6 * scale + _noise(2, 1e-7 * scale)
+        found = _judge(before, after, guards=("level",))
+        assert found["verdict"] == "failed"
+        assert not found["targets"][0]["rose"]
+        assert found["fallen_slices"] == []
+    assert _judge(before, before + 0.2 * scale, guards=("level",))["verdict"] == "passed"
+
+
+def test_rounding_is_no_difference_even_where_all_clips_are_alike() -> None:
+    alike = torch.zeros(N, MEMBERS)
+    found = _judge(alike, alike + 2e-7, guards=("level",))
+    assert "too small a gain in level (+0.00000020 of 1e-06)" in found["sentence"]
+    assert _judge(alike, alike - 2e-7, guards=("level",))["fallen_slices"] == []
+
+
+def test_a_share_must_rise_by_half_a_point() -> None:
+    before = torch.zeros(400, 1)
+    before[:200] = 1
+    few, enough = before.clone(), before.clone()
+    few[200:201], enough[200:208] = 1, 1
+    assert not _judge(before, few)["targets"][0]["rose"]
+    found = _judge(before, enough)
+    assert found["targets"][0] == {**found["targets"][0], "rose": True, "min_gain": 0.005}
+    assert found["sentence"] == "rose: level 0.500 to 0.520; no slice fell."
+
+
+def test_a_recipe_says_what_gain_and_what_loss_matter() -> None:
+    before = _noise(1)
+    after = before + 0.1
+    assert _judge(before, after, min_gain={"level": 0.09})["verdict"] == "passed"
+    found = _judge(before, after, min_gain={"level": 0.2})
+    assert (
+        found["sentence"] == "too small a gain in level (+0.100 of 0.2). The weights that entered the stage are kept."
+    )
+    assert _judge(before, before - 0.1, guards=("level",), tolerance={"level": 0.2})["fallen_slices"] == []
+    assert _judge(before, before - 0.1, guards=("level",), tolerance={"level": 0.05})["fallen_slices"] != []
+
+
+@pytest.mark.parametrize(
+    ("gate", "sentence"),
+    [
+        ({"min_gain": {"other": 0.1}}, "min_gain has 'other', which is none of targets"),
+        ({"tolerance": {"level": 0.1}}, "tolerance has 'level', which is none of guards"),
+        ({"min_gain": {"level": -0.1}}, "greater than or equal to 0"),
+    ],
+)
+def test_a_gain_or_loss_that_no_measure_has_is_refused(gate: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        GateConfig.model_validate({"targets": ("level",), **gate})
+
+
+def test_numbers_in_a_sentence_can_be_told_apart() -> None:
+    before = 0.0404 + 1e-4 * _noise(1)
+    found = _judge(before, before + 2e-4)
+    assert found["sentence"] == "rose: level 0.0404 to 0.0406; no slice fell."
+    fell = _judge(before, before - 2e-4, guards=("level",))
+    assert "level on all (-0.00020)" in fell["sentence"]
+
+
+def test_clips_are_paired_by_prompt_and_member_whatever_their_order() -> None:
+    before = 10 * _noise(1)
+    old, new = _evaluation(before, label="base"), _evaluation(before + 0.5)
+    gate = GateConfig(targets=("level",), guards=("level",))
+    straight = gates.judge(old, new, gate)
+    old["clips"].reverse()
+    assert gates.judge(old, new, gate) == straight
+    assert straight["targets"][0]["difference"] == pytest.approx(0.5)
+
+
+def _changed(evaluation: dict[str, Any], **values: Any) -> dict[str, Any]:
+    clips = [dict(clip) for clip in evaluation["clips"]]
+    clips[5] |= values
+    return {**evaluation, "clips": clips}
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (lambda e: _changed(e, seed=99), r"differ in the seed of prompt 2, member 1 \(15 and 99\)"),
+        (
+            lambda e: _changed(e, prompt="another"),
+            r"differ in the prompt of prompt 2, member 1 \(prompt 2 and another\)",
+        ),
+        (lambda e: {**e, "clips": e["clips"][:-1]}, r"differ in the prompt_id of prompt 59, member 1 \(59 and none\)"),
+        (lambda e: {**e, "sampler": {"steps": 5}}, "were sampled with other settings"),
+        (lambda e: {**e, "measures": {}}, "the evaluation 'sft' has no 'level'"),
+    ],
+)
+def test_evaluations_of_other_clips_are_not_compared(other: Any, sentence: str) -> None:
+    base, found = _evaluation(_noise(1), label="base"), _evaluation(_noise(1) + 1)
+    with pytest.raises(RunStopped, match=sentence):
+        gates.judge(base, other(found), GateConfig(targets=("level",)))

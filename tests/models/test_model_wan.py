@@ -13,6 +13,8 @@ from torch.testing import assert_close
 from reelign import sampling
 from reelign.batches import Videos
 from reelign.core import rng, schedule
+from reelign.errors import BadData
+from reelign.models import _text
 from reelign.models import wan as family
 from reelign.models._weights import trainable
 from reelign.playground import corpora, package
@@ -106,8 +108,30 @@ def test_fast_is_half_precision_only_where_the_processor_has_it(wan: Make, monke
 
 def test_a_text_has_the_same_features_whatever_its_neighbours(model: Any) -> None:
     alone = [model.encode([text])[0] for text in TEXTS]
-    fresh = family.TextCache(model.folder, alone[0].shape[0], model.device, torch.float32)
-    assert torch.equal(fresh(TEXTS[::-1]), torch.stack(alone[::-1]))
+    again = family.build(model.config, model.device)
+    assert torch.equal(again.encode(TEXTS[::-1]), torch.stack(alone[::-1]))
+
+
+def test_features_that_are_forgotten_come_again_with_the_same_bits(wan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = wan()
+    whole = model.encode(TEXTS)
+    each = whole[0].nbytes
+    monkeypatch.setattr(_text, "KEPT", 2 * each)
+    assert torch.equal(model.encode(TEXTS), whole)  # a batch is whole, though not all of it can be kept
+    calls: list[str] = []
+    encode = model.text._encode
+    monkeypatch.setattr(model.text, "_encode", lambda text: calls.append(text) or encode(text))
+    assert torch.equal(model.encode([TEXTS[1]]), whole[1:2])
+    assert torch.equal(model.encode([TEXTS[0]]), whole[:1])  # forgets the text that was used longest ago, the last one
+    assert torch.equal(model.encode([TEXTS[1], TEXTS[0], TEXTS[1]]), whole[[1, 0, 1]])
+    assert calls == [TEXTS[0]]
+    assert torch.equal(model.encode([TEXTS[2]]), whole[2:])
+    assert calls == [TEXTS[0], TEXTS[2]]
+
+
+def test_half_a_character_is_refused(wan: Make) -> None:
+    with pytest.raises(BadData, match=r"the text 'a \\ud83d' holds half a character \(a lone surrogate\)"):
+        wan().encode(["a \ud83d"])
 
 
 def test_text_features_are_those_of_the_stock_pipeline(model: Any) -> None:

@@ -1,6 +1,9 @@
 """What a run leaves behind loads in stock diffusers, without Reelign."""
 
 import json
+import logging
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,9 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.testing import assert_close
 
 from reelign.core import rng
+from reelign.errors import BadCheckpoint, RunStopped
+from reelign.folders import copies
+from reelign.models import wan as family
 from reelign.models._weights import trainable
 
 Make = Callable[..., Any]
@@ -41,10 +49,6 @@ def _elsewhere(program: str, *words: object) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _sums(network: Any) -> dict[str, float]:
-    return {name: float(p.double().abs().sum()) for name, p in sorted(network.state_dict().items())}
-
-
 @pytest.mark.slow
 def test_stock_diffusers_loads_the_packaged_generators_export_and_samples(wan: Make, tmp_path: Path) -> None:
     model = _moved(wan(**PACKAGED))
@@ -64,7 +68,7 @@ def test_stock_diffusers_loads_the_packaged_generators_export_and_samples(wan: M
     found = _elsewhere(program, tmp_path / "final", made.frames, made.height, made.width, length)
     assert found["shape"] == [1, *model.geometry.latent]
     assert found["finite"]
-    assert found["sums"] == _sums(model.network)
+    assert found["sums"] == {n: float(p.half().double().abs().sum()) for n, p in model.network.state_dict().items()}
 
 
 @pytest.mark.slow
@@ -128,3 +132,161 @@ def test_an_export_can_be_repeated_and_holds_no_pickle(wan: Make, tmp_path: Path
     assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} <= {".json", ".safetensors"}
     index = json.loads((tmp_path / "final" / "model_index.json").read_text())
     assert index["_class_name"] == "WanPipeline"
+
+
+@pytest.fixture
+def folder(tiny_wan21: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_wan21, tmp_path / "own"))
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    return {n: t for file in sorted(folder.glob("*.safetensors")) for n, t in load_file(file).items()}
+
+
+def _store(folder: Path, change: Callable[[Tensor], Tensor], variant: str = "", shards: bool = False) -> None:
+    """Write a part's weights again: changed, as a variant, in two shards."""
+    (file,) = folder.glob("*.safetensors")
+    tensors, stem = {n: change(t) for n, t in load_file(file).items()}, file.name.partition(".")[0]
+    file.unlink()
+    if not shards:
+        save_file(tensors, folder / f"{stem}{variant}.safetensors", metadata={"format": "pt"})
+        return
+    names, mapped = sorted(tensors), {}
+    for i, own in enumerate((names[::2], names[1::2])):
+        name = f"{stem}{variant}-{i + 1:05d}-of-00002.safetensors"
+        save_file({n: tensors[n] for n in own}, folder / name, metadata={"format": "pt"})
+        mapped |= dict.fromkeys(own, name)
+    index = json.dumps({"metadata": {}, "weight_map": mapped})
+    (folder / f"{stem}.safetensors.index{variant}.json").write_text(index)
+
+
+FILES = {
+    "card.json", "model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json",
+    "text_encoder/model.safetensors", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
+    "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors", "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+}  # fmt: skip
+
+STRAYS = (
+    ".git/HEAD", ".cache/x.incomplete", "lora/pytorch_lora_weights.safetensors", "runs/a/final/card.json", "evil.py",
+    "vae/evil.py", "vae/optimizer.pt", "vae/diffusion_pytorch_model.fp16.safetensors", "text_encoder/pytorch_model.bin",
+    "tokenizer/.hidden.json", "tokenizer/sub/x.json",
+)  # fmt: skip
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
+
+
+def test_an_export_holds_the_pipelines_parts_and_nothing_else(wan: Make, folder: Path, tmp_path: Path) -> None:
+    """Into the base folder itself too, where a run started there puts it."""
+    for stray in STRAYS:
+        (folder / stray).parent.mkdir(parents=True, exist_ok=True)
+        (folder / stray).write_text("stray")
+    model = wan(weights=str(folder))
+    for target in (tmp_path / "final", folder / "runs" / "b" / "final"):
+        model.export(target)
+        assert _files(target) == FILES
+    wan(weights=str(folder), lora=LORA).export(tmp_path / "adapted")
+    assert _files(tmp_path / "adapted") == FILES | {"lora/pytorch_lora_weights.safetensors"}
+
+
+def test_an_export_says_what_was_trained(wan: Make, folder: Path, tmp_path: Path) -> None:
+    (folder / "card.json").write_text(json.dumps({"frames": 81, "shift": 5.0, "failures": {"motion": 0.5}}))
+    model = wan(weights=str(folder))
+    model.export(tmp_path / "one")
+    trained = {"frames": 5, "height": 32, "width": 32, "fps": 8.0, "text_length": 16}
+    assert json.loads((tmp_path / "one" / "card.json").read_text()) == {**trained, "shift": 5.0}
+    model.export(tmp_path / "two", shift=2.0)
+    assert json.loads((tmp_path / "two" / "card.json").read_text()) == {**trained, "shift": 2.0}
+    assert family.describe(family.Config(weights=str(tmp_path / "two"))) == family.describe(model.config)
+
+
+def test_modes_are_not_copied_and_links_are_resolved(wan: Make, folder: Path, tmp_path: Path) -> None:
+    blobs = Path(shutil.copytree(folder, tmp_path / "blobs"))
+    for path in sorted(p for p in blobs.rglob("*") if p.is_file()):
+        path.chmod(0o444)
+        (folder / path.relative_to(blobs)).unlink()
+        (folder / path.relative_to(blobs)).symlink_to(path)
+    wan(weights=str(folder), lora=LORA).export(tmp_path / "final")
+    (tmp_path / "new").touch()
+    for path in (p for p in (tmp_path / "final").rglob("*") if p.is_file()):
+        assert not path.is_symlink()
+        assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_large_files_that_did_not_change_are_linked(
+    wan: Make, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "LINKED", 1)
+    (tmp_path / "new").touch()
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        path.chmod((tmp_path / "new").stat().st_mode)
+    _moved(wan(weights=str(folder))).export(tmp_path / "final")
+    linked = {f for f in FILES - {"card.json"} if os.path.samefile(tmp_path / "final" / f, folder / f)}
+    assert linked == FILES - {"card.json", "transformer/diffusion_pytorch_model.safetensors"}
+
+
+def _mixed(tensor: Tensor) -> Tensor:
+    return tensor.bfloat16() if tensor.ndim > 1 else tensor
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+@pytest.mark.parametrize("change", [Tensor.bfloat16, Tensor.half, _mixed], ids=["bfloat16", "float16", "mixed"])
+def test_weights_leave_in_the_dtype_they_came_in(
+    wan: Make, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    change: Callable[[Tensor], Tensor], lora: dict[str, float] | None,
+) -> None:  # fmt: skip
+    _store(folder / "transformer", change)
+    model = _moved(wan(weights=str(folder), lora=lora))
+    assert {p.dtype for p in trainable(model.network).values()} == {torch.float32}
+    with caplog.at_level(logging.INFO, "reelign"):
+        model.export(tmp_path / "final")
+    came, left = _weights(folder / "transformer"), _weights(tmp_path / "final" / "transformer")
+    assert {n: t.dtype for n, t in left.items()} == {n: t.dtype for n, t in came.items()}
+    assert "bfloat16" in caplog.text or "float16" in caplog.text
+    if lora is None:
+        assert all(torch.equal(change(p.detach()), left[n]) for n, p in model.network.named_parameters())
+    else:
+        assert {t.dtype for t in _weights(tmp_path / "final" / "lora").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_variant_leaves_under_its_plain_names_and_in_its_shards(
+    wan: Make, folder: Path, tmp_path: Path, shards: bool
+) -> None:
+    for part in ("transformer", "text_encoder", "vae"):
+        _store(folder / part, Tensor.half, ".fp16", shards)
+    model = wan(weights=str(folder))
+    model.export(tmp_path / "final")
+    assert not [f for f in _files(tmp_path / "final") if "fp16" in f]
+    assert len(list((tmp_path / "final" / "vae").glob("*.safetensors"))) == 1 + shards
+    for part in ("transformer", "text_encoder", "vae"):
+        came, left = _weights(folder / part), _weights(tmp_path / "final" / part)
+        assert came.keys() == left.keys()
+        assert all(torch.equal(came[n], left[n]) for n in came)
+    again = wan(weights=str(tmp_path / "final"))
+    assert torch.equal(again.encode(["red"]), model.encode(["red"]))
+
+
+def test_a_broken_weight_is_not_exported(wan: Make, folder: Path, tmp_path: Path) -> None:
+    _store(folder / "transformer", Tensor.half)
+    model = wan(weights=str(folder))
+    weight = model.network.blocks[0].attn1.to_q.weight
+    with torch.no_grad():
+        weight[0, 0] = 1e5
+    with pytest.raises(
+        RunStopped, match=r"weight 'blocks.0.attn1.to_q.weight' goes up to 1e\+05, which .*float16 cannot"
+    ):
+        model.export(tmp_path / "final")
+    with torch.no_grad():
+        weight[0, 0] = float("nan")
+    with pytest.raises(RunStopped, match=r"weight 'blocks.0.attn1.to_q.weight' is not finite, so nothing is exported"):
+        model.export(tmp_path / "final")
+
+
+def test_a_base_folder_that_is_gone_is_named(wan: Make, folder: Path, tmp_path: Path) -> None:
+    model = wan(weights=str(folder))
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(BadCheckpoint, match=r"own' has no vae/config.json"):
+        model.export(tmp_path / "final")

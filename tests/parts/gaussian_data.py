@@ -7,7 +7,7 @@ import torch
 from reelign.batches import Clips, Pairs, Prompts
 from reelign.core import rng
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import Geometry, VideoModel
 
 
 class Config(PartConfig):
@@ -24,6 +24,12 @@ class GaussianData:
         texts = tuple(f"prompt {i}" for i in range(config.size))
         slices = tuple({"parity": "even" if i % 2 == 0 else "odd"} for i in range(config.size))
         self._all = Prompts(texts, tuple(range(config.size)), slices=slices)
+
+    def fit(self, geometry: Geometry) -> None:
+        pass
+
+    def identity(self) -> dict[str, str | int]:
+        return {"size": self.config.size}
 
     def all_prompts(self) -> Prompts:
         return self._all

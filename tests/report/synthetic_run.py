@@ -117,7 +117,7 @@ def ledger_row(index: int, stage: str) -> dict[str, Any]:
         "kind": "online" if online else "offline",
         "method": stage,
         "steps": {"sft": 150, "grpo": 120, "dpo": 80}.get(stage, 10),
-        "entering": "base" if index == 0 else f"checkpoints/{STAGES[index - 1]}/step_150",
+        "entering": "base" if index == 0 else f"checkpoints/{STAGES[(index - 1) % 3]}/step_150",
         "leaving": f"checkpoints/{stage}/step_150",
         "dataset": {"name": "playground", "corpus": {"sft": "instruction", "dpo": "pairs"}.get(stage, "prompts")},
         "rewards": {"motion": {"weight": 1.0, "version": "1"}, "sharpness": {"weight": 0.5, "version": "2"}}

@@ -14,7 +14,7 @@ import pytest
 import synthetic_run
 
 from reelign.errors import RunStopped, UserError
-from reelign.report import headline, load, page, tables, words
+from reelign.report import caveats, clips, headline, load, page, tables, words
 
 Make = Callable[..., Path]
 HOSTILE = (
@@ -150,10 +150,32 @@ def test_hostile_names_in_ledger_metrics_and_config_are_inert(make_run: Make):
         file.write(json.dumps({"stage": "sft", "step": 999, f"online/{bad}": 1.0}) + "\n")
     config = json.loads((folder / "config.json").read_text())
     config["config"][bad] = bad
+    config["config"]["model"] = {"name": bad, "weights": bad, "lora": {"rank": bad}}
+    config |= dict.fromkeys(("command", "device", "torch", "id", "hash", "version"), bad) | {"notes": [bad]}
+    (folder / "left_out.txt").write_text(bad)
     (folder / "config.json").write_text(json.dumps(config))
     elements = parse(page.write(folder).read_text())
     assert elements.tags["script"] == 1
     assert "alert" not in elements.text["script"]
+
+
+def test_names_of_measures_are_words_outside_of_settings(html: str):
+    shown = html[: html.index('<section id="settings"')]
+    elements = parse(shown)
+    assert "attributes right" in elements.text["th"]
+    for kind, text in elements.text.items():
+        if kind not in ("code", "script", "style"):
+            assert "attributes_right" not in text
+
+
+def test_a_table_fits_a_phone_or_says_that_it_goes_on(html: str):
+    elements = parse(html)
+    labels = [value for tag, name, value in elements.values if tag == "td" and name == "data-label"]
+    measures = len(synthetic_run.MEASURES)
+    assert Counter(labels) == dict.fromkeys(("Base", "SFT", "GRPO", "DPO", "Since base"), measures)
+    wide = [tag for tag, name, _ in elements.values if name == "data-scroll"]
+    assert len(wide) == html.count('class="scroll"') > 0
+    assert "scroll it sideways" in elements.text["script"]
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path):
@@ -204,10 +226,14 @@ def test_a_report_is_replaced_in_one_piece(make_run: Make, monkeypatch: pytest.M
 
 def test_too_much_video_is_left_out_and_said(make_run: Make, monkeypatch: pytest.MonkeyPatch):
     folder = make_run(stages=())
-    monkeypatch.setattr(page, "EMBEDDED_MIB", 0)
-    rows, left_out = page.clip_rows(load.load(folder))
-    assert (len(rows), left_out) == (1, 7)
+    size = sum(path.stat().st_size for path in (folder / "samples").rglob("0000-0.mp4"))
+    monkeypatch.setattr(clips, "EMBEDDED_MIB", size / 2**20)
+    rows, no_room = clips.clip_rows(load.load(folder))
+    assert (len(rows), no_room) == (1, 7)
     assert "7 more are in" in page.write(folder).read_text()
+    monkeypatch.setattr(clips, "EMBEDDED_MIB", (size - 1) / 2**20)
+    assert clips.clip_rows(load.load(folder)) == ((), 8)
+    assert "they are too large for one page" in page.write(folder).read_text()
 
 
 def test_the_headline_tells_failures_with_numbers(finished: Path):
@@ -237,6 +263,17 @@ def test_a_failed_gate_leads_to_the_weights_before_it(make_run: Make):
     assert "not kept" in text
 
 
+@pytest.mark.parametrize("verdict", ["ungated", "skipped"])  # the second is what earlier versions wrote
+def test_a_stage_without_a_gate_says_so_and_not_that_it_was_skipped(make_run: Make, verdict: str):
+    folder = make_run()
+    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    rows[1]["gate"] = {"verdict": verdict, "sentence": "no gate judged it."}
+    (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = page.write(folder).read_text()
+    assert '<p class="verdict">No gate</p>' in text
+    assert "skipped" not in text.lower()
+
+
 def test_a_reward_that_rises_while_held_out_measures_fall_is_flagged(make_run: Make):
     folder = make_run()
     content = json.loads((folder / "evaluations" / "grpo.json").read_text())
@@ -244,10 +281,13 @@ def test_a_reward_that_rises_while_held_out_measures_fall_is_flagged(make_run: M
         clip["measures"]["motion_right"] = 0.0
     synthetic_run.write_evaluation(folder, content)
     run = load.load(folder)
-    found = headline.caveats(run, tables.measure_table(run))
+    found = caveats.caveats(run, tables.measure_table(run))
     assert found[0].grave
     assert "In GRPO the reward rose" in found[0].text
     assert "motion right" in found[0].text
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "grpo", "step": 999, "online/reward": Infinity}\n')
+    assert caveats.caveats(load.load(folder), tables.measure_table(run))[0] == found[0]
 
 
 def test_evaluations_with_other_settings_or_noise_are_flagged(make_run: Make):
@@ -257,7 +297,7 @@ def test_evaluations_with_other_settings_or_noise_are_flagged(make_run: Make):
     content["clips"][0]["seed"] += 1
     synthetic_run.write_evaluation(folder, content)
     run = load.load(folder)
-    said = " ".join(c.text for c in headline.caveats(run, tables.measure_table(run)))
+    said = " ".join(c.text for c in caveats.caveats(run, tables.measure_table(run)))
     assert "SFT was sampled with other settings than the base" in said
     assert "SFT was sampled from other noise than the base" in said
     assert "not how much another training seed could" in said

@@ -1,25 +1,26 @@
-"""Numbers, paired differences, slices, curves."""
+"""Numbers, paired differences, slices."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 
 from reelign.core import stats
 from reelign.errors import UserError
-from reelign.report import curves, load, tables, words
+from reelign.report import compare, headline, load, page, slices, tables, words
+from reelign.report.records import Clip
 
 Make = Callable[..., Path]
 
 
-def clip(prompt_id: int, member: int, **measures: float | None) -> load.Clip:
-    return load.Clip(prompt=f"prompt {prompt_id}", prompt_id=prompt_id, member=member, seed=0, measures=measures)
+def clip(prompt_id: int, member: int, **measures: float | None) -> Clip:
+    return Clip(prompt=f"prompt {prompt_id}", prompt_id=prompt_id, member=member, seed=0, measures=measures)
 
 
-def by_key(*clips: load.Clip) -> dict[tuple[int, int], load.Clip]:
+def by_key(*clips: Clip) -> dict[tuple[int, int], Clip]:
     return {c.key: c for c in clips}
 
 
@@ -41,13 +42,13 @@ def fail_gate(run: Path, stage: str) -> None:
 def test_a_paired_difference_is_the_mean_over_clips_that_both_have():
     ours = by_key(clip(0, 0, m=1.0), clip(0, 1, m=1.0), clip(1, 0, m=0.0), clip(2, 0, m=None), clip(9, 0, m=1.0))
     theirs = by_key(clip(0, 0, m=0.0), clip(0, 1, m=1.0), clip(1, 0, m=1.0), clip(2, 0, m=1.0), clip(8, 0, m=0.0))
-    found = tables.paired(ours, theirs, "m", higher_is_better=True, seed=0)
+    found = tables.paired(ours, theirs, "m", higher_is_better=True, rate=True, seed=0)
     assert found is not None
     # clips (0, 0), (0, 1) and (1, 0): 1 - 0, 1 - 1, 0 - 1
     assert (found.n, found.prompts) == (3, 2)
     assert found.difference == pytest.approx(0.0)
     assert (found.before, found.after) == pytest.approx((2 / 3, 2 / 3))
-    assert tables.paired(ours, theirs, "other", higher_is_better=True, seed=0) is None
+    assert tables.paired(ours, theirs, "other", higher_is_better=True, rate=True, seed=0) is None
 
 
 def test_an_interval_resamples_whole_prompts():
@@ -55,8 +56,8 @@ def test_an_interval_resamples_whole_prompts():
     zero = by_key(*(clip(p, m, x=0.0) for p in range(8) for m in range(16)))
     many = {(16 * p + m, 0): c for (p, m), c in few.items()}
     none = {(16 * p + m, 0): c for (p, m), c in zero.items()}
-    wide = tables.paired(few, zero, "x", higher_is_better=True, seed=0)
-    narrow = tables.paired(many, none, "x", higher_is_better=True, seed=0)
+    wide = tables.paired(few, zero, "x", higher_is_better=True, rate=True, seed=0)
+    narrow = tables.paired(many, none, "x", higher_is_better=True, rate=True, seed=0)
     assert wide is not None
     assert narrow is not None
     # 16 members of a prompt agree, so that 8 prompts say four times less precisely what 128 would.
@@ -76,7 +77,9 @@ def test_an_interval_resamples_whole_prompts():
     ],
 )
 def test_a_difference_counts_only_outside_its_noise(low: float, high: float, higher: bool, prompts: int, verdict: str):
-    assert tables.judge(stats.Interval((low + high) / 2, low, high), higher, prompts) == verdict
+    levels = tables.Levels(0.4, 0.4 + (low + high) / 2, spread=0.5, rate=True)
+    interval = stats.Interval((low + high) / 2, low, high)
+    assert tables.judge(interval, levels, higher_is_better=higher, prompts=prompts) == verdict
 
 
 def test_table_cells_are_the_evaluations_own_numbers_and_differences_are_paired(finished: Path):
@@ -118,7 +121,8 @@ def test_a_stage_that_was_not_kept_is_no_ones_predecessor(make_run: Make):
 
 def test_slices_hold_the_means_of_their_clips(finished: Path):
     run = load.load(finished)
-    table = tables.slice_table(run, "dpo")
+    found = slices.slice_tables(run)
+    table = found["dpo"]
     raw = json.loads((finished / "evaluations" / "dpo.json").read_text())["clips"]
     assert {(row.slice, row.value) for row in table.rows} == {(k, v) for c in raw for k, v in c["slices"].items()}
     for row in table.rows:
@@ -133,7 +137,7 @@ def test_slices_hold_the_means_of_their_clips(finished: Path):
             assert cell.mean == pytest.approx(sum(values) / len(values))
             assert 0 <= cell.goodness <= 1
             assert cell.to_base is not None
-    assert all(cell.to_base is None for row in tables.slice_table(run, "base").rows for cell in row.cells if cell)
+    assert all(cell.to_base is None for row in found["base"].rows for cell in row.cells if cell)
 
 
 def test_diversity_kept_is_a_ratio_to_the_base(finished: Path):
@@ -146,15 +150,15 @@ def test_diversity_kept_is_a_ratio_to_the_base(finished: Path):
 
 def test_only_measures_of_zeros_and_ones_are_shares(finished: Path):
     run = load.load(finished)
-    assert run.rates() == set(run.measures) - {"diversity", "sharpness"}
+    assert run.rates == set(run.measures) - {"diversity", "sharpness"}
 
 
 def test_a_folder_that_is_no_run_says_so_in_one_sentence(tmp_path: Path, finished: Path):
     with pytest.raises(UserError, match=r"there is no folder .*nowhere; give the path of a run"):
         load.load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"is not a run folder: it has no config\.json\. Give a folder"):
+    with pytest.raises(UserError, match=r"is not a run folder, since it has no config\.json; give one"):
         load.load(tmp_path)
-    with pytest.raises(UserError, match=f"It holds runs, though: {finished.name}"):
+    with pytest.raises(UserError, match=f"it holds runs, though: {finished.name}; give one"):
         load.load(finished.parent)
 
 
@@ -173,7 +177,7 @@ def test_a_line_cut_short_by_a_kill_is_dropped(make_run: Make):
     folder = make_run()
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "dpo", "step": 80, "offline/lo')
-    assert load.load(folder).metrics[-1].step == 79
+    assert load.load(folder).metrics["dpo"]["offline/loss"].steps[-1] == 79
 
 
 def test_videos_must_lie_inside_the_run(make_run: Make):
@@ -188,37 +192,6 @@ def test_videos_must_lie_inside_the_run(make_run: Make):
     run = load.load(folder)
     with pytest.raises(UserError, match="outside the run folder"):
         run.video(run.evaluations["base"].clips[0])
-
-
-def test_curves_leave_out_what_is_not_finite_and_say_so(finished: Path):
-    drawn = {chart.quantity: chart for chart in curves.charts(load.load(finished), "grpo")}
-    assert next(iter(drawn)).startswith("online/reward")
-    assert drawn["online/grad_norm"].skipped == 1
-    assert drawn["online/ratio_mean"].aside
-    assert "nan" not in drawn["online/grad_norm"].svg
-    assert "(s)" in drawn["rollout/wall_s"].svg
-    assert "<title>step 0: " in drawn["online/reward"].svg
-
-
-def test_a_curve_of_one_constant_value_can_be_drawn():
-    svg = curves.line_chart([(7, 0.0)], name="<b>")
-    assert "<b>" not in svg
-    assert "nan" not in svg
-    assert svg.count("<circle") == 2
-
-
-def test_smoothing_keeps_straight_lines_and_constants():
-    line = [0.5 * k - 3 for k in range(40)]
-    assert curves.smoothed(line) == pytest.approx(line)
-    assert curves.smoothed([2.0]) == [2.0]
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_are_inside_and_few(low: float, width: float):
-    found = curves.ticks(low, low + width)
-    assert 0 <= len(found) <= 6
-    edge = 1e-6 * (abs(low) + width)
-    assert all(low - edge <= t <= low + width + edge for t in found)
 
 
 @pytest.mark.parametrize(
@@ -236,3 +209,123 @@ def test_ticks_are_inside_and_few(low: float, width: float):
 )
 def test_numbers_read_well(value: float, rate: bool, text: str):
     assert words.number(value, rate).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rate", "told_apart"),
+    [
+        (0.0404, 0.0404002, False, False),  # print alike
+        (0.040449, 0.040451, False, False),  # print 0.0404 and 0.0405, for a difference of 2e-6
+        (0.0404, 0.0405, False, True),
+        (9.96, 10.04, False, False),  # as 10.0, a step is 0.1
+        (0.544, 0.546, True, False),  # 54 % and 55 %
+        (0.54, 0.55, True, True),
+        (0.031, 0.032, True, True),
+        (0.0, 0.0, True, False),
+        (0.0, 0.004, True, True),
+        (1234.0, 1234.4, False, False),
+    ],
+)
+def test_levels_can_be_told_apart_by_a_step_of_the_last_digit(
+    before: float, after: float, rate: bool, told_apart: bool
+):
+    assert words.differ(before, after, rate) is told_apart
+    assert words.differ(after, before, rate) is told_apart
+    assert words.differ(-before, -after, rate) is told_apart
+
+
+def sure(*levels: float, spread: float) -> str:
+    """What is said of a difference whose interval is narrow."""
+    step = levels[1] - levels[0]
+    interval = stats.Interval(step, *sorted((0.9 * step, 1.1 * step)))
+    found = tables.Levels(*levels, spread=spread, rate=False)
+    return tables.judge(interval, found, higher_is_better=True, prompts=40)
+
+
+def test_a_difference_that_is_sure_must_also_be_large_enough_to_matter():
+    assert sure(0.0404, 0.0404002, spread=0.0) == "no difference that shows"
+    assert sure(1e-5, 2e-5, spread=0.3) == "no difference that shows"  # twice the level, nothing beside the clips
+    assert sure(0.500, 0.505, spread=0.3) == "no difference that shows"
+    assert sure(0.500, 0.507, spread=0.3) == "better"
+    assert sure(0.507, 0.500, spread=0.3) == "worse"
+    assert sure(0.500, 0.501, spread=0.0) == "better"
+
+
+def test_a_spread_is_taken_around_each_sides_own_mean():
+    low, high = torch.tensor([0.0, 1.0], dtype=torch.float64), torch.tensor([10.0, 11.0], dtype=torch.float64)
+    assert tables.spread(low, high) == pytest.approx(0.5**0.5)
+    assert tables.spread(low[:1], high[:1]) == 0.0
+
+
+def test_the_same_noise_makes_no_difference_of_what_prints_alike(make_run: Make):
+    folder = make_run(members=1, videos=0)
+    level = [0.0404 + 0.001 * (p % 5) for p in range(24)]
+    for label in ("base", "sft", "grpo", "dpo"):
+        added = 0.0 if label == "base" else 2e-7
+
+        def edit(content: dict, added: float = added) -> None:
+            for clip, value in zip(content["clips"], level, strict=True):
+                clip["measures"]["diversity"] = value + added
+            content["measures"]["diversity"]["mean"] = sum(level) / len(level) + added
+
+        change_evaluation(folder, label, edit)
+    run = load.load(folder)
+    table = tables.measure_table(run)
+    cell = next(row for row in table.rows if row.measure == "diversity").at("dpo")
+    assert cell is not None
+    assert cell.to_base is not None
+    assert 1e-7 < cell.to_base.low <= cell.to_base.high < 3e-7
+    assert cell.to_base.verdict == "no difference that shows"
+    said = " ".join(sentence.striptags() for sentence in headline.headline(run, table))
+    assert "diversity (0.0423)" in said
+    assert "diversity rose" not in said
+    assert '<span class="change none">no difference that shows</span>' in page.render(run)
+    other = folder.parent / "other"
+    shutil.copytree(folder, other)
+    shutil.copy(folder / "evaluations" / "base.json", other / "evaluations" / "dpo.json")
+    verdicts = {m.measure: m.verdict for m in compare.compare(other, folder).measures}
+    assert verdicts["diversity"] == "no difference that shows"
+
+
+def test_differences_have_one_decimal_more_than_their_level():
+    assert words.signed(0.0065, like=0.494) == "+0.0065"
+    assert words.limits(-0.00175, 0.0147, difference=True, like=0.494) == "[\N{MINUS SIGN}0.0018, +0.0147]"
+    assert words.limits(0.0982, 0.102, like=0.1) == "[0.098, 0.102]"
+    assert words.signed(2e-7, like=0.0404) == "0"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_values_without_end_have_words(value: float):
+    for said in (words.number(value), words.number(value, True), words.signed(value), words.limits(value, value, True)):
+        assert "\N{INFINITY}" in said or "not a number" in said
+    assert words.seconds(value) == "\N{EN DASH}"
+
+
+def test_levels_without_end_are_told_apart_by_their_words():
+    assert words.differ(0.5, float("inf"))
+    assert not words.differ(float("inf"), float("inf"))
+
+
+def test_one_is_singular_and_thousands_are_grouped():
+    assert [words.count(n, "step") for n in (0, 1, 2, 20_000)] == ["0 steps", "1 step", "2 steps", "20,000 steps"]
+
+
+def test_a_label_of_ones_own_is_not_shouted():
+    assert [words.title(name) for name in ("sft", "grpo-2", "cool", "my_run", "качество")] == [
+        "SFT",
+        "GRPO 2",
+        "Cool",
+        "My run",
+        "Качество",
+    ]
+
+
+def test_slices_with_too_many_values_are_named_instead_of_shown(make_run: Make):
+    many = slices.MOST_VALUES + 1
+    prompts = [(f"prompt {i}", {"id": f"{i:03d}", "color": "rg"[i % 2]}) for i in range(many)]
+    folder = make_run(prompts=prompts, stages=(), videos=0)
+    run = load.load(folder)
+    table = slices.slice_tables(run)["base"]
+    assert {row.slice for row in table.rows} == {"color"}
+    assert table.crowded == ("id",)
+    assert f"Left out, with more than {slices.MOST_VALUES} values each: id." in page.render(run)

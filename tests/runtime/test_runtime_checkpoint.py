@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from reelign import files
 from reelign.core import rng
-from reelign.errors import BadCheckpoint, RunStopped
+from reelign.errors import BadCheckpoint, CannotWrite
 from reelign.runtime import checkpoint
-from reelign.runtime.checkpoint import Checkpoint
+from reelign.runtime.checkpoint import Checkpoint, Store
 
 MODEL = "0123456789ab"
 
@@ -30,13 +31,27 @@ def _content(step: int, size: int = 50) -> Checkpoint:
     return Checkpoint(tensors, {"stage": 1, "next": step, "entering": "base", "counts": {"clips": 3}})
 
 
-def _save(root: Path, step: int, size: int = 50, keep: tuple[str, ...] = ()) -> Path:
-    return checkpoint.save(root, f"sft-{step:05d}", MODEL, _content(step, size), keep)
+def _store(root: Path) -> Store:
+    return Store(root, "this run")
 
 
-def _assert_is(folder: Path | None, step: int, size: int = 50) -> None:
-    assert folder is not None
-    found, expected = checkpoint.load(folder, MODEL), _content(step, size)
+def _save(root: Path, step: int, size: int = 50, needs: tuple[str, ...] = ()) -> Path:
+    content = _content(step, size)
+    return _store(root).save(f"sft-{step:05d}", MODEL, Checkpoint(content.tensors, content.position, needs))
+
+
+def _load(folder: Path) -> Checkpoint:
+    return _store(folder.parent).load(folder.name, MODEL)
+
+
+def _newest(root: Path) -> Checkpoint:
+    found = _store(root).newest(MODEL)
+    assert found is not None
+    return found[0]
+
+
+def _assert_is(found: Checkpoint, step: int, size: int = 50) -> None:
+    expected = _content(step, size)
     assert found.position == expected.position
     assert found.tensors.keys() == expected.tensors.keys()
     for group, tensors in expected.tensors.items():
@@ -47,25 +62,94 @@ def _assert_is(folder: Path | None, step: int, size: int = 50) -> None:
 
 
 def test_what_is_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path) is None
+    assert _store(tmp_path).newest(MODEL) is None
     folder = _save(tmp_path, 1)
-    assert checkpoint.latest(tmp_path) == folder
-    _assert_is(folder, 1)
+    _assert_is(_load(folder), 1)
+    _assert_is(_newest(tmp_path), 1)
 
 
 def test_views_and_shared_tensors_can_be_saved(tmp_path: Path) -> None:
     whole = torch.arange(12.0).reshape(3, 4)
     content = Checkpoint({"learner": {"a": whole.T, "b": whole[1]}}, {})
-    found = checkpoint.load(checkpoint.save(tmp_path, "x", MODEL, content), MODEL)
+    found = _load(_store(tmp_path).save("x", MODEL, content))
     assert torch.equal(found.tensors["learner"]["a"], whole.T)
 
 
-def test_a_new_checkpoint_replaces_the_older_ones_except_those_to_keep(tmp_path: Path) -> None:
+def _names(root: Path) -> list[str]:
+    return sorted(p.name for p in root.iterdir())
+
+
+def test_the_two_newest_stay_with_what_they_need(tmp_path: Path) -> None:
+    for step, needs in ((1, ()), (2, ()), (3, ("sft-00001",)), (4, ())):
+        _save(tmp_path, step, needs=needs)
+    # 4 and 3, and 1 for 3; 2 was needed by none.
+    assert _names(tmp_path) == ["sft-00001", "sft-00003", "sft-00004"]
+    _save(tmp_path, 5)
+    assert _names(tmp_path) == ["sft-00004", "sft-00005"]
+
+
+def test_the_newest_is_the_last_one_saved_whatever_its_name(tmp_path: Path) -> None:
+    for step in (7, 3):
+        _save(tmp_path, step)
+    _assert_is(_newest(tmp_path), 3)
+    _save(tmp_path, 7)
+    _assert_is(_newest(tmp_path), 7)
+
+
+def test_what_others_put_beside_checkpoints_stays(tmp_path: Path) -> None:
+    copy = shutil.copytree(_save(tmp_path, 1), tmp_path / "my-copy")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    for step in (2, 3, 4):
+        _save(tmp_path, step)
+    assert _names(tmp_path) == ["my-copy", "notes", "sft-00003", "sft-00004"]
+    assert (copy / "state.json").exists()
+    _assert_is(_newest(tmp_path), 4)
+    _store(tmp_path).clear()
+    assert _names(tmp_path) == ["my-copy", "notes"]
+
+
+def test_a_checkpoint_of_another_run_is_neither_taken_nor_removed(tmp_path: Path) -> None:
+    Store(tmp_path, "another").save("sft-00009", MODEL, _content(9))
+    _save(tmp_path, 1)
+    with pytest.raises(BadCheckpoint, match=r"sft-00009' is a checkpoint of another run; move it out of there"):
+        _store(tmp_path).newest(MODEL)
+    for step in (2, 3):
+        _save(tmp_path, step)
+    assert _names(tmp_path) == ["sft-00002", "sft-00003", "sft-00009"]
+
+
+@pytest.mark.parametrize("name", ["learner.safetensors", "state.json"])
+@pytest.mark.parametrize("how", ["cut", "gone", "flipped", "folder"])
+def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, name: str, how: str) -> None:
+    _save(tmp_path, 1)
+    file = _save(tmp_path, 2) / name
+    raw = file.read_bytes()
+    file.unlink()
+    if how == "folder":
+        file.mkdir()
+    elif how != "gone":
+        file.write_bytes(raw[:-40] if how == "cut" else raw[:-20] + bytes([raw[-20] ^ 1]) + raw[-19:])
+    store = _store(tmp_path)
+    found = store.newest(MODEL)
+    assert found is not None
+    _assert_is(found[0], 1)
+    (said,) = found[1]
+    assert said.count(".") <= 8
+    assert "sft-00002" in said
+    # It stays where it is, and does not push a good one out.
+    store.save("sft-00004", MODEL, _content(4))
+    assert _names(tmp_path) == ["sft-00001", "sft-00002", "sft-00004"]
+    store.save("sft-00002", MODEL, _content(2))
+    _assert_is(_newest(tmp_path), 2)
+
+
+def test_without_one_that_verifies_nothing_is_started_over(tmp_path: Path) -> None:
     for step in (1, 2):
-        _save(tmp_path, step, keep=("sft-00001",))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["LATEST", "sft-00001", "sft-00002"]
-    _save(tmp_path, 3)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["LATEST", "sft-00003"]
+        (_save(tmp_path, step) / "learner.safetensors").write_bytes(b"")
+    with pytest.raises(BadCheckpoint, match=r"is damaged: .*; none before it is left, so restore it or start a new"):
+        _store(tmp_path).newest(MODEL)
+    assert _names(tmp_path) == ["sft-00001", "sft-00002"]
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:
@@ -83,7 +167,7 @@ def test_one_changed_bit_anywhere_is_noticed(tmp_path: Path, name: str) -> None:
         changed[place] ^= 1
         (folder / name).write_bytes(bytes(changed))
         try:
-            found = checkpoint.load(folder, MODEL)
+            found = _load(folder)
         except BadCheckpoint:
             continue
         # Changing a blank between two entries is no change.
@@ -91,15 +175,15 @@ def test_one_changed_bit_anywhere_is_noticed(tmp_path: Path, name: str) -> None:
         assert raw[place : place + 1].isspace()
         assert found.position == _content(1).position
     (folder / name).write_bytes(raw)
-    _assert_is(folder, 1)
+    _assert_is(_load(folder), 1)
 
 
 def test_the_message_names_the_damaged_file(tmp_path: Path) -> None:
     folder = _save(tmp_path, 1)
     file = folder / "learner.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
-    with pytest.raises(BadCheckpoint, match=r"learner.safetensors' is damaged: its sha256.*Use an older checkpoint"):
-        checkpoint.load(folder, MODEL)
+    with pytest.raises(BadCheckpoint, match=r"learner.safetensors' is damaged: its sha256 is not the one in"):
+        _load(folder)
 
 
 @pytest.mark.parametrize("name", ["learner.safetensors", "state.json"])
@@ -109,36 +193,42 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, share: float) ->
     raw = (folder / name).read_bytes()
     (folder / name).write_bytes(raw[: int(share * len(raw))])
     with pytest.raises(BadCheckpoint, match=r"is damaged"):
-        checkpoint.load(folder, MODEL)
+        _load(folder)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     folder = _save(tmp_path, 1)
     (folder / "reference.safetensors").unlink()
-    with pytest.raises(BadCheckpoint, match=r"lacks reference.safetensors; the copy is incomplete"):
-        checkpoint.load(folder, MODEL)
+    with pytest.raises(BadCheckpoint, match=r"lacks reference.safetensors"):
+        _load(folder)
     (folder / "state.json").unlink()
     with pytest.raises(BadCheckpoint, match=r"is no checkpoint: it has no state.json"):
-        checkpoint.load(folder, MODEL)
+        _load(folder)
 
 
-def test_a_missing_checkpoint_is_not_taken_for_a_fresh_start(tmp_path: Path) -> None:
-    shutil.rmtree(_save(tmp_path, 1))
-    with pytest.raises(BadCheckpoint, match=r"sft-00001' is gone, but .*LATEST' names it"):
-        checkpoint.latest(tmp_path)
-
-
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("schema", "hint"), [(9, "update it"), (1, "finish the run with the version it was started with")]
+)
+def test_another_schema_is_refused(tmp_path: Path, schema: int, hint: str) -> None:
     folder = _save(tmp_path, 1)
     state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps({"schema": 9, "later": state}))
-    with pytest.raises(BadCheckpoint, match=r"has schema 9, but this version reads up to 1; update Reelign"):
-        checkpoint.load(folder, MODEL)
+    (folder / "state.json").write_text(json.dumps({"schema": schema, "other": state}))
+    with pytest.raises(BadCheckpoint, match=rf"has schema {schema}, but this version of Reelign reads 2; {hint}\."):
+        _store(tmp_path).newest(MODEL)
+
+
+@pytest.mark.parametrize("schema", [0, -1, True, "2", None])
+def test_what_is_no_schema_is_damage(tmp_path: Path, schema: object) -> None:
+    folder = _save(tmp_path, 1)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**state, "schema": schema}))
+    with pytest.raises(BadCheckpoint, match=r"state.json' is damaged"):
+        _load(folder)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match=r"made for another model \(weights 0123456789ab, here beef\)"):
-        checkpoint.load(_save(tmp_path, 1), "beef")
+        _store(tmp_path).load(_save(tmp_path, 1).name, "beef")
 
 
 def test_the_fingerprint_follows_names_and_shapes() -> None:
@@ -153,10 +243,8 @@ def test_the_fingerprint_follows_names_and_shapes() -> None:
 def test_pickles_are_refused_before_anything_is_read(tmp_path: Path, suffix: str) -> None:
     folder = _save(tmp_path, 1)
     (folder / f"weights{suffix}").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    with pytest.raises(BadCheckpoint, match=r"pickled weights, which can run code when loaded"):
-        checkpoint.load(folder, MODEL)
-    with pytest.raises(BadCheckpoint, match=r"pickled weights"):
-        checkpoint.load(tmp_path / f"model{suffix}", MODEL)
+    with pytest.raises(BadCheckpoint, match=r"pickled weights \(weights\..*\), which can run code when loaded"):
+        _load(folder)
 
 
 def _files(root: Path) -> dict[str, bytes]:
@@ -182,17 +270,15 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_a_retry_works(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full(checkpoint.save_file))
         patch.setattr(Path, "write_text", full(Path.write_text))
-        patch.setattr(checkpoint, "write_text", full(checkpoint.write_text))
-        with pytest.raises(
-            RunStopped, match=r"disk is full while saving '.*sft-00002'; the checkpoint 'sft-00001' is intact.*--resume"
-        ):
+        patch.setattr(files, "sync", full(files.sync))
+        with pytest.raises(CannotWrite, match=r"cannot write .*sft-00002: No space left on device; make room there"):
             _save(tmp_path, 2)
     left = _files(tmp_path)
     assert {name: left[name] for name in before} == before
     assert not [name for name in left if ".tmp-" in name]
-    _assert_is(checkpoint.latest(tmp_path), 1)
+    _assert_is(_newest(tmp_path), 1)
     _save(tmp_path, 2)
-    _assert_is(checkpoint.latest(tmp_path), 2)
+    _assert_is(_newest(tmp_path), 2)
 
 
 @pytest.fixture
@@ -210,22 +296,41 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
     _save(tiny_disk, 1, size=200_000)  # 0.8 MB
     before = _files(tiny_disk)
-    with pytest.raises(RunStopped, match=r"disk is full"):
+    with pytest.raises(CannotWrite, match=r"No space left on device; make room there"):
         _save(tiny_disk, 2, size=400_000)  # 1.6 MB beside it do not fit
     assert _files(tiny_disk) == before
-    _assert_is(checkpoint.latest(tiny_disk), 1, 200_000)
+    _assert_is(_newest(tiny_disk), 1, 200_000)
     _save(tiny_disk, 2, size=200_000)
-    _assert_is(checkpoint.latest(tiny_disk), 2, 200_000)
+    _assert_is(_newest(tiny_disk), 2, 200_000)
 
 
-def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.EIO, "Input/output error; look at that disk"),
+        (errno.EROFS, "Read-only file system; make it writable"),
+        (errno.ENOENT, "No such file or directory; its folder is gone: put it back"),
+    ],
+)
+def test_the_sentence_says_why_it_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, sentence: str
+) -> None:
     def broken(*_: Any) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(checkpoint, "save_file", broken)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(CannotWrite, match=sentence):
         _save(tmp_path, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_read_only_checkpoint_can_be_replaced_and_pruned(tmp_path: Path) -> None:
+    folder = _save(tmp_path, 1)
+    for each in (*folder.iterdir(), folder):
+        each.chmod(0o500)
+    for step in (1, 2, 3):
+        _save(tmp_path, step)
+    assert _names(tmp_path) == ["sft-00002", "sft-00003"]
 
 
 def test_a_kill_at_any_moment_of_a_save_leaves_a_checkpoint_that_loads(
@@ -235,7 +340,8 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_checkpoint_that_loads(
     outcomes = []
     for moment in range(100):
         root = tmp_path / str(moment)
-        _save(root, 1)
+        for step in (0, 1):
+            _save(root, step)
 
         def work(root: Path = root, moment: int = moment) -> None:
             calls = iter(range(100))
@@ -249,7 +355,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_checkpoint_that_loads(
                 return wrapper
 
             checkpoint.save_file = deadly(checkpoint.save_file)
-            checkpoint._finish = deadly(checkpoint._finish)
+            files.sync = deadly(files.sync)
             shutil.rmtree = deadly(shutil.rmtree)
             for name in ("mkdir", "rename", "replace", "write_text"):
                 setattr(Path, name, deadly(getattr(Path, name)))
@@ -257,15 +363,16 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_checkpoint_that_loads(
 
         code = in_child(work)
         assert code in (0, -signal.SIGKILL)
-        found = checkpoint.latest(root)
-        assert found is not None
-        outcomes.append(found.name)
-        _assert_is(found, 1 if found.name == "sft-00001" else 2)
-        _save(root, 3)
-        _assert_is(checkpoint.latest(root), 3)
-        assert sorted(p.name for p in root.iterdir() if p.is_dir()) == ["sft-00003"]
+        files.sweep([root])
+        found = _newest(root)
+        outcomes.append(found.position["next"])
+        _assert_is(found, outcomes[-1])
+        for step in (3, 4):
+            _save(root, step)
+        _assert_is(_newest(root), 4)
+        assert _names(root) == ["sft-00003", "sft-00004"]
         if code == 0:
             break
-    assert outcomes[0] == "sft-00001"
-    assert outcomes[-1] == "sft-00002"
+    assert outcomes[0] == 1
+    assert outcomes[-1] == 2
     assert len(outcomes) > 8  # there were that many moments

@@ -78,7 +78,9 @@ def test_a_weight_that_is_not_finite_is_named(gaussian: Make) -> None:
     model = gaussian()
     with torch.no_grad():
         model.network.shift[0] = math.nan
-    with pytest.raises(RunStopped, match=r"not finite is weight shift\."):
+    with pytest.raises(
+        RunStopped, match=r"^here: the loss is nan, as the model's weights hold NaN in 'shift'; give it"
+    ):
         Learner(model, LearnerConfig()).update(sft.build(sft.Config()), _clips(model), 0, "here")
 
 
@@ -98,6 +100,63 @@ def test_a_gradient_that_is_not_finite_names_its_weight_and_changes_nothing(gaus
     ):
         Learner(model, LearnerConfig()).update(method, None, 0, "step 3")
     assert _same(model, before)
+
+
+def test_a_frozen_weight_that_is_not_finite_is_named_as_the_model_folder_names_it(wan: Make) -> None:
+    model = wan(lora={"rank": 2})
+    with torch.no_grad():
+        dict(model.network.named_parameters())["blocks.0.ffn.net.2.base_layer.weight"][1, 2] = math.inf
+    learner = Learner(model, LearnerConfig())
+    with pytest.raises(
+        RunStopped, match=r"the model's weights hold infinity in 'blocks\.0\.ffn\.net\.2\.weight'; give"
+    ):
+        learner.update(sft.build(sft.Config()), _clips(model), 0, "here")
+    assert not learner.broken
+
+
+@pytest.mark.parametrize("averages", [{}, {"ema": 0.5}])
+def test_an_update_that_breaks_the_weights_is_caught_in_the_same_update(gaussian: Make, averages: Any) -> None:
+    model = gaussian()
+    learner = Learner(model, LearnerConfig(lr=10, **averages))
+    largest = torch.finfo(torch.float32).max
+    with torch.no_grad():
+        model.network.shift[0, 0] = largest
+    method = Plain(lambda net: -net.shift.clamp(max=1).sum() - net.shift.sum() / 1e38)
+    learner.update(method, None, 0, "step 0")
+    assert not learner.broken  # the norm of all weights overflows, but no weight does
+    learner.config = learner.config.model_copy(update={"lr": largest})
+    with pytest.raises(
+        RunStopped, match=r"^step 1: its update left infinity in 'shift' in the weights; they are not saved"
+    ):
+        learner.update(method, None, 0, "step 1")
+    assert learner.broken
+
+
+def test_it_trains_where_autograd_was_left_off(gaussian: Make) -> None:
+    model = gaussian()
+    with torch.no_grad():
+        found = Learner(model, LearnerConfig(lr=0.1)).update(Plain(lambda net: net.offset.sum()), None, 0, "here")
+    assert found["updated"] == 1
+    assert model.network.offset.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"lr": 1e39}, "lr"),
+        ({"lr": 0.0}, "lr"),
+        ({"betas": (1.0, 1.0)}, "betas"),
+        ({"betas": (-5.0, 0.9)}, "betas"),
+        ({"betas": (0.9, math.nan)}, "betas"),
+        ({"max_grad_norm": 1e-30}, "max_grad_norm"),
+        ({"max_grad_norm": 1e30}, "max_grad_norm"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"lr": 0.1, "weight_decay": 10.0}, r"weight_decay 10 at lr 0\.1 takes away all of a weight in one update"),
+    ],
+)
+def test_settings_out_of_sense_are_refused(settings: dict[str, Any], where: str) -> None:
+    with pytest.raises(ValueError, match=where):
+        LearnerConfig(**settings)
 
 
 def test_after_a_refused_update_the_next_one_is_as_if_nothing_had_been(gaussian: Make) -> None:

@@ -1,77 +1,20 @@
-"""The in-process runtime: rewards it refuses to train on, and devices it does not have."""
+"""The in-process runtime: rollouts, scores, references, and devices it does not have."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
 
-from reelign.batches import Prompts, Videos
-from reelign.errors import BadConfig, RunStopped
+from reelign.batches import Prompts
+from reelign.errors import BadConfig
+from reelign.panel import Panel, Weighted
 from reelign.runtime.learner import LearnerConfig
-from reelign.runtime.local import Local, Panel, RuntimeConfig, Weighted, WeightedReward, device
+from reelign.runtime.local import Local, RuntimeConfig, device, resolve
 from reelign.sampling import Exploration, SamplerConfig
 
 LINEAR = "tests.parts.linear_reward:build"
-
-
-class Fixed:
-    version = "1"
-    range = (0.0, 1.0)
-
-    def __init__(self, *values: float, name: str = "clarity") -> None:
-        self.values, self.name, self.names = torch.tensor(values), name, (name,)
-
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
-        return {self.name: self.values}
-
-
-VIDEOS = Videos(torch.zeros(2, 1, 3, 4, 4), 8.0)
-TEXTS = ("a red circle", "a blue square")
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_reward_that_is_not_finite_stops_with_its_name_and_prompt(value: float) -> None:
-    with pytest.raises(
-        RunStopped,
-        match=r"the reward 'clarity' gave (nan|inf|-inf) for 'a blue square', which is not finite.*mend the reward",
-    ):
-        Panel((Fixed(0.5, value),), (1.0,)).score(VIDEOS, TEXTS)
-
-
-@pytest.mark.parametrize("value", [1.5, -0.1])
-def test_a_reward_off_its_scale_stops(value: float) -> None:
-    with pytest.raises(
-        RunStopped, match=rf"gave {value:g} for 'a red circle', outside its scale 0 to 1. Nothing was trained"
-    ):
-        Panel((Fixed(value, 0.5),), (1.0,)).score(VIDEOS, TEXTS)
-
-
-def test_two_rewards_of_one_name_are_refused() -> None:
-    with pytest.raises(BadConfig, match=r"two rewards give the score 'clarity'"):
-        Panel((Fixed(0.1, 0.2), Fixed(0.3, 0.4)), (1.0, 1.0)).score(VIDEOS, TEXTS)
-
-
-def test_scores_come_with_their_weights() -> None:
-    scores, weights, ranges = Panel((Fixed(0.1, 0.2), Fixed(0.3, 0.4, name="motion")), (1.0, 0.5)).score(VIDEOS, TEXTS)
-    assert scores["motion"].tolist() == pytest.approx([0.3, 0.4])
-    assert weights == {"clarity": 1.0, "motion": 0.5}
-    assert ranges == {"clarity": Fixed(0).range, "motion": Fixed(0).range}
-
-
-@pytest.mark.parametrize(
-    ("given", "weight"),
-    [(LINEAR, 1.0), ({"name": LINEAR, "k": 2.0}, 1.0), ({"name": LINEAR, "k": 2.0, "weight": 0.5}, 0.5)],
-)
-def test_a_reward_is_written_with_its_weight_beside_its_settings(given: Any, weight: float) -> None:
-    found: WeightedReward = TypeAdapter(Weighted).validate_python(given)
-    assert found.weight == weight
-    assert found.reward.name == LINEAR
-    again = TypeAdapter(Weighted).validate_python(found.model_dump(mode="json"))
-    assert again == found
 
 
 def test_a_rollout_is_scored_by_prompt_and_member(gaussian: Callable[..., Any]) -> None:
@@ -89,13 +32,52 @@ def test_a_rollout_is_scored_by_prompt_and_member(gaussian: Callable[..., Any]) 
     assert torch.equal(scored.rescore(model.decode(found.x0))["linear"], scored.rewards["linear"].flatten())
 
 
-def test_devices_that_are_not_there() -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["cuda:99", "mps", "xpu", "meta", "hpu", "xla", "mtia", "mkldnn", "gpu", "toaster", "", "CPU", "cpu:-1", " cpu"],
+)
+@pytest.mark.filterwarnings("ignore:'mkldnn' is no longer used:UserWarning")
+def test_a_device_that_cannot_hold_a_tensor_here_is_refused(name: str) -> None:
+    if name in ("mps", "xpu") and torch.accelerator.is_available():
+        pytest.skip("it may be there")
+    with pytest.raises(BadConfig, match=rf"^runtime\.device is '{name}', which cannot hold a tensor here; use auto or"):
+        resolve(RuntimeConfig(device=name))
+
+
+def test_a_long_name_of_a_device_is_shortened() -> None:
+    with pytest.raises(BadConfig) as refused:
+        resolve(RuntimeConfig(device="x" * 5000))
+    assert len(str(refused.value)) < 200
+
+
+def test_the_cpu_is_one_device_whatever_its_number() -> None:
+    for name in ("cpu", "cpu:0", "cpu:3"):
+        assert resolve(RuntimeConfig(device=name)) == torch.device("cpu")
     if not torch.cuda.is_available():
-        assert device(RuntimeConfig()).type == "cpu"
-        with pytest.raises(RunStopped, match=r"runtime.device is 'cuda:0', but torch sees no CUDA device"):
-            device(RuntimeConfig(device="cuda:0"))
-    with pytest.raises(BadConfig, match=r"torch has no device 'toaster'; use auto, cpu or cuda"):
-        device(RuntimeConfig(device="toaster"))
+        assert resolve(RuntimeConfig()) == torch.device("cpu")
+
+
+def test_resolving_a_device_changes_nothing_and_setting_up_sets_threads() -> None:
+    before = torch.get_num_threads()
+    resolve(RuntimeConfig(device="cpu", threads=before + 1))
+    assert torch.get_num_threads() == before
+    try:
+        assert device(RuntimeConfig(device="cpu", threads=before + 1)) == torch.device("cpu")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_stage_drops_the_references_that_it_does_not_need(gaussian: Callable[..., Any]) -> None:
+    model = gaussian(side=2)
+    runtime = Local(model)
+    runtime.begin_stage(LearnerConfig(), frozenset({"reference", "sampled", "videos"}))
+    assert model.reference_weights.roles == ("reference", "sampled")
+    runtime.begin_stage(LearnerConfig(), frozenset({"sampled"}))
+    assert model.reference_weights.roles == ("sampled",)
+    runtime.end_stage()
+    assert model.reference_weights.state() == {}
+    assert (runtime.learner, runtime.memory, runtime.needs) == (None, None, frozenset())
 
 
 def test_freed_memory_is_kept_where_the_c_library_can_be_told() -> None:

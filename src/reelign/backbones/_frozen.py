@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from reelign import folders
 from reelign.errors import BadCheckpoint
 
-CODE = ("auto_map", "custom_pipelines")
-"""Keys of a transformers config that name code to run."""
+POSITIONS = 2**16
+"""Patches of an image or a clip that a network may know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,35 @@ def load(weights: str, kinds: Mapping[str, type[PreTrainedModel]], device: torch
         BadCheckpoint: no such folder, one that lacks a file or weights, pickled weights only, a config that names code
             to run, or another architecture.
     """
-    folder = Path(weights)
+    folder = folders.locate(weights)
     if not folder.is_dir():
-        raise BadCheckpoint(f"{weights!r} is no folder; give a local folder with config.json and model.safetensors.")
-    config = folders.read_json(folder / "config.json")
-    code = [key for key in CODE if key in config]
-    if code:
-        raise BadCheckpoint(f"'{folder / 'config.json'}' names code to run ({', '.join(code)}); Reelign runs none.")
-    model_type = str(config.get("model_type"))
+        raise BadCheckpoint(
+            f"{folders.shortened(weights)!r} is no folder; give a local folder with config.json and model.safetensors."
+        )
+    model_type = folders.shortened(folders.read_json(folder / "config.json").get("model_type"))
     if model_type not in kinds:
         raise BadCheckpoint(f"{weights!r} holds a model of type {model_type!r}; needed is {' or '.join(kinds)}.")
+    # Not exact: published files also hold what these networks were pretrained with.
+    part = folders.transformers(kinds[model_type], folder, exact=False)
+    _refuse_endless(part)
     pixels = _pixels(folder / "preprocessor_config.json", device)
-    network = folders.load(kinds[model_type], folder, dtype=torch.float32)
+    network = folders.load(part, dtype=torch.float32)
     network.requires_grad_(False).eval().to(device)
     return network, pixels
+
+
+def _refuse_endless(part: folders.Part) -> None:
+    """Refuse a config whose layers or positions would take for ever to lay out; they must be in proportion to files."""
+    config, count = part.config, len(part.weights.tensors)
+    with folders.reading(part.folder, part.kind.__name__):
+        patches = side(config.image_size) // side(config.patch_size)
+        moments = getattr(config, "num_frames", 1) // getattr(config, "tubelet_size", 1)
+    layers, positions = config.num_hidden_layers, patches**2 * moments
+    if layers > count or positions > POSITIONS:
+        raise BadCheckpoint(
+            f"{str(part.folder)!r} holds {count} weights, but its config.json asks for {layers} layers and {positions} "
+            "positions; the two are of different models."
+        )
 
 
 def _pixels(path: Path, device: torch.device) -> Pixels:

@@ -7,7 +7,7 @@ from reelign.bakeoff.race import Ratio, Reach
 from reelign.bakeoff.rank import Analysis, Board, Standing
 from reelign.bakeoff.spec import FEWEST_SEEDS
 from reelign.report import words
-from reelign.report.headline import Caveat
+from reelign.report.caveats import Caveat
 from reelign.report.tables import FEWEST_PROMPTS
 
 _MOST_NAMED = 4
@@ -41,8 +41,8 @@ def _undecided(analysis: Analysis, board: Board) -> str:
 def _few(analysis: Analysis) -> str:
     """What there is not enough of, with its verb."""
     seeds, prompts = len(analysis.seeds), analysis.prompts
-    short = [_count(seeds, "seed")] if seeds < FEWEST_SEEDS else []
-    short += [_count(prompts, "prompt")] if prompts < FEWEST_PROMPTS else []
+    short = [words.count(seeds, "seed")] if seeds < FEWEST_SEEDS else []
+    short += [words.count(prompts, "prompt")] if prompts < FEWEST_PROMPTS else []
     return f"{words.join(short)} {'is' if short == ['1 seed'] else 'are'}"
 
 
@@ -157,8 +157,8 @@ def caveats(analysis: Analysis, budget: int) -> tuple[Caveat, ...]:
     if analysis.stops:
         found.append(
             Caveat(
-                f"{_count(len(analysis.stops), 'run')} stopped early. The weights of then are judged at every later "
-                "check, and time goes on as if the run had idled.",
+                f"{words.count(len(analysis.stops), 'run')} stopped early. The weights of then are judged at every "
+                "later check, and time goes on as if the run had idled.",
                 True,
             )
         )
@@ -166,7 +166,9 @@ def caveats(analysis: Analysis, budget: int) -> tuple[Caveat, ...]:
         found.append(Caveat(f"{words.join(list(analysis.missing))}: not run yet, and not on this page.", True))
     if analysis.spare:
         found.append(
-            Caveat(f"{_count(analysis.spare, 'finished run')} left out: not every entry has finished that seed yet.")
+            Caveat(
+                f"{words.count(analysis.spare, 'finished run')} left out: not every entry has finished that seed yet."
+            )
         )
     spent = [cost.units for cost in analysis.costs]
     if max(spent) - min(spent) > _UNEVEN * budget:
@@ -280,10 +282,6 @@ def _names(texts: Sequence[str]) -> str:
 
 def _verb(who: Sequence[object], plural: str, singular: str = "") -> str:
     return plural if len(who) > 1 else singular or f"{plural}s"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 def _sentence(text: str) -> str:

@@ -90,6 +90,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         number=words.number,
         signed=words.signed,
         seconds=words.seconds,
+        count=words.count,
         amount=chart.amount,
         p_value=_p_value,
     )

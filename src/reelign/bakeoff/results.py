@@ -15,7 +15,7 @@ from torch import Tensor
 from reelign.bakeoff.run import Check, Run, all_runs
 from reelign.bakeoff.spec import Spec
 from reelign.errors import UserError
-from reelign.report.load import Evaluation
+from reelign.report.records import Evaluation
 
 
 @dataclass(frozen=True, slots=True)

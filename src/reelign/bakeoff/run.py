@@ -27,9 +27,10 @@ from reelign.bakeoff.count import Counted
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
 from reelign.core import rng
 from reelign.driver import Watcher
+from reelign.driver.journal import Journal
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
-from reelign.files import sweep, write_text
+from reelign.files import remove, sweep, write_text, writing
 from reelign.models._weights import load_trainable, trainable
 from reelign.protocols import VideoModel
 from reelign.runtime.local import Local, device
@@ -47,7 +48,7 @@ class Check:
     """Where a run stood when it was judged; everything is counted from its start and leaves evaluation out.
 
     `reward_s` is without decoding. `stopped` says why a run ended before its budget; its weights of then are judged at
-    every later check.
+    every later check, or those judged before, where an update broke them.
     """
 
     check: int
@@ -123,19 +124,27 @@ def run(spec: Spec, watcher: Watcher, only: Sequence[str] = ()) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            stack.enter_context(RunFolder(folder).locked())
+            stack.enter_context(RunFolder(folder).locked(watcher.say))
         except BadConfig as error:
             raise BadConfig(
                 f"another process is running the bake-off in {str(folder)!r}; wait for it, or choose another `name`."
             ) from error
-        sweep(folder)
         runs = all_runs(spec)
+        sweep(_own(folder, runs))
         for each in runs:
             _same_settings(each)
         wanted = [each for each in runs if not each.finished and (not only or each.entry.label in only)]
         if wanted:
             _make(spec, wanted, watcher)
     return folder
+
+
+def _own(folder: Path, runs: Sequence[Run]) -> Iterator[Path]:
+    """The folders that a bake-off writes into."""
+    yield folder
+    for each in (folder / "start", *(run.folder for run in runs)):
+        yield from (each, each / "evaluations", each / "samples")
+        yield from sorted((each / "samples").glob("*"))
 
 
 def _same_settings(each: Run) -> None:
@@ -204,11 +213,27 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     written = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
     config = folder / "config.json"
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
         progress.judge(evaluate.run(model, spec.evaluate, START, folder, START, _trained_on(first.entry)))
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an interrupted run has left, and nothing else.
+
+    Raises:
+        BadConfig: there is something else in its folder.
+    """
+    own = {RESULT, "config.json", "metrics.jsonl", "evaluations", "samples"}
+    found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
+    for path in found:
+        if path.name not in own:
+            raise BadConfig(f"{str(path)!r} is not the bake-off's; move it away, or choose another `name`.")
+    for path in found:
+        with writing(path):
+            remove(path)
 
 
 def _digest(settings: Json) -> str:
@@ -227,10 +252,7 @@ class _One:
     def __init__(self, each: Run, progress: _Progress) -> None:
         """Clear the folder and build the model and the stage, as the driver would."""
         self.each, self.spec, self.progress = each, each.spec, progress
-        for name in (RESULT, "config.json", "metrics.jsonl"):
-            (each.folder / name).unlink(missing_ok=True)
-        for name in ("evaluations", "samples"):
-            shutil.rmtree(each.folder / name, ignore_errors=True)
+        _clear(each.folder)
         settings = each.settings
         content = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
         each.folder.mkdir(exist_ok=True)
@@ -241,6 +263,7 @@ class _One:
         checkpointing = bool(configs.dump(self.spec.model).get("checkpointing"))
         self.counted = Counted(self.model, checkpointing)
         self.runtime = Local(cast(VideoModel, self.counted))
+        self.rows = Journal(each.folder / "metrics.jsonl")
         self.now = Check(0, f"evaluations/{START}.json")
 
     def run(self) -> list[Check]:
@@ -286,7 +309,7 @@ class _One:
             update_s=self.now.update_s + laps["update/wall_s"],
         )
         row = {"stage": self.each.entry.label, "index": 0, "step": report.step, "wall_s": seconds}
-        RunFolder(self.each.folder).log({**row, **report.metrics, "bakeoff/units": self.now.units})
+        self.rows.add({**row, **report.metrics, "bakeoff/units": self.now.units})
         self.progress.show(float(self._passed()), report.metrics)
 
     def _passed(self) -> int:
@@ -295,11 +318,14 @@ class _One:
 
     def _check(self, number: int) -> Check:
         """Judge the weights that the stage would leave behind now, and go on with those it trains."""
+        assert self.runtime.learner is not None
+        if self.runtime.learner.broken:
+            # Nothing can be sampled with them; the weights that were judged last stand for them.
+            return replace(self.now, check=number)
         label = f"check-{number:02d}"
         last = number == self.spec.checks - 1
         config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
         kept = {name: p.detach().clone() for name, p in trainable(self.model.network).items()}
-        assert self.runtime.learner is not None
         self.runtime.learner.settle()
         trained_on = _trained_on(self.each.entry)
         shares = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)

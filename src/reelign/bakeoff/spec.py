@@ -10,6 +10,7 @@ from reelign import driver, parts
 from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
 from reelign.errors import BadConfig, cut, shown
+from reelign.names import Root, RunName
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import online
@@ -21,7 +22,6 @@ FEWEST_SEEDS = 3
 """Below so many seeds nobody can tell a method from its luck."""
 COMMON = ("dataset", "rewards")
 """What entries may not change: they would learn something else."""
-NAME = r"^[A-Za-z0-9._-]+$"
 
 
 class Target(Settings):
@@ -46,7 +46,7 @@ class Target(Settings):
 class Entry(Settings):
     """One competitor."""
 
-    label: str = Field(min_length=1, max_length=60, pattern=NAME)
+    label: RunName = Field(max_length=60)
     """Its name in tables and folders."""
     stage: online.Config
     """Its whole online stage: in the file, only what differs from the common one."""
@@ -55,9 +55,9 @@ class Entry(Settings):
 class Spec(Settings):
     """Training methods on the same model, prompts, rewards and seeds, each with the same compute."""
 
-    name: str = Field(min_length=1, pattern=NAME)
+    name: RunName
     """Folder of the bake-off, below `root`."""
-    root: str = "runs"
+    root: Root = "runs"
     """Folder of all bake-offs."""
     exploratory: bool = False
     """Allows fewer than three seeds; then nothing is ranked."""

@@ -9,6 +9,7 @@ import typer
 
 from reelign import __version__
 from reelign.cli import (
+    _process,
     align,
     bakeoff,
     compare,
@@ -58,6 +59,7 @@ def main() -> None:
     from reelign.cli import _console
     from reelign.errors import UserError, sentence, shown
 
+    _process.wait_shortly()
     _console.open_streams()
     try:
         app(standalone_mode=True)

@@ -28,6 +28,7 @@ def command(
 
     from reelign.bakeoff import headline, page, run
     from reelign.bakeoff import spec as specs
+    from reelign.cli._process import bind_threads
     from reelign.cli._progress import Bar
 
     checked = configs.validate(specs.Spec, tree)
@@ -46,6 +47,7 @@ def command(
         )
         emit({**plan, "budget": checked.budget, "settings": configs.digest(checked)}, as_json, sentence)
         return
+    bind_threads(checked.runtime)
     try:
         with Bar() as bar:
             run.run(checked, bar, only)

@@ -28,14 +28,15 @@ def command(
     glance.weights(model)
 
     from reelign import driver, parts
+    from reelign.cli._process import device
     from reelign.cli._progress import Bar
-    from reelign.runtime.local import device
     from reelign.stages import evaluate
 
     checked = configs.validate(driver.Recipe, tree)
     if checked.evaluate is None:
         raise BadConfig(f"{shown(str(recipe))} has no `evaluate`; add one that names a dataset and metrics.")
-    own = {**configs.dump(checked.model), "weights": model}
+    # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
+    own = {key: value for key, value in configs.dump(checked.model).items() if key != "lora"} | {"weights": model}
     built = parts.build("model", configs.part("model", own), device(checked.runtime))
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:

@@ -57,10 +57,11 @@ def measure(
 
     from reelign import parts
     from reelign.cli import demo
+    from reelign.cli._process import device
     from reelign.cli._progress import Bar
     from reelign.datasets import _write
     from reelign.files import write_text
-    from reelign.runtime.local import RuntimeConfig, device
+    from reelign.runtime.local import RuntimeConfig
     from reelign.stages import evaluate
 
     model = parts.build(

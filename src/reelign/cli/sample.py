@@ -43,9 +43,10 @@ def command(
     glance.weights(model)
 
     from reelign import parts, sampling, video
+    from reelign.cli._process import device
     from reelign.cli._progress import Bar
     from reelign.core import rng
-    from reelign.runtime.local import RuntimeConfig, device
+    from reelign.runtime.local import RuntimeConfig
 
     config, sampler = _settings(
         model,

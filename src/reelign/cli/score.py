@@ -41,16 +41,17 @@ def command(
     clips = _clips(videos, prompt)
 
     from reelign import config as configs
-    from reelign import video
+    from reelign import judges, video
     from reelign.batches import Videos
 
-    judges = [parts.build("reward", configs.part("reward", n)) for n in rewards]
-    judges += [parts.build("metric", configs.part("metric", n)) for n in metrics]
+    asked = [judges.build("reward", configs.part("reward", n)) for n in rewards]
+    asked += [judges.build("metric", configs.part("metric", n)) for n in metrics]
+    judges.refuse_twice(asked)
     rows = []
     for path, text in clips:
         frames, fps = video.read(path)
-        one = Videos(frames[None], fps)
-        values = {name: float(v[0]) for judge in judges for name, v in judge(one, (text,)).items()}
+        found = judges.ask(asked, Videos(frames[None], fps), (text,), str(path))
+        values = {name: v.item() for name, v in found.items()}
         values = {name: None if math.isnan(v) else v for name, v in values.items()}  # NaN: does not apply here
         rows.append({"video": str(path), **({} if prompt else {"prompt": text}), **values})
     names = list(rows[0])
@@ -59,7 +60,7 @@ def command(
 
 def _clips(videos: list[Path], prompt: str | None) -> list[tuple[Path, str]]:
     """Files with their prompts, from the command line or from a table; names in a table start from its folder."""
-    from reelign.datasets import _files
+    from reelign.datasets import _tables
     from reelign.errors import BadConfig, BadData, shown
 
     tables = [path for path in videos if path.suffix.lower() == ".csv"]
@@ -71,10 +72,10 @@ def _clips(videos: list[Path], prompt: str | None) -> list[tuple[Path, str]]:
         raise BadConfig(f"{shown(str(tables[0]))} says files and prompts; give it alone, without --prompt.")
     else:
         found = []
-        for number, row in _files.csv_rows(tables[0]):
+        for number, row in _tables.csv_rows(tables[0]):
             where = f"{tables[0]}, line {number}"
-            _files.only(row, ("file", "prompt"), where)
-            name, text = _files.string(row, "file", where), _files.string(row, "prompt", where)
+            _tables.only(row, ("file", "prompt"), where)
+            name, text = _tables.string(row, "file", where), _tables.line(row, "prompt", where)
             found.append((tables[0].parent / name, text))
         if not found:
             raise BadData(f"{tables[0]} has no rows; write a file and its prompt in each.")

@@ -59,7 +59,8 @@ def to_latent(
     Returns:
         ``[b f h w]`` in ``[0, 1]``; ones for a clip whose map is constant.
     """
-    if smooth > 0:
+    # Narrower, and neighbours weigh less than float32 can hold.
+    if smooth > 0.05:
         maps = _smoothed(maps, smooth)
     placed = functional.interpolate(maps, size=grid[1:], mode="bilinear", antialias=True, align_corners=False)
     return stretched(_timed(placed, grid))

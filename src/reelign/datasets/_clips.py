@@ -1,26 +1,60 @@
-"""Clip files as latents: read, fitted to the model and encoded once, with a limit on how many may be unreadable."""
+"""Clip files as latents: looked at, fitted to the model and encoded once, with a limit on how many are left out."""
 
 import logging
-from collections.abc import Callable, Iterable
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn import functional
 
 from reelign import video
 from reelign.batches import Videos
-from reelign.datasets._files import first_three
+from reelign.core import rng
+from reelign.datasets import _fit
+from reelign.datasets._digest import digest
+from reelign.datasets._files import UserPath, several
 from reelign.errors import BadData
+from reelign.parts import PartConfig
 from reelign.protocols import Geometry, VideoModel
 
 log = logging.getLogger(__name__)
 
-Fit = Literal["exact", "resize"]
-SAME_FPS = 0.01
-"""Relative difference of frame rates that counts as none (24 and 24000/1001 are the same)."""
+NO_CAPTION, UNREADABLE, MISFIT = "have no caption", "cannot be read", "do not fit"
+REMEDIES = {
+    NO_CAPTION: "write each one's caption to a .txt file of the same name",
+    UNREADABLE: "mend or remove them",
+    "exact": "set dataset.fit to 'resize' to crop and subsample longer clips, or convert them",
+    "resize": "use longer clips, or remove these",
+}
+"""What can be done about clips that are left out; about a misfit, by what fitting was asked for."""
+
+
+class ClipConfig(PartConfig):
+    """Where clips are, and what to do with those that do not fit or cannot be read."""
+
+    path: UserPath
+    """`~` is the home folder."""
+    fit: _fit.Fit = "exact"
+    """exact: take clips of the model's frames, size and frame rate only. resize: crop around the centre, resize
+    bilinearly, and take the frames that are on screen at the model's moments."""
+    start: _fit.Start = "first"
+    """Which part of a longer clip `resize` takes: its first seconds, the middle, or a part that the seed draws for each
+    clip. It stays the same all through training, since a clip is encoded once."""
+    quarantine: float = Field(default=0.0, ge=0, le=1)
+    """Share of the clips that may be left out since they are unreadable, do not fit or have no caption; they are
+    reported. More of them is an error."""
+    seed: int = 0
+    """Of the shuffles, and of random starts."""
+
+    @model_validator(mode="after")
+    def _start_needs_resize(self) -> "ClipConfig":
+        if self.start != "first" and self.fit != "resize":
+            raise ValueError(f"start: {self.start} cuts longer clips, which fit: {self.fit} refuses; set fit to resize")
+        return self
 
 
 class Latents:
@@ -53,124 +87,131 @@ def batch(latents: list[Tensor], model: VideoModel) -> Float[Tensor, "b *latent"
     return torch.stack(latents).to(model.device)
 
 
-def fitted_times(header: video.Header, geometry: Geometry) -> list[int]:
-    """Which frames show a clip from its beginning at the model's frame rate: the nearest to each of its moments.
-
-    Returns:
-        `geometry.frames` indices. The last may lie beyond the clip, which is then too short; some may be equal, and the
-        clip then has fewer frames a second than the model.
-    """
-    return [int(k * header.fps / geometry.fps + 0.5) for k in range(geometry.frames)]
-
-
-def fitted_pixels(frames: Float[Tensor, "f 3 H W"], height: int, width: int) -> Float[Tensor, "f 3 h w"]:
-    """The largest centred part of that aspect ratio, resized bilinearly (anti-aliased)."""
-    _, _, full_height, full_width = frames.shape
-    scale = min(full_height / height, full_width / width)
-    crop_height = min(full_height, max(1, round(height * scale)))
-    crop_width = min(full_width, max(1, round(width * scale)))
-    top, left = (full_height - crop_height) // 2, (full_width - crop_width) // 2
-    part = frames[:, :, top : top + crop_height, left : left + crop_width]
-    resized = functional.interpolate(part, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
-    return resized.clamp(0, 1)  # the weights' rounding may leave [0, 1] by an ulp
-
-
-def _misfit(header: video.Header, geometry: Geometry, fit: Fit) -> bool:
-    if fit == "resize":
-        times = fitted_times(header, geometry)
-        return times[-1] >= header.frames or len(set(times)) < len(times)
-    same_size = (header.frames, header.height, header.width) == (geometry.frames, geometry.height, geometry.width)
-    return not same_size or abs(header.fps / geometry.fps - 1) > SAME_FPS
-
-
 class ClipFiles:
-    """Clip files of a data set. Remembers which of them turned out unreadable, and the latents of one model."""
+    """Clip files of a data set. Remembers which of them are left out and why, and the latents of one model."""
 
-    def __init__(self, paths: Iterable[Path], root: Path, fit: Fit, quarantine: float) -> None:
+    def __init__(self, config: ClipConfig, root: Path, paths: Iterable[Path], uncaptioned: Sequence[Path] = ()) -> None:
         """Look at every file's header and packets; nothing is decoded beyond the first frame.
 
         Args:
+            config: what may be left out, and how clips are cut.
+            root: the folder that names are relative to.
             paths: the clips, repeats allowed.
-            root: what sentences call the data set.
-            fit: "exact" or "resize".
-            quarantine: share of the files that may be unreadable.
+            uncaptioned: clips that are left out since nothing says what they show.
 
         Raises:
-            BadData: more of them are unreadable than that.
+            BadData: more of them are unreadable or without a caption than allowed.
         """
-        self._root, self._quarantine = root, quarantine
-        self._fit: Fit = fit
+        self._config, self._root = config, root
         self._headers: dict[Path, video.Header | None] = dict.fromkeys(paths)
-        self.unreadable: dict[Path, str] = {}
-        """Files left out, and why."""
+        self._faults: dict[str, dict[Path, str]] = {NO_CAPTION: {}, UNREADABLE: {}, MISFIT: {}}
         self._latents = Latents()
         self._fits: Geometry | None = None
+        for path in uncaptioned:
+            self._faults[NO_CAPTION][path] = f"{self.name(path)} has no caption"
         for path in self._headers:
             try:
                 self._headers[path] = video.probe(path)
             except BadData as error:
-                self.unreadable[path] = str(error)
+                self._faults[UNREADABLE][path] = str(error).rstrip(".")
         self._limit()
-        for reason in self.unreadable.values():
-            log.warning("left out: %s", reason)
+
+    def __len__(self) -> int:
+        """How many there are, with those left out."""
+        return len(self._headers) + len(self._faults[NO_CAPTION])
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Clips left out up to now by name, and why, with the name in it."""
+        return {self.name(path): why for faults in self._faults.values() for path, why in faults.items()}
+
+    @property
+    def note(self) -> str:
+        """How many clips are read, and what was done to some of their pictures."""
+        read = [header for path, header in self._headers.items() if header and not self._is_left_out(path)]
+        notes = Counter(note for header in read for note in header.notes)
+        notes["of uneven frame rate"] = sum(not header.even for header in read)
+        done = ", ".join(f"{count} {note}" for note, count in notes.items() if count)
+        return f"{len(read)} clips are read" + (f" ({done})" if done else "")
+
+    def name(self, path: Path) -> str:
+        """A clip's name within the data set."""
+        return os.path.relpath(path, self._root)
+
+    def size(self, path: Path) -> int:
+        """A clip's size in bytes; -1 if it is not there."""
+        try:
+            return path.stat().st_size
+        except (OSError, ValueError):
+            return -1
+
+    def _is_left_out(self, path: Path) -> bool:
+        return any(path in faults for faults in self._faults.values())
 
     def _limit(self) -> None:
-        bad, total = len(self.unreadable), len(self._headers)
-        if bad > self._quarantine * total or bad == total:
-            raise BadData(
-                f"{bad} of {total} clips of {self._root} cannot be read, and dataset.quarantine allows a share of "
-                f"{self._quarantine:g}: {first_three([reason.rstrip('.') for reason in self.unreadable.values()])}."
-            )
+        """Refuse the data set if more clips are left out than allowed, or all."""
+        bad, total = sum(map(len, self._faults.values())), len(self)
+        allowed = self._config.quarantine
+        if not bad or (bad <= allowed * total and bad < total):
+            return
+        problems = {fault: self._problem(fault) for fault, files in self._faults.items() if files}
+        limit = f"dataset.quarantine allows a share of {allowed:g}" if bad < total else "none is left"
+        raise BadData(
+            f"{bad} of {total} clips of {self._config.path} {' or '.join(problems.values())}, and {limit}: "
+            f"{several(list(self.left_out.values()))}; {self._remedy(next(iter(problems)))}."
+        )
+
+    def _problem(self, fault: str) -> str:
+        if fault != MISFIT:
+            return fault
+        made = self._fits
+        assert made is not None
+        problem = (
+            "do not have" if self._config.fit == "exact" else "are too short, or have too few frames a second, for"
+        )
+        return f"{problem} the model's {video.Header(made.frames, made.height, made.width, made.fps)}"
+
+    def _remedy(self, fault: str) -> str:
+        return REMEDIES[self._config.fit if fault == MISFIT else fault]
 
     def fit(self, geometry: Geometry) -> None:
-        """Refuse clips that the model cannot take.
+        """Leave out the clips that the model cannot take.
 
         Raises:
-            BadData: some do not have its frames, size and frame rate ("exact"), or are too short or slow ("resize").
+            BadData: more than allowed are left out, since they do not have its frames, size and even frame rate
+                ("exact"), or are too short or slow ("resize").
         """
-        if geometry == self._fits:
-            return
-        known = [(path, header) for path, header in self._headers.items() if header and path not in self.unreadable]
-        wrong = [f"{path.name} has {header}" for path, header in known if _misfit(header, geometry, self._fit)]
-        if wrong:
-            wanted = video.Header(geometry.frames, geometry.height, geometry.width, geometry.fps)
-            problem = (
-                "do not have"
-                if self._fit == "exact"
-                else "are too short, or have too few frames a second, to be cut to"
-            )
-            remedy = (
-                "set dataset.fit to 'resize' to crop and subsample longer clips, or convert them"
-                if self._fit == "exact"
-                else "use longer clips, or remove these"
-            )
-            raise BadData(
-                f"{len(wrong)} of {len(known)} clips of {self._root} {problem} the model's {wanted}: "
-                f"{first_three(wrong)}; {remedy}."
-            )
-        self._fits = geometry
+        if geometry != self._fits:
+            self._fits = geometry
+            self._faults[MISFIT] = {
+                path: f"{self.name(path)} has {header}"
+                for path, header in self._headers.items()
+                if header and path not in self._faults[UNREADABLE] and _fit.misfit(header, geometry, self._config.fit)
+            }
+        self._limit()
 
     def _read(self, path: Path, geometry: Geometry) -> Videos:
-        if self._fit == "exact":
+        if self._config.fit == "exact":
             clip = video.read(path, frames=geometry.frames, size=(geometry.height, geometry.width))
             return Videos(clip.frames[None], geometry.fps)
         header = self._headers[path]
         assert header is not None
-        frames = video.read(path, keep=fitted_times(header, geometry)).frames
-        return Videos(fitted_pixels(frames, geometry.height, geometry.width)[None], geometry.fps)
+        seed = rng.seed_for(self._config.seed, "start", digest([[self.name(path)]]))
+        frames = video.read(path, keep=_fit.frames(header, geometry, self._config.start, seed)).frames
+        return Videos(_fit.pixels(frames, geometry.height, geometry.width)[None], geometry.fps)
 
     def latent(self, path: Path, model: VideoModel) -> Float[Tensor, "*latent"] | None:
-        """A clip's latent, or None if the clip cannot be read and may be left out; call `fit` first.
+        """A clip's latent, or None if the clip is left out; call `fit` first.
 
         Raises:
-            BadData: with this one, more clips are unreadable than allowed.
+            BadData: with this one, more clips are left out than allowed.
         """
-        if path in self.unreadable:
+        if self._is_left_out(path):
             return None
         try:
             return self._latents.get(path, model, lambda: self._read(path, model.geometry))[0]
         except BadData as error:
-            self.unreadable[path] = str(error)
+            self._faults[UNREADABLE][path] = str(error).rstrip(".")
             self._limit()
             log.warning("left out: %s", error)
             return None

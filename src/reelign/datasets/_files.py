@@ -1,31 +1,50 @@
-"""Reading users' tables and texts: every row knows its line, every path stays in its folder."""
+"""Users' files: texts that are texts, names that stay in their folder, and sentences that name a few of many."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
 
-from reelign.errors import BadData
+from pydantic import AfterValidator
 
-Row = tuple[int, dict[str, object]]
-"""A line number, from 1, and what stands there by column."""
+from reelign.errors import BadData, cut, shown
+
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+"""A path in a recipe; `~` is the home folder."""
+
+NAMED = 3
+"""Files that a sentence names; more than these are written to a file."""
 
 
 def text(path: Path) -> str:
-    """The whole file as UTF-8, with or without a byte-order mark.
+    """The whole file as UTF-8, with or without a byte-order mark, its lines ended by a line feed.
 
     Raises:
-        BadData: missing, a folder, unreadable, or not UTF-8.
+        BadData: missing, no file, unreadable, not UTF-8, or with a NUL in it.
     """
+    name = cut(str(path), 200)
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadData(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would never end
+            raise BadData(f"{name} is not a file; give a text file.")
+        data = path.read_bytes()
     except FileNotFoundError as error:
-        raise BadData(f"there is no file at {path}; check the path.") from error
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror}); give a text file.") from error
+        raise BadData(f"there is no file at {name}; check the path.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadData(f"{name} cannot be read ({reason}); give a text file.") from error
+    try:
+        content = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadData(f"{name}, line {line}: not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+    if "\0" in content:
+        line = content.count("\n", 0, content.index("\0")) + 1
+        raise BadData(f"{name}, line {line}: a NUL character, which no text has; save it as text again.")
+    return content
 
 
 def folder(path: Path) -> Path:
@@ -34,110 +53,80 @@ def folder(path: Path) -> Path:
     Raises:
         BadData: missing, or no folder.
     """
-    if not path.exists():
-        raise BadData(f"there is no folder at {path}; check the path.")
-    if not path.is_dir():
-        raise BadData(f"{path} is not a folder; give the folder that holds the clips.")
+    name = cut(str(path), 200)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise BadData(f"there is no folder at {name}; check the path.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadData(f"{name} cannot be read ({reason}); check the path.") from error
+    if not stat.S_ISDIR(mode):
+        raise BadData(f"{name} is not a folder; give the folder that holds the clips.")
     return path.resolve()
 
 
-def json_rows(path: Path) -> list[Row]:
-    """The objects of a JSON-lines file; blank lines are passed over.
-
-    Raises:
-        BadData: a line is no JSON object.
-    """
-    rows: list[Row] = []
-    for number, line in enumerate(text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise BadData(
-                f"{path}, line {number}: no valid JSON ({reason}); each line must be one JSON object."
-            ) from error
-        if not isinstance(row, dict):
-            raise BadData(f"{path}, line {number}: a JSON {type(row).__name__}; each line must be one JSON object.")
-        rows.append((number, row))
-    return rows
-
-
-def csv_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file with a header line.
-
-    Raises:
-        BadData: no header, or a row with another number of cells than the header.
-    """
-    reader = csv.DictReader(io.StringIO(text(path), newline=""), strict=True)
-    rows: list[Row] = []
-    try:
-        if not reader.fieldnames:
-            raise BadData(f"{path} is empty; its first line must name the columns.")
-        for row in reader:
-            if None in row or None in row.values():
-                raise BadData(
-                    f"{path}, line {reader.line_num}: more or fewer cells than the {len(reader.fieldnames)} columns; "
-                    "put a text that holds commas in double quotes."
-                )
-            rows.append((reader.line_num, dict(row)))
-    except csv.Error as error:
-        raise BadData(f"{path}, line {reader.line_num}: no valid CSV ({error}); save it as CSV again.") from error
-    return rows
-
-
-def only(row: dict[str, object], allowed: tuple[str, ...], where: str) -> None:
-    """Refuse keys that would be ignored.
-
-    Raises:
-        BadData: the row has a key that is not allowed.
-    """
-    if unknown := sorted(set(row) - set(allowed)):
-        raise BadData(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(allowed)}: rename or remove it.")
-
-
-def string(row: dict[str, object], key: str, where: str) -> str:
-    """A non-empty text of a row, stripped, on one line.
-
-    Raises:
-        BadData: missing, empty, or no text.
-    """
-    if key not in row:
-        raise BadData(f"{where}: no {key!r}, only {', '.join(map(repr, row)) or 'nothing'}; add {key!r}.")
-    value = row[key]
-    if not isinstance(value, str) or not value.strip():
-        raise BadData(f"{where}: {key!r} is {value!r}; it must be a text that is not empty.")
-    return " ".join(value.split())
-
-
 def inside(root: Path, name: str, where: str) -> Path:
-    """The file `name` of a folder, which it must not leave: not by `..`, an absolute path, or a symbolic link.
+    """The file `name` of a folder, which the name must not leave.
+
+    A table may come from a stranger. A symbolic link in the folder may lead out of it: links are the user's own doing,
+    as in the hub's cache, and what they lead to is only ever read as a video.
 
     Args:
         root: the folder, resolved.
-        name: relative path as the user wrote it, with forward slashes.
+        name: path as the user wrote it, with forward slashes: relative to the folder, or absolute and below it.
         where: file and line, for the sentence.
 
     Raises:
-        BadData: the path leaves the folder.
+        BadData: the path leaves the folder, or is not written as here.
     """
-    windows = PureWindowsPath(name)  # splits at both slashes and knows drives
-    outside = f"{where}: {name!r} leaves the folder {root}; use a path inside it, relative to it."
-    if "\0" in name or "\\" in name or windows.anchor or name.startswith("~") or ".." in windows.parts:
-        raise BadData(outside)
-    path = root / name
-    try:
-        real = path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
-        raise BadData(outside) from error
-    if not real.is_relative_to(root):
-        raise BadData(outside)
+    if "\\" in name:
+        raise BadData(f"{where}: {shown(name)} has backslashes; write forward slashes.")
+    path = Path(name)
+    outside = ".." in path.parts or path.parts[:1] == ("~",) or re.match("[A-Za-z]:/", name)
+    if path.is_absolute() and not outside:
+        path = Path(os.path.realpath(path.parent)) / path.name
+        outside = not path.is_relative_to(root)
+    if outside:
+        raise BadData(f"{where}: {shown(name)} leaves the folder {root}; use a path inside it, relative to it.")
+    return root / path
+
+
+def own(root: Path, path: Path) -> Path:
+    """A text file of a folder, which unlike a clip must lie in it: what it says ends up in reports and weights.
+
+    A data set from a stranger may hold a link to a secret. The hub's cache, whose files are links to its blobs, is
+    read.
+
+    Raises:
+        BadData: a symbolic link out of the folder.
+    """
+    if path.is_symlink():
+        target = Path(os.path.realpath(path))
+        blobs = [above.parent.parent / "blobs" for above in (root, *root.parents) if above.parent.name == "snapshots"]
+        if not any(target.is_relative_to(place) for place in (root, *blobs)):
+            raise BadData(
+                f"{path} is a symbolic link to {target}, and texts are read from the data set's own folder only; "
+                "copy the file there."
+            )
     return path
 
 
-def first_three(names: Iterator[str] | list[str]) -> str:
-    """The first three of a list, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return "; ".join(names[:3]) + more
+def several(lines: Sequence[str]) -> str:
+    """Up to three of the lines in a sentence; where there are more, how many, and the file that has them all."""
+    if len(lines) <= NAMED:
+        return "; ".join(lines)
+    place = _written(tuple(lines))
+    return f"{'; '.join(lines[:NAMED])} and {len(lines) - NAMED} more" + (f", all of them in {place}" if place else "")
+
+
+@lru_cache(64)
+def _written(lines: tuple[str, ...]) -> str:
+    """A new file in the folder for temporary files; empty if it cannot be written."""
+    try:
+        number, name = tempfile.mkstemp(prefix="reelign-", suffix=".txt")
+        with open(number, "w", encoding="utf-8", errors="replace") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError:
+        return ""
+    return name

@@ -1,52 +1,59 @@
-"""Captioned clips in a folder, laid out in one of three ways.
+"""Captioned clips in a folder and its sub-folders, described in one of three ways.
 
 | layout | files |
 |---|---|
-| same stem | `a.mp4` + `a.txt`, ... |
-| table | `metadata.jsonl` or `metadata.csv` with `file_name` and one of `caption`, `prompt`, `text` |
+| same stem | `a.mp4` + `a.txt`, `day2/b.mov` + `day2/b.txt`, ... |
+| table | `metadata.jsonl`, `.csv` or `.tsv`: `file_name` (or `video`, `path`, ...) and `caption`, `prompt` or `text` |
 | two lists | `prompts.txt` (or `prompt`, `caption`, `captions`) + `videos.txt` (or `video`), line by line |
+
+The `.txt` of a clip that is there is its caption, whatever its name. Clips may be symbolic links to anywhere; texts may
+not lead out of the folder.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from pydantic import Field
 
 from reelign.batches import Clips, Pairs, Prompts
-from reelign.datasets import _files
-from reelign.datasets._clips import ClipFiles, Fit, batch
+from reelign.datasets import _files, _folder, _tables
+from reelign.datasets._clips import ClipConfig, ClipFiles, batch
+from reelign.datasets._digest import digest
 from reelign.datasets._draw import order
 from reelign.datasets.prompt_file import drawn
-from reelign.errors import BadConfig, BadData
-from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.errors import BadConfig, BadData, shown
+from reelign.protocols import Geometry, VideoModel
 
 CAPTION_COLUMNS = ("caption", "prompt", "text")
+CLIP_COLUMNS = ("file_name", "video", "video_path", "path", "file", "file_path", "filename", "filepath")
+"""The first comes before the others."""
+TABLES = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 CAPTION_LISTS = ("prompt.txt", "prompts.txt", "caption.txt", "captions.txt")
 VIDEO_LISTS = ("video.txt", "videos.txt")
 
 Entries = list[tuple[Path, str]]
 
 
-class Config(PartConfig):
+class Config(ClipConfig):
     """Which folder, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "clip_folder"
-    path: Path
-    """The folder."""
     caption_column: str = ""
     """Column of the table that holds the captions; empty: the one of caption, prompt and text that is there."""
-    fit: Fit = "exact"
-    """exact: refuse clips of other frames, size or frame rate than the model's. resize: crop around the centre, resize
-    bilinearly, and take frames from the beginning at the model's frame rate."""
-    quarantine: float = Field(default=0.0, ge=0, le=1)
-    """Share of the clips that may be unreadable; they are left out and reported. More of them is an error."""
-    seed: int = 0
-    """Of the shuffles."""
+
+
+class Described(NamedTuple):
+    """What a folder says about its clips."""
+
+    entries: Entries
+    """Clips and captions, in the order of the table, the lists, or the names."""
+    uncaptioned: list[Path]
+    passed_over: dict[Path, str]
+    """Files that are no clips to train on, and why, as `... is a caption without a clip`."""
 
 
 class ClipFolder:
-    """Clips with captions. Keeps the latents of the last model in main memory and remembers unreadable clips."""
+    """Clips with captions. Keeps the latents of the last model in main memory and remembers what it leaves out."""
 
     gives = frozenset({"prompts", "clips"})
 
@@ -54,21 +61,45 @@ class ClipFolder:
         """Read all captions and look at every clip's header.
 
         Raises:
-            BadData: the folder or its lists do not fit, captions are missing, or too many clips are unreadable.
+            BadData: the folder or its lists do not fit, or too many clips have no caption or are unreadable.
         """
         self._config = config
-        self._entries = entries(config)
-        self._files = ClipFiles((path for path, _ in self._entries), config.path, config.fit, config.quarantine)
+        root = _files.folder(config.path)
+        self._entries, uncaptioned, passed_over = described(config, root)
+        self._files = ClipFiles(config, root, (path for path, _ in self._entries), uncaptioned)
+        self._passed_over = {
+            self._files.name(path): f"{self._files.name(path)} {why}" for path, why in passed_over.items()
+        }
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many clips there are, and how many of them were found unreadable up to now."""
-        return {"clips": len(self._entries), "unreadable": len(self._files.unreadable)}
+        """How many clips there are, how many of them are left out up to now, and how many files are nothing to read."""
+        return {"clips": len(self._files), "left out": len(self._files.left_out), "passed over": len(self._passed_over)}
 
     @property
-    def unreadable(self) -> dict[Path, str]:
-        """Clips left out up to now, and why."""
-        return dict(self._files.unreadable)
+    def left_out(self) -> dict[str, str]:
+        """Clips and other files that are not read, and why, with the name in it."""
+        return self._files.left_out | self._passed_over
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How much is read, and what is not."""
+        left_out = list(self.left_out.values())
+        rest = f"; {len(left_out)} files are left out: {_files.several(left_out)}" if left_out else ""
+        return (f"{self._files.note}{rest}.",)
+
+    def fit(self, geometry: Geometry) -> None:
+        """Leave out what a model of that geometry cannot take.
+
+        Raises:
+            BadData: more than allowed is left out.
+        """
+        self._files.fit(geometry)
+
+    def identity(self) -> dict[str, str | int]:
+        """Counts, and a digest of names, sizes and captions."""
+        names = ([self._files.name(path), self._files.size(path), caption] for path, caption in self._entries)
+        return {"clips": len(self._entries), "sha256": digest(names)}
 
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw number `seed` of `n` captions."""
@@ -81,13 +112,13 @@ class ClipFolder:
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
         """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch.
 
-        An unreadable clip gives its place to the next one in the shuffle. Only if `n` exceeds the readable clips does a
+        A clip that is left out gives its place to the next one in the shuffle. Only if `n` exceeds the others does a
         clip come twice.
 
         Raises:
-            BadData: clips do not fit the model, or too many are unreadable.
+            BadData: too many clips do not fit the model or are unreadable.
         """
-        self._files.fit(model.geometry)
+        self.fit(model.geometry)
         latents, texts = [], []
         for index in order(len(self._entries), n, seed, self._config.seed):
             path, caption = self._entries[index]
@@ -110,64 +141,60 @@ class ClipFolder:
         raise BadConfig("clip_folder gives clips and prompts only; for pairs use the dataset pair_list.")
 
 
-def entries(config: Config) -> Entries:
-    """The clips of a folder and their captions, in the order of the table, the lists, or the names.
+def described(config: Config, root: Path) -> Described:
+    """The clips of a folder and their captions, and all else that lies there.
 
     Raises:
         BadData: see `ClipFolder`.
     """
-    root = _files.folder(config.path)
-    tables = [root / name for name in ("metadata.jsonl", "metadata.csv") if (root / name).is_file()]
-    captions = [root / name for name in CAPTION_LISTS if (root / name).is_file()]
-    videos = [root / name for name in VIDEO_LISTS if (root / name).is_file()]
+    found = _folder.listing(root)
+    stems = {clip.with_suffix("") for clip in found.clips}
+    tables, captions, videos = (
+        [root / name for name in names if (root / name).is_file() and (root / name).with_suffix("") not in stems]
+        for names in (TABLES, CAPTION_LISTS, VIDEO_LISTS)
+    )
     lists = captions if videos else []
     if len(tables) > 1 or len(lists) > 1 or len(videos) > 1 or (tables and videos):
-        found = ", ".join(path.name for path in (*tables, *lists, *videos))
+        names = ", ".join(path.name for path in (*tables, *lists, *videos))
         raise BadData(
-            f"{config.path} describes its clips more than once ({found}); keep one table, or one list of each."
+            f"{config.path} describes its clips more than once ({names}); keep one table, or one list of each."
         )
     if config.caption_column and not tables:
         raise BadData(
-            f"{config.path} has no metadata.jsonl or metadata.csv with a column {config.caption_column!r}; add one, "
-            "or leave dataset.caption_column empty."
+            f"{config.path} has no {' or '.join(TABLES)} with a column {shown(config.caption_column)}; add one, or "
+            "leave dataset.caption_column empty."
         )
     if tables:
-        found = _from_table(root, tables[0], config.caption_column)
+        entries, sources = _from_table(root, tables[0], config.caption_column), tables
     elif videos:
         if not captions:
             raise BadData(f"{videos[0]} has no captions beside it; add prompts.txt with one caption a line.")
-        found = _from_lists(root, captions[0], videos[0])
+        entries, sources = _from_lists(root, captions[0], videos[0]), [captions[0], videos[0]]
     else:
-        found = _from_stems(root)
-    if not found:
-        raise BadData(f"{config.path} holds no clips; put a.mp4 with its caption in a.txt there, or a metadata.jsonl.")
-    return found
+        return _from_stems(config, root, found)
+    if not entries:
+        raise BadData(f"{sources[-1]} names no clips; write one a line.")
+    taken = {path for path, _ in entries}
+    reason = f"is not in {sources[-1].name}, which describes the clips"
+    rest = [path for path in (*found.clips, *found.texts, *found.others) if path not in taken and path not in sources]
+    return Described(entries, [], dict.fromkeys(rest, reason))
 
 
 def _from_table(root: Path, table: Path, column: str) -> Entries:
-    rows = _files.json_rows(table) if table.suffix == ".jsonl" else _files.csv_rows(table)
+    _files.own(root, table)
     found: Entries = []
-    for number, row in rows:
+    for number, row in _tables.json_rows(table) if table.suffix == ".jsonl" else _tables.csv_rows(table):
         where = f"{table}, line {number}"
-        name = _files.string(row, "file_name", where)
-        caption = _files.string(row, column or _caption_column(row, where), where)
-        found.append((_files.inside(root, name, where), caption))
+        first = CLIP_COLUMNS[0]
+        clip = first if first in row else _tables.column(row, CLIP_COLUMNS, "clip", "", where)
+        said = column or _tables.column(row, CAPTION_COLUMNS, "caption", "dataset.caption_column", where)
+        path = _files.inside(root, _tables.string(row, clip, where), where)
+        found.append((path, _tables.line(row, said, where)))
     return found
 
 
-def _caption_column(row: dict[str, object], where: str) -> str:
-    there = [name for name in CAPTION_COLUMNS if name in row]
-    if len(there) == 1:
-        return there[0]
-    problem = f"captions in both {' and '.join(there)}" if there else f"no caption among {', '.join(map(repr, row))}"
-    raise BadData(
-        f"{where}: {problem}; one column of {', '.join(CAPTION_COLUMNS)} is read: rename one, or set "
-        "dataset.caption_column."
-    )
-
-
 def _from_lists(root: Path, captions: Path, videos: Path) -> Entries:
-    texts, names = (_files.text(path).rstrip().split("\n") for path in (captions, videos))
+    texts, names = (_files.text(_files.own(root, path)).rstrip().split("\n") for path in (captions, videos))
     if len(texts) != len(names):
         raise BadData(
             f"{captions} has {len(texts)} lines and {videos} {len(names)}; they must go together line by line."
@@ -182,23 +209,28 @@ def _from_lists(root: Path, captions: Path, videos: Path) -> Entries:
     return found
 
 
-def _from_stems(root: Path) -> Entries:
-    clips = sorted(path for path in root.iterdir() if path.suffix.lower() == ".mp4" and not path.name.startswith("."))
-    if missing := [path.name for path in clips if not path.with_suffix(".txt").is_file()]:
+def _from_stems(config: Config, root: Path, found: _folder.Listing) -> Described:
+    if not found.clips:
+        there = f" (but {_files.several([path.name for path in found.others])})" if found.others else ""
         raise BadData(
-            f"{len(missing)} of {len(clips)} clips of {root} have no caption: {_files.first_three(missing)}; write "
-            "each one's caption to a .txt file of the same name."
+            f"{config.path} holds no clips{there}; put a.mp4 with its caption in a.txt there, or a metadata.jsonl."
         )
-    found: Entries = []
-    for path in clips:
-        note = path.with_suffix(".txt")
-        for file in (path, note):
-            _files.inside(root, file.name, str(root))
-        caption = " ".join(_files.text(note).split())
+    beside = _folder.captions(found)
+    entries: Entries = []
+    for clip, note in beside.items():
+        caption = " ".join(_files.text(_files.own(root, note)).split())
         if not caption:
-            raise BadData(f"{note} is empty; write the caption of {path.name} there.")
-        found.append((path, caption))
-    return found
+            raise BadData(f"{note} is empty; write the caption of {clip.name} there.")
+        entries.append((clip, caption))
+    uncaptioned = [clip for clip in found.clips if clip not in beside]
+    if uncaptioned and (below := [path for path in found.others if path.name in TABLES]):
+        raise BadData(f"{below[0]} describes the clips of its own folder; set dataset.path to that folder.")
+    used = set(beside.values())
+    captioned = {note.with_suffix("") for note in found.texts}
+    unread = {path: "is of a kind that is not read" for path in found.others if path.with_suffix("") in captioned}
+    others = {path: "is neither clip nor caption" for path in found.others if path not in unread}
+    orphans = {note: "is a caption without a clip" for note in found.texts if note not in used}
+    return Described(entries, uncaptioned, unread | orphans | others)
 
 
 def build(config: Config) -> ClipFolder:

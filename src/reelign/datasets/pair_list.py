@@ -2,45 +2,34 @@
 
 `.jsonl`: `{"prompt": ..., "chosen": "a.mp4", "rejected": "b.mp4"}`; with `"label": "tie"` neither is better.
 `.csv`, as VideoAlign's: `path_A, path_B, prompt` and columns of judgements (`Overall`, `VQ`, `MQ`, `TA`), each of them
-A, B or same.
+A, B or same. Cells may be set apart by commas, semicolons or tabs.
 """
 
-import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
-
 from reelign.batches import Clips, Pairs, Prompts
-from reelign.datasets import _files
-from reelign.datasets._clips import ClipFiles, Fit, batch
+from reelign.datasets import _files, _tables
+from reelign.datasets._clips import ClipConfig, ClipFiles, batch
+from reelign.datasets._digest import digest
 from reelign.datasets._draw import order
 from reelign.datasets.prompt_file import drawn
-from reelign.errors import BadConfig, BadData
-from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
-
-log = logging.getLogger(__name__)
+from reelign.errors import BadConfig, BadData, cut, shown
+from reelign.protocols import Geometry, VideoModel
 
 KEYS = ("prompt", "chosen", "rejected", "label")
 JUDGEMENTS = ("A", "B", "same")
 
 
-class Config(PartConfig):
+class Config(ClipConfig):
     """Which list, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "pair_list"
-    path: Path
-    """A .jsonl or .csv file; its clips stand in its folder or below."""
+    path: _files.UserPath
+    """A .jsonl or .csv file; its clips stand in its folder or below. `~` is the home folder."""
     judgement: str = "Overall"
     """Column of a .csv file that says which clip is better."""
-    fit: Fit = "exact"
-    """exact: refuse clips of other frames, size or frame rate than the model's. resize: crop around the centre, resize
-    bilinearly, and take frames from the beginning at the model's frame rate."""
-    quarantine: float = Field(default=0.0, ge=0, le=1)
-    """Share of the clips that may be unreadable; their pairs are left out and reported. More of them is an error."""
-    seed: int = 0
-    """Of the shuffles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +61,44 @@ class PairList:
             raise BadData(
                 f"{config.path} holds no pair to learn from ({len(self._judged)} ties); add pairs with a better clip."
             )
-        if ties := len(self._judged) - len(self._pairs):
-            log.info("%d of the %d pairs of %s are ties and are not trained on", ties, len(self._judged), config.path)
         paths = (path for pair in self._pairs for path in (pair.chosen, pair.rejected))
-        self._files = ClipFiles(paths, config.path, config.fit, config.quarantine)
+        self._files = ClipFiles(config, config.path.parent.resolve(), paths)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pairs and ties there are, and how many clips were found unreadable up to now."""
+        """How many pairs and ties there are, and how many clips are left out up to now."""
         ties = len(self._judged) - len(self._pairs)
-        return {"pairs": len(self._pairs), "ties": ties, "unreadable": len(self._files.unreadable)}
+        return {"pairs": len(self._pairs), "ties": ties, "left out": len(self._files.left_out)}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Clips left out up to now by name, and why, with the name in it."""
+        return self._files.left_out
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How much is read, and what is not."""
+        ties = len(self._judged) - len(self._pairs)
+        left_out = list(self.left_out.values())
+        tied = f"; {ties} pairs are ties and not trained on" if ties else ""
+        rest = f"; {len(left_out)} clips are left out with their pairs: {_files.several(left_out)}" if left_out else ""
+        return (f"{self._files.note} for {len(self._pairs)} pairs{tied}{rest}.",)
+
+    def fit(self, geometry: Geometry) -> None:
+        """Leave out what a model of that geometry cannot take.
+
+        Raises:
+            BadData: more clips than allowed are left out.
+        """
+        self._files.fit(geometry)
+
+    def identity(self) -> dict[str, str | int]:
+        """Counts, and a digest of prompts, ties, and clips by name and size."""
+        return {"pairs": len(self._pairs), "sha256": digest(self._row(pair) for pair in self._judged)}
+
+    def _row(self, pair: Pair) -> list[object]:
+        sides = [(self._files.name(path), self._files.size(path)) for path in (pair.chosen, pair.rejected)]
+        return [pair.prompt, pair.tie, *sides]
 
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw number `seed` of `n` of the different prompts."""
@@ -103,13 +120,13 @@ class PairList:
     def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
         """Draw number `seed` of `n` pairs; consecutive numbers show every pair once an epoch.
 
-        A pair with an unreadable clip gives its place to the next one in the shuffle. Only if `n` exceeds the readable
-        pairs does a pair come twice.
+        A pair with a clip that is left out gives its place to the next one in the shuffle. Only if `n` exceeds the
+        others does a pair come twice.
 
         Raises:
-            BadData: clips do not fit the model, or too many are unreadable.
+            BadData: too many clips do not fit the model or are unreadable.
         """
-        self._files.fit(model.geometry)
+        self.fit(model.geometry)
         found, texts = [], []
         for index in order(len(self._pairs), n, seed, self._config.seed):
             pair = self._pairs[index]
@@ -120,7 +137,10 @@ class PairList:
             if len(found) == n:
                 break
         if not found:
-            raise BadData(f"each pair of {self._config.path} has an unreadable clip; mend the clips.")
+            raise BadData(
+                f"each pair of {self._config.path} has a clip that is left out: "
+                f"{_files.several(list(self.left_out.values()))}; mend the clips."
+            )
         taken = [k % len(found) for k in range(n)]
         return Pairs(
             chosen=batch([found[k][0] for k in taken], model),
@@ -138,13 +158,14 @@ def judged(config: Config) -> list[Pair]:
     path = config.path
     root = path.parent.resolve()
     if path.suffix.lower() == ".jsonl":
-        pairs = [_from_json(root, row, f"{path}, line {number}") for number, row in _files.json_rows(path)]
+        pairs = [_from_json(root, row, f"{path}, line {number}") for number, row in _tables.json_rows(path)]
     elif path.suffix.lower() == ".csv":
-        rows = _files.csv_rows(path)
+        rows = _tables.csv_rows(path)
         pairs = [_from_csv(root, row, f"{path}, line {number}", config.judgement) for number, row in rows]
     else:
         raise BadData(
-            f"{path} is neither .jsonl nor .csv; give one pair a line as {{prompt, chosen, rejected}} (.jsonl)."
+            f"{cut(str(path), 200)} is neither .jsonl nor .csv; give one pair a line as "
+            "{prompt, chosen, rejected} (.jsonl)."
         )
     if not pairs:
         raise BadData(f"{path} holds no pairs; write one a line.")
@@ -153,33 +174,35 @@ def judged(config: Config) -> list[Pair]:
 
 def _pair(root: Path, prompt: str, chosen: str, rejected: str, tie: bool, where: str) -> Pair:
     first, second = _files.inside(root, chosen, where), _files.inside(root, rejected, where)
-    if first.resolve() == second.resolve():
-        raise BadData(f"{where}: both clips are {chosen!r}; a pair needs two different clips.")
+    if os.path.realpath(first) == os.path.realpath(second):
+        raise BadData(f"{where}: both clips are {shown(chosen)}; a pair needs two different clips.")
     return Pair(prompt, first, second, tie)
 
 
 def _from_json(root: Path, row: dict[str, object], where: str) -> Pair:
-    prompt, chosen, rejected = (_files.string(row, key, where) for key in ("prompt", "chosen", "rejected"))
-    _files.only(row, KEYS, where)
+    prompt = _tables.line(row, "prompt", where)
+    chosen, rejected = (_tables.string(row, key, where) for key in ("chosen", "rejected"))
+    _tables.only(row, KEYS, where)
     label = row.get("label")
     if label not in (None, "tie"):
         raise BadData(
-            f"{where}: 'label' is {label!r}; the only label is 'tie': write it for pairs without a better clip."
+            f"{where}: 'label' is {shown(label)}; the only label is 'tie': write it for pairs without a better clip."
         )
     return _pair(root, prompt, chosen, rejected, label == "tie", where)
 
 
 def _from_csv(root: Path, row: dict[str, object], where: str, column: str) -> Pair:
-    prompt, first, second = (_files.string(row, key, where) for key in ("prompt", "path_A", "path_B"))
+    prompt = _tables.line(row, "prompt", where)
+    first, second = (_tables.string(row, key, where) for key in ("path_A", "path_B"))
     if column not in row:
         judging = [name for name, value in row.items() if value in JUDGEMENTS]
         raise BadData(
-            f"{where}: no column {column!r}; columns with judgements are {', '.join(judging) or 'not there'}: set "
+            f"{where}: no column {shown(column)}; columns with judgements are {', '.join(judging) or 'not there'}: set "
             "dataset.judgement to one of them."
         )
     judgement = row[column]
     if judgement not in JUDGEMENTS:
-        raise BadData(f"{where}: {column} is {judgement!r}; allowed are {', '.join(JUDGEMENTS)}.")
+        raise BadData(f"{where}: {column} is {shown(judgement)}; allowed are {', '.join(JUDGEMENTS)}.")
     chosen, rejected = (second, first) if judgement == "B" else (first, second)
     return _pair(root, prompt, chosen, rejected, judgement == "same", where)
 

@@ -8,13 +8,14 @@ from pydantic import Field
 from reelign.batches import Clips, Pairs, Prompts, Videos
 from reelign.core import rng
 from reelign.datasets._clips import Latents, batch
+from reelign.datasets._digest import digest
 from reelign.datasets._draw import order
 from reelign.datasets.prompt_file import drawn
 from reelign.errors import BadConfig, BadData
 from reelign.parts import PartConfig
 from reelign.playground import corpora, tables
 from reelign.playground.slices import slices
-from reelign.protocols import VideoModel
+from reelign.protocols import Geometry, VideoModel
 
 CHUNK = 64
 """Clips that are rendered and encoded together; a clip depends on the seed and its number only."""
@@ -54,6 +55,29 @@ class Playground:
         """How many prompts and clips there are."""
         return {"prompts": self._config.prompts, "clips": 0 if self._config.held_out else self._config.size}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many prompts and clips there are."""
+        return (f"{self.counts['prompts']} prompts and {self.counts['clips']} clips are rendered.",)
+
+    def fit(self, geometry: Geometry) -> None:
+        """Refuse models that make other frames than the playground's.
+
+        Raises:
+            BadData: in one sentence.
+        """
+        own = (tables.FRAMES, tables.HEIGHT, tables.WIDTH)
+        if self.counts["clips"] and (geometry.frames, geometry.height, geometry.width) != own:
+            raise BadData(
+                f"the playground's clips have {own[0]} frames of {own[2]}x{own[1]} pixels, but the model makes "
+                f"{geometry.frames} of {geometry.width}x{geometry.height}; use the playground's model, or other clips."
+            )
+
+    def identity(self) -> dict[str, str | int]:
+        """Counts, and a digest of the prompts and of what the clips are drawn from."""
+        texts = zip(self._prompts.texts, self._prompts.ids, strict=True)
+        return {**self.counts, "sha256": digest([[self._config.what, self._config.seed], *texts])}
+
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw number `seed` of `n` different prompts."""
         return drawn(self._prompts, n, group, seed, self._config.seed, "the playground")
@@ -73,13 +97,7 @@ class Playground:
             raise BadConfig(
                 "playground with held_out gives prompts only; for clips to train on set dataset.held_out to false."
             )
-        own = (tables.FRAMES, tables.HEIGHT, tables.WIDTH)
-        geometry = model.geometry
-        if (geometry.frames, geometry.height, geometry.width) != own:
-            raise BadData(
-                f"the playground's clips have {own[0]} frames of {own[2]}x{own[1]} pixels, but the model makes "
-                f"{geometry.frames} of {geometry.width}x{geometry.height}; use the playground's model, or other clips."
-            )
+        self.fit(model.geometry)
         chosen = order(self._config.size, n, seed, self._config.seed)
         chosen = [chosen[k % len(chosen)] for k in range(n)]
         latents, texts = [], []

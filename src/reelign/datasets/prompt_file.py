@@ -1,29 +1,29 @@
 """Prompts from a file: `.txt`, one a line, or `.jsonl`, one `{"prompt": ..., "slices": {...}, "id": ...}` a line."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Never
 
 from reelign.batches import Clips, Pairs, Prompts
 from reelign.core import rng
-from reelign.datasets import _files
+from reelign.datasets import _files, _tables
+from reelign.datasets._digest import digest
 from reelign.datasets._draw import order
-from reelign.errors import BadConfig, BadData
+from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
-
-log = logging.getLogger(__name__)
+from reelign.protocols import Geometry, VideoModel
 
 KEYS = ("prompt", "slices", "id")
+LARGEST_ID = 2**63
+"""Ids are below it, either way."""
 
 
 class Config(PartConfig):
     """Where the prompts stand."""
 
     name: str = "prompt_file"
-    path: Path
-    """A .txt file (blank lines and lines that begin with # are passed over) or a .jsonl file."""
+    path: _files.UserPath
+    """A .txt file (blank lines and lines that begin with # are passed over), or a .jsonl file."""
     seed: int = 0
     """Of the shuffles."""
 
@@ -64,15 +64,29 @@ class PromptFile:
         reader = readers.get(config.path.suffix.lower())
         if reader is None:
             raise BadData(
-                f"{config.path} is neither .txt nor .jsonl; give one prompt a line (.txt), or one object (.jsonl)."
+                f"{cut(str(config.path), 200)} is neither .txt nor .jsonl; give one prompt a line (.txt), or "
+                "one object (.jsonl)."
             )
         self._all = reader(config.path)
         size = len(self._all.texts)
         if not size:
             raise BadData(f"{config.path} holds no prompts; write one a line.")
         self.counts = {"prompts": size, "duplicates": size - len(set(self._all.texts))}
-        if self.counts["duplicates"]:
-            log.warning("%d of the %d prompts of %s repeat others", self.counts["duplicates"], size, config.path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many prompts there are, and how many repeat others."""
+        repeats = f", of which {self.counts['duplicates']} repeat others" if self.counts["duplicates"] else ""
+        return (f"{self.counts['prompts']} prompts are read{repeats}.",)
+
+    def fit(self, geometry: Geometry) -> None:
+        """Take any geometry: there are no clips."""
+
+    def identity(self) -> dict[str, str | int]:
+        """How many prompts there are, and a digest of their texts, ids and slices."""
+        slices = self._all.slices or ({},) * len(self._all.texts)
+        rows = zip(self._all.texts, self._all.ids, (sorted(of.items()) for of in slices), strict=True)
+        return {"prompts": len(self._all.texts), "sha256": digest(rows)}
 
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw number `seed` of `n` different lines; consecutive numbers go through the file epoch by epoch."""
@@ -110,10 +124,10 @@ def _from_text(path: Path) -> Prompts:
 
 def _from_json(path: Path) -> Prompts:
     texts, slices, names = [], [], []
-    for number, row in _files.json_rows(path):
+    for number, row in _tables.json_rows(path):
         where = f"{path}, line {number}"
-        texts.append(_files.string(row, "prompt", where))
-        _files.only(row, KEYS, where)
+        texts.append(_tables.line(row, "prompt", where))
+        _tables.only(row, KEYS, where)
         slices.append(_slices(row.get("slices", {}), where))
         names.append((number, row.get("id")))
     return Prompts(tuple(texts), _ids(path, names), slices=tuple(slices) if any(slices) else ())
@@ -121,8 +135,8 @@ def _from_json(path: Path) -> Prompts:
 
 def _slices(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise BadData(f'{where}: \'slices\' is {value!r}; write names and texts, as in {{"color": "red"}}.')
-    return {str(key): str(text) for key, text in value.items()}
+        raise BadData(f'{where}: \'slices\' is {shown(value)}; write names and texts, as in {{"color": "red"}}.')
+    return {_tables.valid(key, where): _tables.valid(text, where) for key, text in value.items()}
 
 
 def _ids(path: Path, names: Sequence[tuple[int, object]]) -> tuple[int, ...]:
@@ -131,13 +145,16 @@ def _ids(path: Path, names: Sequence[tuple[int, object]]) -> tuple[int, ...]:
         return tuple(range(len(names)))
     first_line: dict[int, int] = {}
     for number, name in names:
+        where = f"{path}, line {number}"
         if isinstance(name, bool) or not isinstance(name, int | str):
+            raise BadData(f"{where}: 'id' is {shown(name)}; give every line a text or a whole number, or none an id.")
+        if isinstance(name, int) and abs(name) >= LARGEST_ID:
             raise BadData(
-                f"{path}, line {number}: 'id' is {name!r}; give every line a text or a whole number, or none an id."
+                f"{where}: 'id' is {shown(name)}; whole numbers of up to 63 bits are ids: write it as a text."
             )
-        key = name if isinstance(name, int) else rng.seed_for(0, "prompt id", name)
+        key = name if isinstance(name, int) else rng.seed_for(0, "prompt id", _tables.valid(name, where))
         if key in first_line:
-            raise BadData(f"{path}, line {number}: id {name!r} stands in line {first_line[key]} too; ids must differ.")
+            raise BadData(f"{where}: id {shown(name)} stands in line {first_line[key]} too; ids must differ.")
         first_line[key] = number
     return tuple(first_line)
 

@@ -1,9 +1,12 @@
-"""Gates: a stage hands its weights on only if its targets rose and no slice fell, beyond what noise explains.
+"""Gates: a stage hands its weights on only if its targets rose and no slice fell, beyond noise and by enough to matter.
 
-Both evaluations saw the same prompts and seeds, so differences are paired by clip, and prompts are resampled whole.
+Both evaluations saw the same prompts, noise and sampler, so differences are paired by clip, and prompts are resampled
+whole.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +14,12 @@ from torch import Tensor
 
 from reelign.core import stats
 from reelign.core.stats import Interval
+from reelign.errors import RunStopped
 from reelign.stages._context import GateConfig
 
 Json = dict[str, Any]
+SHARE, SPREAD, MEAN, ROUNDING = 0.005, 0.02, 0.001, 1e-6
+"""The smallest difference that matters: of shares, in standard deviations, in means, and in any unit."""
 
 
 def judge(before: Json, after: Json, gate: GateConfig) -> Json:
@@ -21,62 +27,107 @@ def judge(before: Json, after: Json, gate: GateConfig) -> Json:
 
     Returns:
         verdict ("passed" or "failed"), one sentence why, each target's paired difference, and the slices that fell.
+
+    Raises:
+        RunStopped: the evaluations are of other prompts, noise, sampler or measures, so that nothing can be paired.
     """
-    targets = [_target(name, before, after) for name in gate.targets]
-    fallen = _fallen(before, after, gate)
-    flat = [t["metric"] for t in targets if not t["rose"]]
-    if not flat and not fallen:
-        sentence = (
-            "rose: "
-            + ", ".join(f"{t['metric']} {t['before']:.3f} to {t['after']:.3f}" for t in targets)
-            + "; no slice fell."
-        )
-    else:
-        parts = []
-        if flat:
-            parts.append(f"no gain beyond noise in {', '.join(flat)}")
-        if fallen:
-            parts.append(
-                "worse beyond noise: "
-                + ", ".join(f"{f['metric']} on {f['slice']} ({f['difference']:+.3f})" for f in fallen[:4])
-            )
-        sentence = "; ".join(parts) + ". The weights that entered the stage are kept."
+    pairs = _paired(before, after)
+    for name in (*gate.targets, *gate.guards):
+        _refuse_unmeasured(name, before, after)
+    targets = [_target(name, before, after, pairs, gate) for name in gate.targets]
+    fallen = _fallen(after, pairs, gate)
+    flat = [t for t in targets if not t["rose"]]
     verdict = "failed" if flat or fallen else "passed"
-    return {"verdict": verdict, "sentence": sentence, "targets": targets, "fallen_slices": fallen}
+    return {
+        "verdict": verdict,
+        "sentence": _sentence(targets, flat, fallen),
+        "targets": targets,
+        "fallen_slices": fallen,
+    }
 
 
-def skipped(reason: str) -> Json:
-    """The verdict of a stage without a gate."""
-    return {"verdict": "skipped", "sentence": reason, "targets": [], "fallen_slices": []}
+def ungated(reason: str) -> Json:
+    """What stands in place of a verdict where there is no gate."""
+    return {"verdict": "ungated", "sentence": reason, "targets": [], "fallen_slices": []}
 
 
-def _column(evaluation: Json, name: str) -> Tensor:
-    values = [clip["measures"].get(name) for clip in evaluation["clips"]]
+def said(verdict: Json) -> str:
+    """A verdict for people, such as "passed; rose: ..." or "done; no gate judged it."."""
+    return f"{'done' if verdict['verdict'] == 'ungated' else verdict['verdict']}; {verdict['sentence']}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A clip before and after."""
+
+    prompt: int
+    slices: Mapping[str, str]
+    before: Mapping[str, float | None]
+    after: Mapping[str, float | None]
+
+
+def _paired(before: Json, after: Json) -> list[_Pair]:
+    """Clips by prompt and member, whatever their order."""
+    keys = ("prompt_id", "member", "prompt", "seed")
+    old, new = ({(c["prompt_id"], c["member"]): c for c in e["clips"]} for e in (before, after))
+    names = f"{before['label']!r} and {after['label']!r}"
+    theirs, ours = before["sampler"], after["sampler"]
+    if any(theirs[k] != ours[k] for k in theirs.keys() & ours.keys()):
+        raise RunStopped(f"the evaluations {names} were sampled with other settings; a gate needs the same for both.")
+    for key in sorted({*old, *new}):
+        one, other = old.get(key, {}), new.get(key, {})
+        differs = next((k for k in keys if one.get(k) != other.get(k)), None)
+        if differs:
+            raise RunStopped(
+                f"the evaluations {names} differ in the {differs} of prompt {key[0]}, member {key[1]} "
+                f"({one.get(differs, 'none')} and {other.get(differs, 'none')}); a gate needs the same clips for both."
+            )
+    return [_Pair(c["prompt_id"], c["slices"], old[key]["measures"], c["measures"]) for key, c in new.items()]
+
+
+def _refuse_unmeasured(name: str, before: Json, after: Json) -> None:
+    for evaluation in (before, after):
+        if name not in evaluation["measures"]:
+            measured = ", ".join(sorted(evaluation["measures"]))
+            raise RunStopped(
+                f"the evaluation {evaluation['label']!r} has no {name!r}, but {measured}; measure it anew."
+            )
+
+
+def _column(values: list[float | None]) -> Tensor:
     return torch.tensor([math.nan if v is None else float(v) for v in values])
 
 
-def _difference(
-    before: Json, after: Json, name: str, keep: Tensor | None = None, level: float = 0.95
-) -> Interval | None:
+def _matters(name: str, pairs: list[_Pair]) -> float:
+    """The smallest difference of a measure that a person would care for, where the recipe does not say."""
+    values = torch.stack([_column([p.before.get(name) for p in pairs]), _column([p.after.get(name) for p in pairs])])
+    known = values[:, ~values.isnan().any(dim=0)].double()
+    if known.numel() and bool(((known == 0) | (known == 1)).all()):
+        return SHARE
+    old = known[0]
+    spread = old.std().item() if len(old) > 1 else 0.0
+    return max(SPREAD * spread, MEAN * abs(old.mean().item()) if len(old) else 0.0, ROUNDING)
+
+
+def _difference(name: str, pairs: list[_Pair], higher: bool, level: float = 0.95) -> Interval | None:
     """Paired difference, positive is better; None where nothing can be compared."""
-    old, new = _column(before, name), _column(after, name)
+    old, new = _column([p.before.get(name) for p in pairs]), _column([p.after.get(name) for p in pairs])
     known = ~(torch.isnan(old) | torch.isnan(new))
-    if keep is not None:
-        known &= keep
     if int(known.sum()) < 2:
         return None
     # Enough draws for ten of them to lie in each tail, however narrow many comparisons have made it.
     draws = max(2000, round(20 / (1 - level)))
-    sign = 1.0 if after["measures"][name]["higher_is_better"] else -1.0
-    groups = torch.tensor([clip["prompt_id"] for clip in after["clips"]])
+    sign = 1.0 if higher else -1.0
+    groups = torch.tensor([p.prompt for p in pairs])
     return stats.paired_difference(
         sign * new[known], sign * old[known], seed=0, groups=groups[known], level=level, draws=draws
     )
 
 
-def _target(name: str, before: Json, after: Json) -> Json:
-    found = _difference(before, after, name)
+def _target(name: str, before: Json, after: Json, pairs: list[_Pair], gate: GateConfig) -> Json:
+    found = _difference(name, pairs, after["measures"][name]["higher_is_better"])
     low, high, middle = (found.low, found.high, found.estimate) if found else (0.0, 0.0, 0.0)
+    least = gate.min_gain.get(name, _matters(name, pairs))
     return {
         "metric": name,
         "before": before["measures"][name]["mean"],
@@ -84,32 +135,61 @@ def _target(name: str, before: Json, after: Json) -> Json:
         "difference": middle,
         "low": low,
         "high": high,
-        "rose": low > 0,
+        "min_gain": least,
+        "rose": low > 0 and middle >= least,
     }
 
 
-def _fallen(before: Json, after: Json, gate: GateConfig) -> list[Json]:
-    """Slices, and the whole set, on which a guard got worse beyond noise.
+def _fallen(after: Json, pairs: list[_Pair], gate: GateConfig) -> list[Json]:
+    """Slices, and the whole set, on which a guard got worse, beyond noise and by more than is tolerated.
 
     Their number widens the interval (Bonferroni): with thirty slices one would fall by chance in most runs.
     """
-    slices: dict[str, list[bool]] = {"all": [True] * len(after["clips"])}
-    names = {(key, value) for clip in after["clips"] for key, value in clip["slices"].items()}
-    for key, value in sorted(names):
-        slices[f"{key}={value}"] = [clip["slices"].get(key) == value for clip in after["clips"]]
-    judged = {name: torch.tensor(mask) for name, mask in slices.items() if sum(mask) >= gate.min_slice}
+    slices = {"all": pairs}
+    for key, value in sorted({item for pair in pairs for item in pair.slices.items()}):
+        slices[f"{key}={value}"] = [pair for pair in pairs if pair.slices.get(key) == value]
+    judged = {name: members for name, members in slices.items() if len(members) >= gate.min_slice}
     comparisons = max(1, len(judged) * len(gate.guards))
     fallen = []
     for metric in gate.guards:
-        for name, mask in judged.items():
-            found = _difference(before, after, metric, mask, level=1 - 0.05 / comparisons)
-            if found and found.high < 0:
-                row = {
-                    "slice": name,
-                    "metric": metric,
-                    "difference": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                }
-                fallen.append(row)
+        higher, tolerated = after["measures"][metric]["higher_is_better"], gate.tolerance.get(metric)
+        if tolerated is None:
+            tolerated = _matters(metric, pairs)
+        for name, members in judged.items():
+            found = _difference(metric, members, higher, level=1 - 0.05 / comparisons)
+            if found and found.high < 0 and found.estimate < -tolerated:
+                row = {"slice": name, "metric": metric, "difference": found.estimate}
+                fallen.append({**row, "low": found.low, "high": found.high})
     return sorted(fallen, key=lambda row: row["difference"])
+
+
+def _sentence(targets: list[Json], flat: list[Json], fallen: list[Json]) -> str:
+    if not flat and not fallen:
+        rises = [f"{t['metric']} {' to '.join(_apart(t['before'], t['after']))}" for t in targets]
+        return f"rose: {', '.join(rises)}; no slice fell."
+    parts = []
+    noise = [t["metric"] for t in flat if t["low"] <= 0]
+    small = [f"{t['metric']} ({_signed(t['difference'])} of {t['min_gain']:.2g})" for t in flat if t["low"] > 0]
+    if noise:
+        parts.append(f"no gain beyond noise in {', '.join(noise)}")
+    if small:
+        parts.append(f"too small a gain in {', '.join(small)}")
+    if fallen:
+        worst = [f"{f['metric']} on {f['slice']} ({_signed(f['difference'])})" for f in fallen[:4]]
+        parts.append(f"worse beyond noise: {', '.join(worst)}")
+    return "; ".join(parts) + ". The weights that entered the stage are kept."
+
+
+def _apart(before: float, after: float) -> tuple[str, str]:
+    """Two numbers with as many decimals as it takes to see their difference; at least three."""
+    digits = _decimals(after - before, 1)
+    return f"{before:.{digits}f}", f"{after:.{digits}f}"
+
+
+def _signed(difference: float) -> str:
+    return f"{difference:+.{_decimals(difference, 2)}f}"
+
+
+def _decimals(value: float, shown: int) -> int:
+    """How many show so many digits of a value; at least three."""
+    return max(3, shown - 1 - math.floor(math.log10(abs(value)))) if value else 3

@@ -3,35 +3,86 @@
 from pathlib import Path
 
 from reelign import parts
-from reelign.driver.check import check
-from reelign.driver.loop import Driver, Interrupted, Watcher
+from reelign.driver.check import Findings, check
+from reelign.driver.interrupts import Interrupted
+from reelign.driver.loop import Driver
 from reelign.driver.recipe import Recipe, RunConfig, labels
 from reelign.driver.run_folder import RunFolder
-from reelign.errors import UserError
+from reelign.driver.state import extended, read
+from reelign.driver.watching import Company, Log, Watcher
+from reelign.errors import BadConfig, CannotWrite, UserError
+from reelign.files import write_text
 from reelign.protocols import VideoModel
 from reelign.runtime.local import device
 
-__all__ = ["Interrupted", "Recipe", "RunConfig", "Watcher", "check", "labels", "run"]
+__all__ = ["Findings", "Interrupted", "Recipe", "RunConfig", "Watcher", "check", "labels", "run"]
 
 
-def run(recipe: Recipe, watcher: Watcher, resume: bool = False) -> Path:
+def run(
+    recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: bool = False, command: str = ""
+) -> Path:
     """Run a recipe to its end; returns the run folder.
+
+    Args:
+        recipe: what to run.
+        watcher: is shown the progress; one that fails is shown no more.
+        resume: go on with the run in the folder. One that is finished goes on if its last stage has more steps now.
+        accept_changes: go on although data, base weights or rewards have changed since then; the ledger says so.
+        command: that started the run, for its report.
 
     Raises:
         UserError: the input was wrong or the run had to stop; the last checkpoint is intact. If nothing had been done
             yet, the folder is free again, for the same name with other settings.
         Interrupted: Ctrl-C; the state has been saved.
     """
-    check(recipe)
-    folder = RunFolder(Path(recipe.run.root) / recipe.run.name)
-    folder.prepare(recipe, resume)
-    with folder.locked():
-        folder.sweep()
+    folder = RunFolder(recipe.path)
+    company = Company(watcher, Log(folder.log))
+    found = Findings()
+    if not resume:
+        found = check(recipe)
+    elif not folder.path.is_dir():
+        raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
+    with folder.locked(company.say):
+        folder.prepare(recipe, resume, {"command": command, "notes": found.cautions})
         try:
+            folder.sweep(recipe, labels(recipe))
+            if resume:
+                if _nothing_to_do(recipe, folder, company):
+                    return folder.path
+                found = check(recipe)
+            _tell(found, folder, company)
             model: VideoModel = parts.build("model", recipe.model, device(recipe.runtime))
-            Driver(recipe, folder, model, watcher).run()
-        except UserError:
+            Driver(recipe, folder, model, company, accept_changes).run()
+        except CannotWrite as error:
+            company.log.say(f"stopped: {error}")
+            raise CannotWrite(error.path, error.reason, error.remedy, ", then go on with --resume") from error
+        except UserError as error:
+            company.log.say(f"stopped: {error}")
             if not resume:
-                folder.clear_if_untouched()
+                folder.clear_if_untouched(recipe)
+            raise
+        except (Interrupted, KeyboardInterrupt) as error:
+            company.log.say(f"stopped: {error}")
             raise
     return folder.path
+
+
+def _tell(found: Findings, folder: RunFolder, company: Company) -> None:
+    """Say what was found of the data, and list what is left out of it in a file."""
+    for sentence in (*found.counts, *found.cautions):
+        company.say(sentence)
+    if found.left_out:
+        write_text(folder.path / "left_out.txt", "".join(f"{line}\n" for line in found.left_out))
+
+
+def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:
+    """Whether a run is finished and its model exported: told from a few small files and what is in `final/`."""
+    newest = folder.checkpoints.peek()
+    if newest is None:
+        return False
+    state = read(newest.position, str(folder.path))
+    if state.stage < len(recipe.stages) or extended(recipe, state) or not folder.final.is_of(newest.seal):
+        return False
+    for sentence in [*folder.go_back(state), *folder.lost_pairs(recipe)]:
+        company.say(sentence)
+    return True

@@ -1,69 +1,199 @@
-"""What can be known to be wrong with a recipe before any compute."""
+"""What can be known to be wrong with a recipe before any compute, and what is worth saying about it."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+
+from pydantic import BaseModel
 
 from reelign import config as configs
 from reelign import parts
 from reelign.batches import Clips, Pairs
 from reelign.driver.recipe import Recipe
 from reelign.errors import BadConfig
-from reelign.protocols import Dataset
-from reelign.runtime.local import Panel
+from reelign.panel import Metrics, Panel
+from reelign.parts import PartConfig
+from reelign.protocols import Dataset, Geometry
+from reelign.runtime.local import resolve
 from reelign.stages import collect, evaluate, offline, online
 from reelign.stages._context import StageConfig
 
+HELD_OUT = "evaluate.dataset"
 
-def check(recipe: Recipe) -> None:
-    """Refuse what can be known to fail before any compute.
 
-    That is: no model there, missing or unreadable data, a dataset that cannot make what the stage needs or enough of
-    it, rewards and metrics that cannot be built, gates without evaluation or with measures that nothing measures.
+@dataclass(slots=True)
+class _Found:
+    """What a recipe's data turned out to be, on the way through its stages."""
+
+    geometry: Geometry | None
+    written: list[str] = field(default_factory=list)
+    """Pair lists that the collecting stages up to here write."""
+    texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By the dataset's place in the recipe."""
+    counts: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is worth saying of a recipe that can run, in sentences."""
+
+    counts: tuple[str, ...] = ()
+    """How much of the data is read."""
+    cautions: tuple[str, ...] = ()
+    """Clips left out, texts that are cut, prompts that both train and judge: a reader of results should know."""
+    left_out: tuple[str, ...] = ()
+    """Every file that is left out, and why."""
+
+
+def check(recipe: Recipe) -> Findings:
+    """Refuse what can be known to fail before any compute, without loading weights.
+
+    That is all that JSON, headers of weights and clips, texts and file names can tell: a model folder that is
+    incomplete or of another kind, sizes that it cannot make, missing or unreadable data, clips of any stage that do not
+    fit the model, a dataset that cannot make what its stage needs or enough of it, pairs that no stage collects,
+    rewards and metrics that cannot be built, gates without evaluation or with measures that nothing measures.
 
     Raises:
         UserError: one sentence.
     """
-    parts.find("model", recipe.model.name).check(recipe.model)
-    measured = _measures(recipe)
+    resolve(recipe.runtime)
+    model = parts.find("model", recipe.model.name)
+    model.check(recipe.model)
+    found = _Found(model.describe(recipe.model).geometry if hasattr(model, "describe") else None)
+    measured = _measures(recipe, found)
     for index, stage in enumerate(recipe.stages):
-        _check_data(index, stage)
-        Panel.build(getattr(stage, "rewards", ()))
-        if stage.gate and measured is None:
-            raise BadConfig(
-                f"stages.{index}.gate: gates compare evaluations, but the recipe has no `evaluate`; "
-                "add it or drop the gate."
-            )
-        for name in (*stage.gate.targets, *stage.gate.guards) if stage.gate else ():
-            if name not in (measured or ()):
-                raise BadConfig(
-                    f"stages.{index}.gate: no metric of `evaluate` measures {name!r}; "
-                    f"measured: {', '.join(sorted(measured or ()))}."
-                )
+        _check_stage(index, stage, found)
+        _check_gate(index, stage, measured)
+    cautions = (*found.cautions, *_cut(model, recipe.model, found.texts), *_overlap(found.texts))
+    return Findings(tuple(found.counts), cautions, tuple(found.left_out))
 
 
-def _measures(recipe: Recipe) -> set[str] | None:
+def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
     """Names of all that the evaluation measures, after reading its prompts."""
     if recipe.evaluate is None:
         return None
-    evaluate.prompts_of(recipe.evaluate)
-    return {name for m in recipe.evaluate.metrics for name in parts.build("metric", m).higher_is_better}
+    found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
+    return set(Metrics.build(recipe.evaluate.metrics).of)
 
 
-def _check_data(index: int, stage: StageConfig) -> None:
-    """Open the stage's dataset, unless a stage before it writes it, and see that it can make what the stage draws."""
-    config = getattr(stage, "dataset", None)
-    if config is None or "{run}" in json.dumps(configs.dump(config)):
+def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
+    if stage.gate is None:
         return
-    dataset: Dataset = parts.build("dataset", config)
-    needs = "prompts"
-    if isinstance(stage, offline.Config):
-        needs = {Clips: "clips", Pairs: "pairs"}[parts.build("method", stage.method).consumes]
+    if measured is None:
+        raise BadConfig(
+            f"stages.{index}.gate: gates compare evaluations, but the recipe has no `evaluate`; "
+            "add it or drop the gate."
+        )
+    for name in (*stage.gate.targets, *stage.gate.guards):
+        if name not in measured:
+            raise BadConfig(
+                f"stages.{index}.gate: no metric of `evaluate` measures {name!r}; "
+                f"measured: {', '.join(sorted(measured))}."
+            )
+
+
+def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
+    """A stage's data and parts; what it will write is noted for the stages after it."""
+    Panel.build(getattr(stage, "rewards", ()))
+    if isinstance(stage, evaluate.Config):
+        Metrics.build(stage.metrics)
+    for where, config in datasets_in(stage, f"stages.{index}"):
+        if where == f"stages.{index}.dataset":
+            _check_own(index, stage, config, found)
+        else:
+            _opened(where, config, found)
+    if isinstance(stage, collect.Config):
+        found.written.append(f"{{run}}/{stage.path}/pairs.jsonl")
+
+
+def datasets_in(settings: BaseModel, where: str) -> Iterator[tuple[str, PartConfig]]:
+    """Every dataset that settings name, however deep, with its place in the recipe."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        for key, inner in enumerate(value) if isinstance(value, tuple) else [("", value)]:
+            place = f"{where}.{name}.{key}".rstrip(".")
+            if name == "dataset" and isinstance(inner, PartConfig):
+                yield place, inner
+            elif isinstance(inner, BaseModel):
+                yield from datasets_in(inner, place)
+
+
+def _check_own(index: int, stage: StageConfig, config: PartConfig, found: _Found) -> None:
+    """Open the stage's dataset, unless a stage before it writes it, and see that it can make what the stage draws."""
+    where = f"stages.{index}.dataset"
+    needs = _needs(stage)
+    if "{run}" in json.dumps(configs.dump(config)):
+        _check_written(where, config, needs, found.written)
+        return
+    dataset = _opened(where, config, found)
     if needs not in dataset.gives:
         raise BadConfig(
-            f"stages.{index}.dataset: {config.name} gives {' and '.join(sorted(dataset.gives))}, "
-            f"but the stage needs {needs}."
+            f"{where}: {config.name} gives {' and '.join(sorted(dataset.gives))}, but the stage needs {needs}."
         )
     if isinstance(stage, online.Config):
         dataset.prompts(stage.prompts, stage.group, 0)
         parts.build("method", stage.method).check(stage.demand(dataset.all_prompts().texts))
     elif isinstance(stage, collect.Config):
         dataset.prompts(min(stage.prompts, stage.per_step), stage.members, 0)
+
+
+def _needs(stage: StageConfig) -> str:
+    """What the stage draws from its dataset."""
+    if isinstance(stage, offline.Config):
+        return {Clips: "clips", Pairs: "pairs"}[parts.build("method", stage.method).consumes]
+    return "prompts"
+
+
+def _check_written(where: str, config: PartConfig, needs: str, written: list[str]) -> None:
+    """A dataset in the run folder must be one that a stage before it writes: there are only pairs."""
+    path = str(getattr(config, "path", ""))
+    if path not in written:
+        there = f"the stages before it write {', '.join(written)}" if written else "no stage before it collects pairs"
+        raise BadConfig(f"{where}: {path!r} will not be there, since {there}; name one of these, or data of your own.")
+    if needs != "pairs":
+        raise BadConfig(f"{where}: {path!r} holds pairs, but the stage needs {needs}.")
+
+
+def _opened(where: str, config: PartConfig, found: _Found) -> Dataset:
+    """A dataset whose clips fit the model, as far as their headers tell."""
+    dataset: Dataset = parts.build("dataset", config)
+    if found.geometry is not None and hasattr(dataset, "fit"):  # datasets from outside may have nothing to fit
+        dataset.fit(found.geometry)
+    left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]
+    said = [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
+    (found.cautions if left_out else found.counts).extend(said)
+    found.left_out += left_out
+    found.texts[where] = dataset.all_prompts().texts
+    return dataset
+
+
+def _cut(model: ModuleType, config: PartConfig, texts: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """Which datasets have prompts that are longer than what the model sees of them."""
+    if not hasattr(model, "overlong"):
+        return
+    for where, own in texts.items():
+        count, longest = model.overlong(config, tuple(dict.fromkeys(own)))
+        if count:
+            length = model.describe(config).text_length
+            yield (
+                f"{where}: {count} of {len(own)} texts are longer than the {length} tokens that the model sees, the "
+                f"longest has {longest}; the rest of them is cut off."
+            )
+
+
+def _overlap(texts: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """How many held-out prompts are training prompts too."""
+    held_out = {_plain(text) for text in texts.get(HELD_OUT, ())}
+    for where, own in texts.items():
+        if where != HELD_OUT and (both := held_out & {_plain(text) for text in own}):
+            yield (
+                f"{len(both)} of {len(held_out)} held-out prompts are also in {where}: what is measured on them is not "
+                "held out; judge by other prompts."
+            )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -1,16 +1,18 @@
 """What a recipe says."""
 
+import hashlib
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from reelign import config as configs
-from reelign import parts
+from reelign import names, parts
 from reelign.parts import AnyModel, Settings
 from reelign.runtime.local import RuntimeConfig
-from reelign.stages import offline, online
+from reelign.stages import collect, offline, online
 from reelign.stages._context import AnyStage
 from reelign.stages.evaluate import Config as EvaluateConfig
 
@@ -18,11 +20,11 @@ from reelign.stages.evaluate import Config as EvaluateConfig
 class RunConfig(Settings):
     """The run as a whole."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    """Folder of the run, below `root`."""
+    name: names.RunName
+    """Folder of the run, below `root`: letters, digits and . _ -."""
     seed: int = 0
     """Of every draw of the run."""
-    root: str = "runs"
+    root: names.Root = "runs"
     """Folder of all runs."""
     save_every: int = Field(default=25, ge=1)
     """Steps between two checkpoints."""
@@ -40,26 +42,73 @@ class Recipe(Settings):
     """Held-out evaluation before the first stage and after every stage that trains; gates need it."""
     runtime: RuntimeConfig = RuntimeConfig()
 
+    @field_validator("stages")
+    @classmethod
+    def _each_collects_into_its_own(cls, stages: tuple[Any, ...]) -> tuple[Any, ...]:
+        found = [(i, stage.path) for i, stage in enumerate(stages) if isinstance(stage, collect.Config)]
+        for (one, first), (other, second) in combinations(found, 2):
+            short, long = sorted((f"{names.same(first)}/", f"{names.same(second)}/"), key=len)
+            if long.startswith(short):
+                raise ValueError(
+                    f"{one} and {other} collect into folders that lie in one another, {first!r} and {second!r}; give "
+                    "each a `path` of its own"
+                )
+        return stages
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return Path(self.run.root) / self.run.name
+
 
 def labels(recipe: Recipe) -> list[str]:
-    """The stages' names, made unique."""
-    names: list[str] = []
+    """The stages' names, made unique also for file systems that ignore case."""
+    found: list[str] = []
+    taken = {"base"}
     for stage in recipe.stages:
         base = stage.label or (stage.method.name if isinstance(stage, offline.Config | online.Config) else stage.name)
+        base = base.encode()[:80].decode(errors="ignore")
         name, n = base, 2
-        while name in (*names, "base"):
+        while names.same(name) in taken:
             name, n = f"{base}-{n}", n + 1
-        names.append(name)
-    return names
+        found.append(name)
+        taken.add(names.same(name))
+    return found
+
+
+def essential(tree: Any) -> Any:
+    """What of a resolved recipe decides the bits of a run, without the number of its last stage's steps.
+
+    Where the run lies, how often it is saved, and on what it runs are left out.
+    """
+    run = {key: value for key, value in tree["run"].items() if key not in ("name", "root", "save_every")}
+    last = {key: value for key, value in tree["stages"][-1].items() if key != "steps"}
+    rest = {key: value for key, value in tree.items() if key != "runtime"}
+    return {**rest, "run": run, "stages": [*tree["stages"][:-1], last]}
+
+
+def digest(recipe: Recipe) -> str:
+    """Twelve hex digits of what is essential."""
+    return hashlib.sha256(json.dumps(essential(configs.dump(recipe)), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def reads_run(stage: Any) -> bool:
+    """Whether a stage reads what the run itself has collected."""
+    dataset = getattr(stage, "dataset", None)
+    return dataset is not None and "{run}" in json.dumps(configs.dump(dataset))
 
 
 def in_run(stage: Any, folder: Path) -> Any:
     """The stage's config with "{run}" in its dataset's values replaced by the run folder."""
-    dataset = getattr(stage, "dataset", None)
-    if dataset is None:
+    if not reads_run(stage):
         return stage
-    text = json.dumps(configs.dump(dataset))
-    if "{run}" not in text:
-        return stage
+    text = json.dumps(configs.dump(stage.dataset))
     tree = json.loads(text.replace("{run}", json.dumps(str(folder))[1:-1]))
     return stage.model_copy(update={"dataset": parts.configure("dataset", tree)})
+
+
+def shift(recipe: Recipe) -> float | None:
+    """The time shift to sample the result with: the last online stage's, else the evaluation's."""
+    online_stages = [stage for stage in recipe.stages if isinstance(stage, online.Config)]
+    last = online_stages[-1] if online_stages else recipe.evaluate
+    return last.sampler.shift if last else None

@@ -1,29 +1,37 @@
 """What lies in a run folder, and who may write there.
 
-config.json            the resolved recipe and its digest
+config.json            the run's id, the resolved recipe and its digest
 ledger.jsonl           one row a finished stage
 metrics.jsonl          one row a step
 evaluations/, samples/ held-out measures and clips of every stage
 checkpoints/           what a run goes on from
-final/                 the exported model
+final/, final.json     the exported model, and what is in it
+log.txt                what was said, and a line now and then
+left_out.txt           files of the data sets that are not read, and why; only where there are some
 """
 
+import errno
 import fcntl
 import json
-import shutil
+import os
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import reelign
-from reelign import config as configs
+from reelign.driver import started
+from reelign.driver.final import Final
+from reelign.driver.journal import Journal, Json
 from reelign.driver.recipe import Recipe
-from reelign.errors import BadConfig
-from reelign.files import replacing_folder, sweep, write_text
+from reelign.driver.state import State
+from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite
+from reelign.files import digest, sweep, sync, writing
+from reelign.runtime.checkpoint import Store
+from reelign.stages import collect
+from reelign.stages._collected import Collected
 
-Json = dict[str, Any]
 LOCK = ".lock"
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK})
 
 
 class RunFolder:
@@ -31,121 +39,179 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         """Name the files; nothing is read or written."""
-        self.path = path
-        self.config = path / "config.json"
-        self.checkpoints = path / "checkpoints"
-        self._metrics = path / "metrics.jsonl"
-        self._ledger = path / "ledger.jsonl"
+        self.path, self.id = path, ""
+        self.config, self.log, self.final = path / "config.json", path / "log.txt", Final(path)
+        self.metrics, self.ledger = Journal(path / "metrics.jsonl"), Journal(path / "ledger.jsonl")
+        self.rows: list[Json] = []
+        """Those of the ledger."""
+        self.evaluations: dict[str, str] = {}
+        """The sha256 of each evaluation's file, by label."""
+        self.checkpoints = Store(path / "checkpoints", "")
 
-    def prepare(self, recipe: Recipe, resume: bool) -> None:
-        """Start the folder, or see that it holds the run to go on with.
+    def prepare(self, recipe: Recipe, resume: bool, about: Json | None = None) -> None:
+        """Start the folder, or see that it holds the run to go on with; the lock must be held.
+
+        `about` is what a new run's config.json says beside its settings.
 
         Raises:
-            BadConfig: it holds a run and `resume` was not asked for, holds none although it was, or was started with
-                other settings.
+            BadConfig: it does not.
         """
-        if not self.config.exists():
-            if resume:
-                raise BadConfig(f"{str(self.path)!r} holds no run to resume; start it without --resume.")
-            content = {"hash": configs.digest(recipe), "version": reelign.__version__, "config": configs.dump(recipe)}
-            write_text(self.config, json.dumps(content, indent=1))
-            return
-        if not resume:
-            raise BadConfig(
-                f"{str(self.path)!r} already holds a run; go on with --resume, or choose another name with "
-                "--set run.name=...."
-            )
-        before = json.loads(self.config.read_text(encoding="utf-8"))
-        if before["hash"] != configs.digest(recipe):
-            change = _first_change(before["config"], configs.dump(recipe))
-            raise BadConfig(
-                f"{str(self.path)!r} was started with other settings ({change}); resume with the same recipe."
-            )
+        self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume, about or {})
+
+    def take_over(self, recipe: Recipe) -> None:
+        """Let config.json say the steps that the run is extended to."""
+        started.take_over(self.path, recipe)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder: two runs in one folder are impossible, and a killed run leaves no stale lock.
+    def locked(self, say: Callable[[str], object] = lambda _: None) -> Iterator[None]:
+        """Hold the folder, which is made: two runs in one are impossible, and a killed run leaves no stale lock.
+
+        Where the file system has no locks, `say` gets a warning.
 
         Raises:
             BadConfig: another process holds it.
+            CannotWrite: no lock can be made there.
         """
-        with (self.path / LOCK).open("w") as file:
+        path = self.path / LOCK
+        with writing(path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise BadConfig(f"{str(path)!r} is no file; move it away.")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise BadConfig(
                     f"another process is running in {str(self.path)!r}; wait for it or choose another run.name."
                 ) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    with writing(path):
+                        raise
+                say(f"{str(self.path)!r} lies on a file system without locks; see that no other run is started in it.")
             yield
+        finally:
+            os.close(file)
 
-    def sweep(self) -> None:
-        """Remove what a killed run left half-written; the lock must be held."""
-        sweep(self.path)
+    def sweep(self, recipe: Recipe, labels: list[str]) -> None:
+        """Put right what a killed run left half-written; the lock must be held."""
+        samples = [self.path / "samples" / label for label in ("base", *labels)]
+        made = [self.collected(stage).folder for stage in recipe.stages if isinstance(stage, collect.Config)]
+        pairs = [folder for each in made for folder in (each.parent, each, each / "clips")]
+        sweep([self.path, self.path / "checkpoints", self.path / "evaluations", *samples, *pairs])
 
-    def clear_if_untouched(self) -> None:
+    def collected(self, stage: collect.Config) -> Collected:
+        """What a collecting stage has written here."""
+        return collect.collected(stage, self.path, self.id)
+
+    def lost_pairs(self, recipe: Recipe) -> list[str]:
+        """A sentence for each folder of collected pairs that is not as it was, once no stage is left to read it."""
+        told = []
+        for made in (self.collected(stage) for stage in recipe.stages if isinstance(stage, collect.Config)):
+            try:
+                made.verify(made.steps)
+            except BadData as error:
+                told.append(f"{error} No stage is left to read it.")
+        return told
+
+    def clear_if_untouched(self, recipe: Recipe) -> None:
         """Give the name back if the run was refused before it made anything but its first checkpoint."""
-        if {file.name for file in self.path.iterdir()} <= {self.config.name, self.checkpoints.name, LOCK}:
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
-            self.config.unlink(missing_ok=True)
+        made = [self.path / name for name in ("ledger.jsonl", "metrics.jsonl", "evaluations", "samples", "final")]
+        pairs = [self.collected(stage) for stage in recipe.stages if isinstance(stage, collect.Config)]
+        # What does not go stays; the error that brought us here is the one to tell.
+        with suppress(OSError):
+            if not any(os.path.lexists(path) for path in made) and not any(each.is_ours for each in pairs):
+                self.checkpoints.clear()
+                self.config.unlink()
 
-    def log(self, row: Json) -> None:
-        """Add a step to metrics.jsonl."""
-        _append(self._metrics, row)
+    def refuse_remains(self) -> None:
+        """See that nothing tells of a run that has been further than its beginning.
+
+        Raises:
+            BadCheckpoint: something does, so that starting over would lose it.
+        """
+        for path in (self.metrics.path, self.ledger.path, self.path / "evaluations"):
+            if os.path.lexists(path):
+                raise BadCheckpoint(
+                    f"{str(self.path)!r} holds {path.name} of a run, but its checkpoints are gone; put them back, or "
+                    "start a new run."
+                )
+
+    def go_back(self, state: State) -> list[str]:
+        """Let the files be what a checkpoint has sealed, so that the steps about to be repeated can write theirs again.
+
+        Returns:
+            A sentence for each that was damaged and mended.
+
+        Raises:
+            BadData: an evaluation is not what was sealed; gates and report would tell something else.
+        """
+        for label, sealed in state.evaluations.items():
+            self.evaluations[label] = sealed
+            self.evaluation(label)
+        self.rows = list(state.ledger)
+        position = (state.stage, state.next)
+        told = [self.ledger.restore(self.rows), self.metrics.go_back(state.metrics, lambda row: _before(row, position))]
+        return [sentence for sentence in told if sentence]
 
     def record(self, row: Json) -> None:
-        """Add a stage to ledger.jsonl."""
-        _append(self._ledger, row)
+        """Add a finished stage to the ledger."""
+        self.ledger.add(row)
+        self.rows.append(row)
 
-    def forget_after(self, stage: int, step: int) -> None:
-        """Drop the rows that the steps about to be repeated will write again."""
-        for path, first in ((self._metrics, (stage, step)), (self._ledger, (stage, -1))):
-            if path.exists():
-                kept = [r for r in _rows(path) if (r["index"], r.get("step", -1)) < first]
-                write_text(path, "".join(_line(r) for r in kept))
+    def see_it_there(self) -> None:
+        """See that the folder has not gone, before anything makes a part of it anew.
+
+        Raises:
+            CannotWrite: it has.
+        """
+        if not self.config.is_file():
+            raise CannotWrite(self.path, "config.json is gone", "put the folder back")
+
+    def settle(self) -> None:
+        """See that the names of what has been made in the folder are on the disk."""
+        with writing(self.path):
+            sync(self.path)
+
+    def judged(self, label: str) -> None:
+        """Remember what the evaluation of `label` holds, as it has just been written."""
+        self.evaluations[label] = self._digest(label)
 
     def evaluation(self, label: str) -> Json:
-        """What evaluating the weights `label` found."""
-        return json.loads(self._evaluation(label).read_text(encoding="utf-8"))
+        """What evaluating the weights `label` found.
+
+        Raises:
+            BadData: the file is not the one that was written.
+        """
+        if self._digest(label) != self.evaluations[label]:
+            raise BadData(
+                f"{str(self._evaluation(label))!r} is not the evaluation that was written: it was changed, damaged or "
+                "removed, and gates are judged from it; restore it, or start a new run."
+            )
+        return json.loads(self._evaluation(label).read_bytes())
 
     def kept_before(self, stage: int) -> str:
-        """Label of the evaluation of the weights that entered a stage: that of the last gate which let weights pass."""
-        rows = list(_rows(self._ledger)) if self._ledger.exists() else []
-        kept = [r["stage"] for r in rows if r["index"] < stage and r["gate"]["verdict"] != "failed"]
-        kept = [label for label in kept if self._evaluation(label).exists()]
-        return kept[-1] if kept else "base"
+        """Label of the evaluation of the weights that entered a stage.
 
-    def export(self, write: Callable[[Path], object]) -> None:
-        """Let `write` fill `final/`; a half-written one is never called final."""
-        with replacing_folder(self.path / "final") as temporary:
-            write(temporary)
+        That is the last one that this recipe's `evaluate` judged and no gate refused. What a stage `evaluate` has
+        measured is none of them: it may have had other prompts, seeds or members.
+        """
+        rows = [row for row in self.rows if row["index"] < stage and row["judged"]]
+        return next((row["stage"] for row in reversed(rows) if row["gate"]["verdict"] != "failed"), "base")
+
+    def _digest(self, label: str) -> str:
+        """The sha256 of an evaluation's file; nothing where there is none that can be read."""
+        path = self._evaluation(label)
+        try:
+            return digest(path) if path.is_file() else ""
+        except OSError:
+            return ""
 
     def _evaluation(self, label: str) -> Path:
         return self.path / "evaluations" / f"{label}.json"
 
 
-def _line(row: Json) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _append(path: Path, row: Json) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_line(row))
-
-
-def _rows(path: Path) -> Iterator[Json]:
-    """Rows of a JSONL file; a last line that a kill cut short is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
-
-
-def _first_change(old: Any, new: Any, path: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        pairs = [(key, old.get(key), new.get(key)) for key in sorted({*old, *new})]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
-    else:
-        return f"{path}: {old!r} then, {new!r} now"
-    return next((_first_change(a, b, f"{path}.{key}".strip(".")) for key, a, b in pairs if a != b), path)
+def _before(row: Json, position: tuple[int, int]) -> bool:
+    index, step = row.get("index"), row.get("step")
+    return isinstance(index, int) and isinstance(step, int) and (index, step) < position

@@ -14,7 +14,7 @@ Kind = Literal["flow", "dance", "flash", "longcat", "cps"]
 class OnlineConfig(PartConfig):
     """Any online method."""
 
-    limit: float = Field(default=5.0, gt=0)
+    limit: float = Field(default=5.0, ge=0.01, le=1e4)
     """Advantages are cut to [-limit, limit]."""
     modules: tuple[AnyModule, ...] = ()
     """What else fills its slots, in this order, such as `[{name: bpgo}, {name: vipo}]`."""
@@ -25,9 +25,9 @@ class PolicyConfig(OnlineConfig):
 
     kind: Kind = "flow"
     """Transition of the stochastic steps."""
-    eta: float = Field(default=0.7, gt=0)
+    eta: float = Field(default=0.7, ge=0.001, le=10)
     """Strength of their noise."""
-    clip: float = Field(default=1e-4, gt=0)
+    clip: float = Field(default=1e-4, gt=0, le=1e3)
     """Half-width of the trust region around ratio 1. Small, because log-ratios are means over elements."""
     batched: bool = False
     """Replay several steps in one forward pass where they fit into a micro-batch; see `engines.policy.losses`."""
@@ -53,5 +53,5 @@ class ForwardConfig(OnlineConfig):
 
     levels: LevelConfig = LevelConfig(law="uniform")
     """How noise levels are drawn."""
-    draws: int = Field(default=2, ge=1)
+    draws: int = Field(default=2, ge=1, le=64)
     """Times that each sample is noised in an update."""

@@ -14,9 +14,9 @@ class Config(ForwardConfig):
     """Advantage-weighted matching (arXiv 2509.25050)."""
 
     name: str = "awm"
-    beta: float = Field(default=1.5, gt=0)
+    beta: float = Field(default=1.5, gt=0, le=1e6)
     """Weight of the anchor; above limit, or there is no optimum."""
-    limit: float = Field(default=1.0, gt=0)
+    limit: float = Field(default=1.0, ge=0.01, le=1e4)
     """Advantages are cut to [-limit, limit]."""
 
 

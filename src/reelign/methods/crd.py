@@ -14,7 +14,7 @@ class Config(ForwardConfig):
     """Centred reward distillation (arXiv 2603.14128)."""
 
     name: str = "crd"
-    beta: float = Field(default=50.0, gt=0)
+    beta: float = Field(default=50.0, gt=0, le=1e6)
     """Advantage per implicit reward, which is a difference of mean squared errors."""
     shared: bool = False
     """One noise for a group, beside one level. What is learnt then differs by a known factor (docs/methods/crd.md)."""

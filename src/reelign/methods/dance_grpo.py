@@ -15,7 +15,7 @@ class Config(PolicyConfig):
 
     name: str = "dance_grpo"
     kind: Kind = "dance"
-    eta: float = Field(default=0.3, gt=0)
+    eta: float = Field(default=0.3, ge=0.001, le=10)
     """Strength of the noise, the same at every level; the paper uses 0.25 to 0.3."""
     fraction: float = Field(default=0.6, gt=0, le=1)
     """Share of the stochastic steps that train, drawn anew for each rollout."""

@@ -14,7 +14,7 @@ class Config(ForwardConfig):
     """Direct group preference optimisation (arXiv 2510.08425)."""
 
     name: str = "dgpo"
-    beta: float = Field(default=100.0, gt=0)
+    beta: float = Field(default=100.0, gt=0, le=1e6)
     """Strength for errors that are means over latent elements."""
 
 

@@ -17,10 +17,10 @@ class Config(PartConfig):
     """Flow-DPO (arXiv 2311.12908, 2501.13918)."""
 
     name: str = "dpo"
-    beta: float = Field(default=2000.0, gt=0)
+    beta: float = Field(default=2000.0, gt=0, le=1e7)
     """Strength for errors that are means over latent elements."""
     levels: LevelConfig = LevelConfig(law="uniform")
-    anchor: float = Field(default=0.0, ge=0)
+    anchor: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the winners' own flow-matching error, against both likelihoods falling together."""
 
 

@@ -14,7 +14,7 @@ class Config(PolicyConfig):
 
     name: str = "flash_grpo"
     kind: Kind = "flash"
-    eta: float = Field(default=1.0, gt=0)
+    eta: float = Field(default=1.0, ge=0.001, le=10)
     """Factor in front of the rate, which is the noise level itself."""
     among: int = Field(default=8, ge=1)
     """The step lies within this many first ones."""

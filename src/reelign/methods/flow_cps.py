@@ -13,7 +13,7 @@ class Config(WindowConfig):
 
     name: str = "flow_cps"
     kind: Kind = "cps"
-    eta: float = Field(default=0.7, gt=0, le=1)
+    eta: float = Field(default=0.7, ge=0.001, le=1)
     """Share of the quarter turn by which the predicted noise is replaced; the paper uses 0.5 to 0.9."""
 
 

@@ -14,7 +14,7 @@ class Config(PolicyConfig):
     """Flow-GRPO (arXiv 2505.05470)."""
 
     name: str = "flow_grpo"
-    kl: float = Field(default=0.0, ge=0)
+    kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the exact step divergence to the weights that entered the stage (mean over elements)."""
     scale: Literal["group", "global", "max_group"] = "global"
     """Whose spread is the unit of an advantage; the authors' default is that of the whole batch."""

@@ -21,11 +21,11 @@ class Config(WindowConfig):
     name: str = "grpo"
     shared_noise: bool = True
     """One initial noise a group; its deterministic steps before the window then run once."""
-    tail: int | None = Field(default=None, ge=1)
+    tail: int | None = Field(default=None, ge=1, le=1000)
     """Deterministic steps after the window, at most; None takes all that the sampler has left."""
     scale: Literal["group", "global", "max_group"] = "global"
     """Whose spread is the unit of an advantage."""
-    kl: float = Field(default=0.0, ge=0)
+    kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the exact step divergence to the weights that entered the stage (mean over elements)."""
 
 

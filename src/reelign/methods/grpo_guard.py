@@ -13,7 +13,7 @@ class Config(WindowConfig):
     """GRPO-Guard (arXiv 2510.22319)."""
 
     name: str = "grpo_guard"
-    clip: float = Field(default=2e-6, gt=0)
+    clip: float = Field(default=2e-6, gt=0, le=1e3)
     """Half-width of the trust region; smaller than for plain ratios, because each is multiplied by its step's std."""
     rebalance: bool = True
     """Weigh steps by one over their length, so that short steps are not drowned by long ones."""

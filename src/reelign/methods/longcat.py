@@ -14,11 +14,11 @@ class Config(PolicyConfig):
 
     name: str = "longcat"
     kind: Kind = "longcat"
-    eta: float = Field(default=1.0, gt=0)
+    eta: float = Field(default=1.0, ge=0.001, le=10)
     """Factor in front of the flow rate; the step's std is cut at 0.45."""
     among: int = Field(default=6, ge=1)
     """The step lies within this many first ones."""
-    kl: float = Field(default=0.0, ge=0)
+    kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the mean squared velocity difference to the weights that entered the stage, alike at every level."""
 
 

@@ -14,9 +14,9 @@ class Config(ForwardConfig):
     """DiffusionNFT (arXiv 2509.16117)."""
 
     name: str = "nft"
-    beta: float = Field(default=1.0, gt=0)
+    beta: float = Field(default=1.0, ge=0.001, le=1e3)
     """How far the implicit policies lie from the weights that rolled out; smaller moves further."""
-    limit: float = Field(default=5.0, gt=0)
+    limit: float = Field(default=5.0, ge=0.01, le=1e4)
     """Advantages from -limit to limit become probabilities from 0 to 1."""
     normalise: bool = True
     """Divide each branch by its own mean error (the authors' form), instead of the plain mean square."""

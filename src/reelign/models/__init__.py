@@ -1,4 +1,6 @@
 """Model families: one file each.
 
-A `Config`, a `check(config)` that refuses early, and a `build(config, device)` that gives a `protocols.VideoModel`.
+A `Config`, and functions of it. `build(config, device)` gives a `protocols.VideoModel`. The others read no weight:
+`check` refuses what can be known to be wrong, `describe` gives a `protocols.Card`, `identity` a digest of the frozen
+base, and `overlong(config, texts)` how many texts the model would cut and how many tokens the longest has.
 """

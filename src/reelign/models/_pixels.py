@@ -1,6 +1,5 @@
 """Between latents and pixels: stock AutoencoderKLWan."""
 
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reelign import folders
-from reelign.errors import BadCheckpoint
+from reelign.folders import Part
 
 PIXELS = 2**19
 """Pixels (all frames) that are decoded at once: tiny clips in batches, real ones one by one."""
@@ -47,15 +46,10 @@ class Codec:
         return ((video.float().transpose(1, 2) + 1) / 2).clamp(0, 1)
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Codec:
-    """The codec of a pipeline folder.
+def load(vae: Part, device: torch.device, dtype: torch.dtype) -> Codec:
+    """The codec of a pipeline's autoencoder.
 
     Raises:
-        BadCheckpoint: the folder has no Wan autoencoder.
+        BadCheckpoint: its weights cannot be read, or are not finite.
     """
-    config = folder / "vae" / "config.json"
-    if not config.is_file() or folders.read_json(config).get("_class_name") != "AutoencoderKLWan":
-        raise BadCheckpoint(
-            f"{str(folder)!r} has no vae/ of class AutoencoderKLWan; give a Wan2.1 diffusers pipeline folder."
-        )
-    return Codec(folders.load(AutoencoderKLWan, folder / "vae", torch_dtype=dtype), device)
+    return Codec(folders.load(vae, torch_dtype=dtype), device)

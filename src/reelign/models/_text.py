@@ -7,58 +7,96 @@ import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from reelign import folders
-from reelign.errors import BadCheckpoint
+from reelign.errors import BadCheckpoint, BadData
+from reelign.folders import Part, configs
+
+KEPT = 2**30
+"""Bytes of features that are kept in main memory: 128 texts of Wan2.1, all of the packaged generator's."""
 
 
 class TextCache:
     """A frozen UMT5 and its tokenizer. Owns the cache; each text is encoded alone, so neighbours cannot change it."""
 
-    def __init__(self, folder: Path, length: int, device: torch.device, dtype: torch.dtype) -> None:
-        """Load from a pipeline folder; `length` tokens a text."""
-        _refuse_code(folder / "text_encoder" / "config.json", "umt5")
-        _refuse_code(folder / "tokenizer" / "tokenizer_config.json", None)
-        self._words = _tokenizer(folder / "tokenizer")
-        self._encoder = folders.load(UMT5EncoderModel, folder / "text_encoder", dtype=dtype)
+    def __init__(
+        self, words: PreTrainedTokenizerBase, encoder: Part, length: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Load the encoder; `length` tokens a text."""
+        self._words, self._length, self._device = words, length, device
+        self._encoder = folders.load(encoder, dtype=dtype)
         self._encoder.requires_grad_(False).eval().to(device)
-        self._length = length
         self._known: dict[str, Tensor] = {}
+        """From the text that was used longest ago to that used last."""
+        self._size = 0
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
-        """Features, zero after each text's end, as the stock Wan pipeline feeds them."""
-        for text in texts:
-            if text not in self._known:
-                self._known[text] = self._encode(text)
-        return torch.stack([self._known[t] for t in texts])
+        """Features, zero after each text's end, as the stock Wan pipeline feeds them.
+
+        Raises:
+            BadData: a text is no valid Unicode.
+        """
+        found = {}
+        for text in dict.fromkeys(texts):
+            known = self._known.pop(text, None)
+            if known is None:
+                known = self._encode(text).cpu()
+                self._size += known.nbytes
+            found[text] = known
+        self._known |= found
+        while self._size > KEPT:
+            self._size -= self._known.pop(next(iter(self._known))).nbytes
+        return torch.stack([found[t] for t in texts]).to(self._device)
 
     def _encode(self, text: str) -> Tensor:
         tokens = self._words(
-            prompt_clean(text), padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+            cleaned(text), padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
         ).to(self._encoder.device)
         hidden = self._encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         return (hidden * tokens.attention_mask[..., None])[0].float()
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def cleaned(text: str) -> str:
+    """A text as the stock pipeline gives it to the tokenizer.
+
+    Raises:
+        BadData: it is no valid Unicode.
+    """
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise BadCheckpoint(f"{str(folder)!r} cannot be read as a tokenizer: {reason.rstrip('.')}.") from error
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadData(
+            f"the text {folders.shortened(ascii(text), 60)} holds half a character (a lone surrogate); "
+            "write it as UTF-8."
+        ) from error
+    return prompt_clean(text)
 
 
-def _refuse_code(config: Path, model_type: str | None) -> None:
-    """Refuse a transformers config that could make loading run code, or that is of another model."""
-    keys = folders.read_json(config)
-    bad = [k for k in keys if k == "auto_map" or (k.startswith("_") and k != "_name_or_path")]
-    if bad:
+def tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pipeline, by its stock class.
+
+    Raises:
+        BadCheckpoint: none that could be read, one that could run code or cannot pad, or one with more words than the
+            text encoder has features for.
+    """
+    configs.tokenizer(folder / "tokenizer_config.json")
+    with folders.reading(folder, "tokenizer"):
+        words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        highest = max(words.get_vocab().values())
+        words("a", padding="max_length", max_length=2, truncation=True)
+    if highest >= vocabulary:
         raise BadCheckpoint(
-            f"{str(config)!r} has the keys {', '.join(bad)}; Reelign loads configs that cannot run code only."
+            f"{str(folder)!r} has words up to number {highest}, but the text encoder has features for {vocabulary}; "
+            "the two are of different models."
         )
-    if keys.get("model_type") != model_type:
-        raise BadCheckpoint(
-            f"{str(config)!r} is of model type {keys.get('model_type')!r}; Wan pipelines have {model_type!r}."
-        )
+    return words
+
+
+def overlong(words: PreTrainedTokenizerBase, length: int, texts: Sequence[str]) -> tuple[int, int]:
+    """How many texts have more than `length` tokens, their end included, and how many tokens the longest has."""
+    if not texts:
+        return 0, 0
+    counts = [len(ids) for ids in words([cleaned(t) for t in texts], verbose=False)["input_ids"]]
+    return sum(count > length for count in counts), max(counts)

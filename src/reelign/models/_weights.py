@@ -1,55 +1,12 @@
-"""What model families share: trainable weights, LoRA adapters, references. No family repeats it, none inherits it."""
+"""What model families share: trainable weights and references. No family repeats it, none inherits it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
-
-from reelign.errors import BadConfig
-from reelign.parts import Settings
-
-
-class LoraConfig(Settings):
-    """A low-rank adapter (peft)."""
-
-    rank: int = Field(default=32, ge=1)
-    """Of the two matrices whose product is added to a layer's weight."""
-    alpha: int | None = None
-    """Scale numerator; the default is the rank, a scale of 1."""
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
-    """Names (suffixes) of the linear layers that get an adapter."""
-
-
-def attach_lora(network: nn.Module, config: LoraConfig, seed: int = 0) -> None:
-    """Freeze a diffusers network and add a fresh adapter called "default"; its output does not change.
-
-    Raises:
-        BadConfig: a target that matches no linear layer.
-    """
-    from peft import LoraConfig as PeftConfig
-
-    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    missing = [t for t in config.targets if not any(n == t or n.endswith("." + t) for n in names)]
-    if missing or not config.targets:
-        kinds = sorted({n.split(".", 2)[-1] for n in names if n.count(".") >= 2})
-        raise BadConfig(
-            f"model.lora.targets: {missing or 'an empty list'} matches no linear layer of {type(network).__name__}; "
-            f"its layers end in: {', '.join(kinds[:24])}."
-        )
-    network.requires_grad_(False)
-    peft = PeftConfig(
-        r=config.rank,
-        lora_alpha=config.alpha or config.rank,
-        target_modules=list(config.targets),
-        init_lora_weights=True,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network.add_adapter(peft)  # type: ignore[operator]
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -99,6 +56,11 @@ class Reference:
             self._adapter_off.add(role)
         else:
             self._weights[role] = {n: p.detach().clone() for n, p in own.items()}
+
+    def keep(self, roles: Collection[str]) -> None:
+        """Drop all other roles; a copy of the weights is worth as much memory as the weights."""
+        self._weights = {role: weights for role, weights in self._weights.items() if role in roles}
+        self._adapter_off &= set(roles)
 
     @torch.no_grad()
     def follow(self, role: str, decay: float) -> None:

@@ -1,5 +1,6 @@
 """Gaussian data in closed form: a model whose velocity, policy gradients and optima are known exactly."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,20 +15,20 @@ from reelign.batches import Videos
 from reelign.core import flow, gaussian
 from reelign.models._weights import Reference
 from reelign.parts import PartConfig
-from reelign.protocols import Geometry
+from reelign.protocols import Card, Geometry
 
 
 class Config(PartConfig):
     """Data N(mean, var) in every element of a latent [3, 1, h, w]."""
 
     name: str = "gaussian"
-    mean: float = 0.0
+    mean: float = Field(default=0.0, ge=-1e3, le=1e3)
     """Of the data, in every element."""
-    var: float = Field(default=1.0, gt=0)
+    var: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Of the data, in every element."""
-    side: int = Field(default=1, ge=1)
+    side: int = Field(default=1, ge=1, le=1024)
     """Height and width of the latent and of its one-frame video."""
-    bins: int = Field(default=1, ge=1)
+    bins: int = Field(default=1, ge=1, le=1000)
     """Noise levels with an offset of their own, equal parts of [0, 1]."""
 
 
@@ -56,9 +57,8 @@ class Gaussian:
     def __init__(self, config: Config, device: torch.device) -> None:
         """Start at the exact velocity of the configured data."""
         self.config, self.device = config, device
-        latent = (3, 1, config.side, config.side)
-        self.geometry = Geometry(1, config.side, config.side, 1.0, latent)
-        self.network = Offsets(config, latent).to(device)
+        self.geometry = describe(config).geometry
+        self.network = Offsets(config, self.geometry.latent).to(device)
         self._reference = Reference(self.network)
 
     @property
@@ -102,7 +102,7 @@ class Gaussian:
         """Move a role's weights towards the present ones."""
         self._reference.follow(role, decay)
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, shift: float | None = None) -> None:
         """Write the formula's settings and the learnt offsets; there is no stock pipeline of a formula."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(self.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -113,6 +113,22 @@ class Gaussian:
 
 def check(config: Config) -> None:
     """A formula is always there."""
+
+
+def describe(config: Config) -> Card:
+    """One frame; of a text nothing is read."""
+    latent = (3, 1, config.side, config.side)
+    return Card(Geometry(1, config.side, config.side, 1.0, latent), 0)
+
+
+def identity(config: Config) -> str:
+    """A digest of the settings, which are the whole base."""
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+
+
+def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:
+    """None is cut, for none is read."""
+    return 0, 0
 
 
 def build(config: Config, device: torch.device) -> Gaussian:

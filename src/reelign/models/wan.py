@@ -1,46 +1,45 @@
 """Wan2.1 text-to-video, through diffusers, from any local pipeline folder; also the packaged tiny generator."""
 
-import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
-from diffusers import WanPipeline, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from jaxtyping import Float
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from reelign import folders, half
 from reelign.batches import Videos
-from reelign.errors import BadCheckpoint, BadConfig, BadData
-from reelign.models._pixels import load as load_codec
+from reelign.errors import BadData
+from reelign.models import _adapter, _export, _pipeline, _pixels, _text
+from reelign.models._adapter import LoraConfig
+from reelign.models._pipeline import SizeConfig
 from reelign.models._rows import fill_tiles
-from reelign.models._text import TextCache
-from reelign.models._weights import LoraConfig, Reference, attach_lora
-from reelign.parts import PartConfig, Settings
+from reelign.models._weights import Reference
+from reelign.parts import PartConfig
 from reelign.playground import package
-from reelign.protocols import Card, Geometry
-
-log = logging.getLogger(__name__)
+from reelign.protocols import Card
 
 PLAYGROUND = "playground"
-
-
-class SizeConfig(Settings):
-    """Geometry of the videos to make; a packaged model brings its own."""
-
-    frames: int = Field(default=81, ge=1)
-    """1 + 4k."""
-    height: int = Field(default=480, ge=8)
-    """Pixels, a multiple of what the codec makes one latent of."""
-    width: int = Field(default=832, ge=8)
-    """Likewise."""
-    fps: float = Field(default=16.0, gt=0)
-    """Frames a second."""
+ORIGINAL = (
+    ("attn1.to_out.0", "self_attn.o"),
+    ("attn1.to_", "self_attn."),
+    ("attn2.to_out.0", "cross_attn.o"),
+    ("attn2.to_", "cross_attn."),
+    ("ffn.net.0.proj", "ffn.0"),
+    ("ffn.net.2", "ffn.2"),
+    ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
+    ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
+    ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
+    ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
+    ("condition_embedder.time_proj", "time_projection.1"),
+    ("proj_out", "head.head"),
+)
+"""Parts of layers' names in diffusers, and in Wan's own code."""
 
 
 class Config(PartConfig):
@@ -48,10 +47,10 @@ class Config(PartConfig):
 
     name: str = "wan"
     weights: str = PLAYGROUND
-    """A local diffusers pipeline folder, or "playground" for the packaged tiny generator."""
+    """A local diffusers pipeline folder (`~` is the home folder), or "playground" for the packaged tiny generator."""
     size: SizeConfig | None = None
     """The default is the folder's card.json, else Wan2.1's 81 x 480 x 832 at 16 fps."""
-    text_length: int | None = Field(default=None, ge=1)
+    text_length: int | None = Field(default=None, ge=1, le=4096)
     """Tokens a prompt; the default is the folder's card.json, else Wan's 512."""
     lora: LoraConfig | None = None
     """Train an adapter; without it all weights train."""
@@ -67,11 +66,10 @@ class Wan:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         """Load a pipeline folder; see `build`."""
-        self.config = config
-        self.folder = folder = _folder_of(config)
-        _check_folder(folder)
-        card = _card(folder)
-        self.device = device
+        self.config, self.device = config, device
+        self._pipeline = pipeline = _read(config)
+        self.folder, self.geometry = pipeline.folder, pipeline.card.geometry
+        words, adapter = _words(pipeline), _plan(config, pipeline)
         self._bfloat16 = {
             "auto": device.type == "cuda",
             "float32": False,
@@ -79,39 +77,23 @@ class Wan:
             "fast": half.fast(device),
         }[config.precision]
         frozen_dtype = torch.bfloat16 if self._bfloat16 and device.type == "cuda" else torch.float32
-        self.network: WanTransformer3DModel = folders.load(
-            WanTransformer3DModel, folder / "transformer", torch_dtype=torch.float32
-        )
+        self.network: WanTransformer3DModel = folders.load(pipeline.transformer, torch_dtype=torch.float32)
         # eval mode for good: dropout would make a replay differ from its rollout.
         self.network.eval()
         for name, buffer in self.network.rope.named_buffers():
             setattr(self.network.rope, name, buffer.float())  # float64 angles would double the cost of attention on CPU
         cast(nn.Module, self.network).to(device)
-        if config.lora is not None:
-            attach_lora(self.network, config.lora)
+        if adapter is not None:
+            _adapter.attach(self.network, adapter)
         else:
             self.network.requires_grad_(True)
         if device.type == "cpu":
             fill_tiles(self.network)
         if config.checkpointing:
             self.network.enable_gradient_checkpointing()
-        self.text = TextCache(folder, config.text_length or card.get("text_length", 512), device, frozen_dtype)
-        self.codec = load_codec(folder, device, frozen_dtype)
-        self.geometry = self._geometry(config.size or _card_size(card))
+        self.text = _text.TextCache(words, pipeline.text_encoder, pipeline.card.text_length, device, frozen_dtype)
+        self.codec = _pixels.load(pipeline.vae, device, frozen_dtype)
         self._reference = Reference(self.network)
-
-    def _geometry(self, size: SizeConfig) -> Geometry:
-        time, space = self.codec.time, self.codec.space
-        if (size.frames - 1) % time or size.height % space or size.width % space:
-            raise BadConfig(
-                f"model.size: {size.frames} x {size.height} x {size.width} does not fit; frames must be 1 + {time}k, "
-                f"height and width multiples of {space}."
-            )
-        latent = (self.codec.channels, (size.frames - 1) // time + 1, size.height // space, size.width // space)
-        patch = tuple(dict(self.network.config)["patch_size"])
-        if any(n % p for n, p in zip(latent[1:], patch, strict=True)):
-            raise BadConfig(f"model.size: latents {latent[1:]} are not multiples of the patch {patch}.")
-        return Geometry(size.frames, size.height, size.width, size.fps, latent)
 
     @property
     def reference_weights(self) -> Reference:
@@ -176,110 +158,83 @@ class Wan:
         """Move a role's weights towards the present ones."""
         self._reference.follow(role, decay)
 
-    def export(self, folder: Path) -> None:
-        """Write a stock pipeline folder; with LoRA the adapter is merged, and also in `lora/` for the base."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for part in self.folder.iterdir():
-            if part.name != "transformer":
-                _copy(part, folder / part.name)
-        if self.config.lora is None:
-            self.network.save_pretrained(folder / "transformer")
-            return
-        from peft.utils import get_peft_model_state_dict
+    def export(self, folder: Path, shift: float | None = None) -> None:
+        """Write a stock pipeline folder; with LoRA the adapter is merged, and also in `lora/` for the base.
 
-        layers = get_peft_model_state_dict(self.network, adapter_name="default")
-        adapter = self.network.peft_config["default"].to_dict()
-        WanPipeline.save_lora_weights(
-            folder / "lora",
-            transformer_lora_layers={k: v.detach().cpu().contiguous() for k, v in layers.items()},
-            transformer_lora_adapter_metadata=adapter,
-        )
-        merged = {k: v.detach().cpu().contiguous() for k, v in _merged(self.network).items()}
-        target = folder / "transformer"
-        target.mkdir(exist_ok=True)
-        self.network.save_config(target)
-        save_file(merged, target / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        card.json says the size, rate and text length that were trained, and the sampler's `shift`; without one given,
+        the base folder's.
 
-
-def _merged(network: WanTransformer3DModel) -> dict[str, Tensor]:
-    """Plain weights with the default adapter added in; the network itself is left as it is."""
-    from peft.tuners.lora import LoraLayer
-
-    layers: dict[str, Any] = {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}
-    result = {}
-    for name, value in network.state_dict().items():
-        if "lora_" in name:
-            continue
-        owner = name.rsplit(".base_layer.", 1)[0]
-        if ".base_layer." in name and name.endswith("weight"):
-            value = value + layers[owner].get_delta_weight("default")
-        result[name.replace(".base_layer.", ".")] = value
-    return result
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.resolve() == target.resolve():
-        return
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
-    else:
-        shutil.copy2(source, target)
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "model_index.json").is_file():
-        raise BadCheckpoint(
-            f"{str(folder)!r} is no pipeline folder (no model_index.json); "
-            "give a local diffusers Wan folder or 'playground'."
-        )
-    index = folders.read_json(folder / "model_index.json")
-    if (index.get("transformer_2") or [None])[0] is not None:
-        raise BadCheckpoint(
-            f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has."
-        )
-    kind = folders.read_json(folder / "transformer" / "config.json").get("_class_name")
-    if kind != "WanTransformer3DModel":
-        raise BadCheckpoint(
-            f"{str(folder / 'transformer')!r} holds a {kind}, but the family 'wan' needs a WanTransformer3DModel."
-        )
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    path = folder / "card.json"
-    return folders.read_json(path) if path.is_file() else {}
-
-
-def _card_size(card: dict[str, Any]) -> SizeConfig:
-    return SizeConfig(**{k: card[k] for k in ("frames", "height", "width", "fps") if k in card})
+        Raises:
+            RunStopped: a trained weight is not finite, or too large for the dtype of the base's files.
+        """
+        _export.export(self._pipeline, self.network, folder, shift)
 
 
 def check(config: Config) -> None:
-    """Refuse, without loading anything, a folder that cannot be a Wan pipeline.
+    """Refuse all that JSON files and safetensors headers can tell to be wrong; no weight is read.
 
     Raises:
-        BadCheckpoint: see `build`.
+        BadCheckpoint, BadConfig: see `build`.
     """
-    _check_folder(_folder_of(config))
+    pipeline = _read(config)
+    _words(pipeline)
+    _plan(config, pipeline)
 
 
-def _folder_of(config: Config) -> Path:
-    return package.FOLDER if config.weights == PLAYGROUND else Path(config.weights)
+def describe(config: Config) -> Card:
+    """What the model makes and reads, from JSON files alone.
+
+    Raises:
+        BadCheckpoint, BadConfig: see `build`.
+    """
+    return _pipeline.describe(_folder_of(config), config.size, config.text_length)
+
+
+def identity(config: Config) -> str:
+    """A digest of the frozen base: files up to 64 MiB whole, of larger ones names, sizes and headers.
+
+    Raises:
+        BadCheckpoint, BadConfig: see `build`.
+    """
+    pipeline = _read(config)
+    return folders.digest(pipeline.folder, (path for path, _ in pipeline.files()))
+
+
+def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:
+    """How many of the texts the model would cut, and how many tokens the longest has; only the tokenizer is read.
+
+    Raises:
+        BadCheckpoint, BadConfig: see `build`.
+        BadData: a text is no valid Unicode.
+    """
+    pipeline = _read(config)
+    return _text.overlong(_words(pipeline), pipeline.card.text_length, texts)
 
 
 def build(config: Config, device: torch.device) -> Wan:
     """Load a Wan pipeline folder as a trainable model.
 
     Raises:
-        BadCheckpoint: no pipeline folder, an incomplete one, pickled weights, or another architecture.
-        BadConfig: a geometry that the codec or the patches cannot make, or LoRA targets that match nothing.
+        BadCheckpoint: no pipeline folder, an incomplete or damaged one, one of another kind of model, weights that are
+            pickled, packed or not finite, or anything that could run code; or `lora.start` is no adapter of it.
+        BadConfig: a geometry that the codec or the patches cannot make, or an adapter that does not fit.
     """
     return Wan(config, device)
 
 
-def describe(config: Config) -> Card:
-    """What the folder says of itself, without loading weights."""
-    card = _card(_folder_of(config))
-    size = config.size or _card_size(card)
-    return Card(
-        Geometry(size.frames, size.height, size.width, size.fps, ()), config.text_length or card.get("text_length", 512)
-    )
+def _read(config: Config) -> _pipeline.Pipeline:
+    return _pipeline.read(_folder_of(config), config.size, config.text_length)
+
+
+def _words(pipeline: _pipeline.Pipeline) -> PreTrainedTokenizerBase:
+    return _text.tokenizer(pipeline.folder / "tokenizer", pipeline.text_encoder.config.vocab_size)
+
+
+def _plan(config: Config, pipeline: _pipeline.Pipeline) -> _adapter.Plan | None:
+    network = pipeline.transformer.network
+    assert network is not None, "a diffusers part is always compared"
+    return _adapter.plan(network, config.lora, ORIGINAL) if config.lora else None
+
+
+def _folder_of(config: Config) -> Path:
+    return package.FOLDER if config.weights == PLAYGROUND else folders.locate(config.weights)

@@ -35,9 +35,9 @@ class Config(PartConfig):
     """Of the moving average."""
     alpha: float = Field(default=0.5, ge=0, lt=1)
     """Strength of the scaling of groups in the paper's form; 0 turns it off."""
-    slope: float = Field(default=5.0, gt=0)
+    slope: float = Field(default=5.0, gt=0, le=1e4)
     """Of that scaling, per unit of reward."""
-    share: float = Field(default=0.2, ge=0)
+    share: float = Field(default=0.2, ge=0, le=1e4)
     """Weight of the contrasted rewards beside the plain ones in the paper's form; 0 turns them off."""
 
     @model_validator(mode="after")

@@ -22,9 +22,9 @@ class Config(PartConfig):
     name: str = "ddrl"
     dataset: AnyDataset
     """Clips to stay near to."""
-    weight: float = Field(default=0.01, gt=0)
+    weight: float = Field(default=0.01, gt=0, le=1e6)
     """Of the loss on clips beside that on rewards."""
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=16, ge=1, le=10**6)
     """Clips of each update."""
     levels: LevelConfig = LevelConfig()
 

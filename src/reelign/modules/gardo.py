@@ -24,7 +24,7 @@ class Config(PartConfig):
     name: str = "gardo"
     main: str
     """The reward that may be gamed; all others of the stage are its witnesses."""
-    weight: float = Field(default=0.04, ge=0)
+    weight: float = Field(default=0.04, ge=0, le=1e6)
     """Of the penalty on the samples that are held back."""
     form: Literal["step", "velocity"] = "step"
     """The exact divergence of stochastic steps, or the mean squared velocity difference, which every method has."""

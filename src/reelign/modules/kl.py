@@ -21,7 +21,7 @@ class Config(PartConfig):
     """Divergence from the reference, with a gradient; the adaptive weight is that of PPO (arXiv 1707.06347, sec. 4)."""
 
     name: str = "kl"
-    weight: float = Field(default=0.1, gt=0)
+    weight: float = Field(default=0.1, gt=0, le=1e6)
     """At the start."""
     form: Literal["step", "velocity"] = "step"
     """The exact divergence of stochastic steps, or the mean squared velocity difference, which every method has."""

@@ -16,9 +16,9 @@ class Config(PartConfig):
     """The playground's oracle map in place of ViPO's."""
 
     name: str = "oracle"
-    floor: float = Field(default=0.02, gt=0)
+    floor: float = Field(default=0.02, ge=1e-6, le=1e3)
     """Added everywhere to a map in [0, 1], so that right clips get credit everywhere and wrong ones a little."""
-    clip: float = Field(default=0.1, gt=0)
+    clip: float = Field(default=0.1, gt=0, le=1e3)
     """Half-width of the trust region of single places."""
 
 

@@ -34,12 +34,12 @@ class Config(PartConfig):
     """Of the history, for calibrated thresholds."""
     keep: float = Field(default=0.5, ge=0, le=1)
     """Share of mass that stays spread evenly, in gated mode: what a reward guards drifts once nothing pays for it."""
-    slope: float | None = Field(default=None, gt=0)
+    slope: float | None = Field(default=None, gt=0, le=1e6)
     """Of the sigmoid around a threshold, per unit of reward; None is calibrated, or with given thresholds 20
     (1 in literal mode)."""
-    sparsity: float = Field(default=0.3, ge=0)
+    sparsity: float = Field(default=0.3, ge=0, le=100)
     """Weight of the differences in sparsity, in literal mode."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0.01, le=1e4)
     """Of the softmax, in literal mode."""
 
     @model_validator(mode="after")

@@ -22,11 +22,11 @@ class Config(PartConfig):
     """Frozen features of the decoded frames: gradients needs no download; dinov2 and videomae read a local folder."""
     components: int = Field(default=3, ge=1)
     """Principal components that make the map."""
-    smooth: float = Field(default=1.0, ge=0)
+    smooth: float = Field(default=1.0, ge=0, le=16)
     """Standard deviation of a blur, in patches."""
     mean_one: bool = True
     """Scale each map to mean 1, so that it only moves credit; the paper's maps in [0, 1] also shrink it."""
-    clip: float = Field(default=0.1, gt=0)
+    clip: float = Field(default=0.1, gt=0, le=1e3)
     """Half-width of the trust region of single places, whose log-ratios vary far more than means."""
 
 

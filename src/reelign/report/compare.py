@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from reelign.core import rng, stats
 from reelign.errors import UserError
 from reelign.report import words
-from reelign.report.load import Evaluation, Run, load
-from reelign.report.tables import REPORT_SEED, Verdict, judge, paired
+from reelign.report.load import Run, load
+from reelign.report.records import Evaluation
+from reelign.report.tables import Levels, Verdict, judge, paired, seed_of, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class Comparison:
                 words.plain(m.measure) + ("" if m.higher_is_better else " (lower is better)"),
                 words.number(m.a, m.rate),
                 words.number(m.b, m.rate),
-                words.signed(m.difference, m.rate),
-                words.limits(m.low, m.high, m.rate, difference=True),
+                words.signed(m.difference, m.rate, m.b),
+                words.limits(m.low, m.high, m.rate, difference=True, like=m.b),
                 str(m.n),
                 m.verdict,
             )
@@ -96,7 +98,7 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         notes.append("the runs were sampled from different noise, so clips are paired by prompt only.")
     if ours.sampler != theirs.sampler:
         notes.append("the runs were sampled with different settings, so part of a difference may be the sampler's.")
-    rates = first.rates() & second.rates()
+    rates = first.rates & second.rates
     found = []
     for name in theirs.measures:
         reason = _not_comparable(name, theirs, ours)
@@ -142,9 +144,9 @@ def _not_comparable(name: str, a: Evaluation, b: Evaluation) -> str:
 
 def _measure(name: str, a: Evaluation, b: Evaluation, rate: bool, same_prompts: bool) -> MeasureComparison | None:
     about = a.measures[name]
-    seed = rng.seed_for(REPORT_SEED, "compare", name)
+    seed = seed_of("compare", name)
     if same_prompts:
-        pair = paired(b.by_key, a.by_key, name, higher_is_better=about.higher_is_better, seed=seed)
+        pair = paired(b.by_key, a.by_key, name, higher_is_better=about.higher_is_better, rate=rate, seed=seed)
         if pair is None:
             return None
         before, after, n, verdict = pair.before, pair.after, pair.n, pair.verdict
@@ -155,8 +157,10 @@ def _measure(name: str, a: Evaluation, b: Evaluation, rate: bool, same_prompts: 
             return None
         before, after = mean_a.interval.estimate, mean_b.interval.estimate
         interval = independent_difference(mean_b.interval, mean_a.interval)
-        n = min(mean_a.n, mean_b.n)
-        verdict = judge(interval, about.higher_is_better, min(mean_a.prompts, mean_b.prompts))
+        n = min(len(mean_a.values), len(mean_b.values))
+        levels = Levels(before, after, spread(mean_a.values, mean_b.values), rate)
+        prompts = min(mean_a.prompts, mean_b.prompts)
+        verdict = judge(interval, levels, higher_is_better=about.higher_is_better, prompts=prompts)
     return MeasureComparison(
         measure=name,
         description=about.description,
@@ -187,7 +191,7 @@ def independent_difference(ours: stats.Interval, theirs: stats.Interval) -> stat
 
 class _Mean(NamedTuple):
     interval: stats.Interval
-    n: int
+    values: Tensor
     prompts: int
 
 
@@ -195,8 +199,7 @@ def _mean(name: str, evaluation: Evaluation, seed: int) -> _Mean | None:
     found = [(clip.prompt_id, value) for clip in evaluation.clips if (value := clip.measures.get(name)) is not None]
     if not found:
         return None
-    prompt_ids, values = zip(*found, strict=True)
-    interval = stats.mean_interval(
-        torch.tensor(values, dtype=torch.float64), seed=seed, groups=torch.tensor(prompt_ids)
-    )
-    return _Mean(interval, len(values), len(set(prompt_ids)))
+    values = torch.tensor([value for _, value in found], dtype=torch.float64)
+    rank = {prompt_id: k for k, prompt_id in enumerate(sorted({prompt_id for prompt_id, _ in found}))}
+    groups = torch.tensor([rank[prompt_id] for prompt_id, _ in found])
+    return _Mean(stats.mean_interval(values, seed=seed, groups=groups), values, len(rank))

@@ -1,115 +1,78 @@
-"""Training curves and interval marks as inline SVG: no script, no style attribute, so that a strict CSP holds."""
+"""Training curves and interval marks as inline SVG: no script, no style attribute, so that a strict CSP holds.
+
+A curve costs the same whatever its length: of a long one the lowest and the highest value of each part are drawn, so
+that peaks stay, and its fit at as many places as the picture has pixels.
+"""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import torch
 from markupsafe import Markup
 
 from reelign.report import words
-from reelign.report.load import Run
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 54, 10, 12, 36
-MOST_BANDS = 120
-"""Hover targets of one chart; more would only overlap, and each costs 150 bytes."""
+WIDTH, HEIGHT = 360, 176
+LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 34
+DIGIT = 6.7
+"""Width of a digit of a tick."""
+MOST_POINTS, MOST_FITTED, MOST_BANDS = 2000, 400, 120
+"""Points of a curve's thin line, of its bold one, and hover targets: more of those would only overlap."""
 WINDOW = 15
 """The bold line looks at one such part of the steps at a time."""
 
-KNOWN = {
-    "offline/accuracy": ("pair accuracy", "share of pairs whose preferred clip the policy favours over the reference"),
-    "offline/margin": ("margin", "implicit reward of the preferred clip minus that of the other"),
-    "online/max_abs_log_ratio": ("largest log-ratio", "magnitude; 0 before a batch's first update"),
-    "online/idle_groups": ("idle groups", "share of prompts whose clips all got the same reward and teach nothing"),
-    "online/reference_kl": ("divergence from the reference", "per transition"),
-    "online/k3": (
-        "divergence from the sampling policy",
-        "estimate k3: mean of ratio \N{MINUS SIGN} 1 \N{MINUS SIGN} log ratio",
-    ),
-    "online/ess": ("effective sample size", "share of the batch"),
-    "online/reward": ("reward", "weighted sum of the rewards, mean over the batch"),
-    "online/clip_frac": ("clipped", "share of policy ratios outside the trust region"),
-    "online/ratio_max_dev": ("largest ratio deviation", "largest |policy ratio \N{MINUS SIGN} 1| in the batch"),
-    "online/grad_norm": ("gradient norm", "before clipping"),
-    "online/step_kl": ("step KL", "divergence from the reference, per transition"),
-    "offline/loss": ("loss", "mean over the batch"),
-    "offline/grad_norm": ("gradient norm", "before clipping"),
-    "rollout/wall_s": ("sampling time", "wall-clock time of one rollout"),
-}
-"""Short names and explanations of the quantities that every run writes; others go by their own names."""
-ASIDE = (
-    "ratio_mean", "ratio_std", "below_one", "clip_frac_positive", "clip_frac_negative", "chi2", "ess", "abs_log_ratio",
-    "updated", "winner_error", "loser_error", "wall_s",
-)  # fmt: skip
-"""Endings of quantities that matter when something is wrong; the page folds them away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """One quantity of one stage; `skipped` counts values that are not finite and could not be drawn.
-
-    `aside` charts matter when something is wrong.
-    """
-
-    quantity: str
-    name: str
-    explanation: str
-    svg: Markup
-    skipped: int
-    aside: bool
-
-
-def unit(quantity: str) -> str:
-    """The unit that a quantity's name states, or nothing.
-
-    Example:
-        >>> unit("rollout/wall_s"), unit("online/clip_frac"), unit("online/reward")
-        ('s', 'share', '')
-    """
-    endings = {"_s": "s", "_frac": "share", "_gib": "GiB", "kl": "nats"}
-    return next((name for ending, name in endings.items() if quantity.endswith(ending)), "")
-
-
-def charts(run: Run, stage: str) -> tuple[Chart, ...]:
-    """A chart for each quantity of a stage, rewards first, in the order in which the run wrote them."""
-    points: dict[str, list[tuple[int, float]]] = {}
-    for row in run.metrics:
-        if row.stage == stage:
-            for quantity, value in row.values.items():
-                points.setdefault(quantity, []).append((row.step, value))
-    ordered = sorted(points, key=lambda quantity: not quantity.startswith("online/reward"))
-    found = []
-    for quantity in ordered:
-        finite = [(step, value) for step, value in points[quantity] if math.isfinite(value)]
-        if finite:
-            name, explanation = _described(quantity)
-            svg = line_chart(finite, name=name, unit=unit(quantity))
-            skipped = len(points[quantity]) - len(finite)
-            aside = quantity.rpartition("/")[2] in ASIDE
-            found.append(Chart(quantity, name, explanation, svg, skipped, aside))
-    return tuple(found)
+Points = Sequence[tuple[float, float]]
+"""Steps with their values."""
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
     """Running line fit: each value becomes that of the least-squares line through its neighbours.
 
-    In the middle this is the running mean; at both ends it neither lags behind a trend nor chases noise.
+    In the middle this is the running mean; at both ends it neither lags behind a trend nor chases noise. It stays
+    within the values' own range, so that a quantity that cannot be negative does not look so. Linear in the number of
+    values.
 
     Example:
         >>> [round(v, 6) for v in smoothed([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])]
         [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+        >>> min(smoothed([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+        0.0
     """
-    half = max(len(values) // WINDOW // 2, 2)
-    size = min(2 * half + 1, len(values))
-    fitted = []
-    for index in range(len(values)):
-        start = min(max(index - half, 0), len(values) - size)
-        window = values[start : start + size]
-        centre, mean = (len(window) - 1) / 2, sum(window) / len(window)
-        spread = sum((k - centre) ** 2 for k in range(len(window)))
-        slope = sum((k - centre) * v for k, v in enumerate(window)) / spread if spread else 0.0
-        fitted.append(mean + slope * (index - start - centre))
-    return fitted
+    given = torch.tensor(values, dtype=torch.float64)
+    n, low, high = len(given), given.min(), given.max()
+    middle, scale = (low + high) / 2, (high - low) / 2
+    if n < 2 or not scale > 0:
+        return given.tolist()
+    half = max(n // WINDOW // 2, 2)
+    size = min(2 * half + 1, n)
+    index = torch.arange(n, dtype=torch.float64)
+    start = (index - half).clamp(0, n - size)
+    # Sums over a window are differences of running sums; of values in [-1, 1], so that nothing is lost in them.
+    unit = (given - middle) / scale
+    sums, moments = (torch.cat([x.new_zeros(1), x.cumsum(0)]) for x in (unit, index * unit))
+    first = start.long()
+    total, moment = (x[first + size] - x[first] for x in (sums, moments))
+    slope = (moment - (start + (size - 1) / 2) * total) / (size * (size**2 - 1) / 12)
+    fitted = total / size + slope * (index - start - (size - 1) / 2)
+    return (middle + scale * fitted).clamp(low, high).tolist()
+
+
+def thinned(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """The lowest and the highest point of each of `most / 2` equal parts, in order; all of them where they are few.
+
+    Example:
+        >>> thinned([(0.0, 1.0), (1.0, 9.0), (2.0, 0.0), (3.0, 5.0), (4.0, 6.0), (5.0, 4.0)], most=4)
+        [(1.0, 9.0), (2.0, 0.0), (4.0, 6.0), (5.0, 4.0)]
+    """
+    n, parts = len(points), most // 2
+    if n <= most:
+        return list(points)
+    kept = []
+    for part in range(parts):
+        places = range(part * n // parts, (part + 1) * n // parts)
+        lowest, highest = (choose(places, key=lambda k: points[k][1]) for choose in (min, max))
+        kept += [points[k] for k in sorted({lowest, highest})]
+    return kept
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -128,62 +91,65 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [float(f"{k * step:.10g}") for k in range(first, last + 1)]
 
 
-def line_chart(points: Sequence[tuple[int, float]], *, name: str, unit: str = "") -> Markup:
+def line_chart(points: Points, *, name: str, unit: str = "") -> Markup:
     """Raw values as a thin line, a running line fit as a bold one; hovering names step and value.
 
     Args:
         points: (step, value), finite, at least one.
-        name: of the quantity, for the vertical axis and for screen readers.
-        unit: shown behind the name.
+        name: of the quantity, for screen readers.
+        unit: shown behind values.
     """
-    steps = [float(step) for step, _ in points]
     values = [value for _, value in points]
     low, high = min(values), max(values)
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     low, high = (0.0 if 0 <= low <= margin else low - margin), high + margin
-    first, last = min(steps), max(steps)
+    first, last = min(step for step, _ in points), max(step for step, _ in points)
+    marks = [(tick, _tick(tick)) for tick in ticks(low, high, 4)]
+    left = max(LEFT, 10 + DIGIT * max((len(text) for _, text in marks), default=0))
 
     def x(step: float) -> float:
         across = (step - first) / (last - first) if last > first else 0.5
-        return LEFT + across * (WIDTH - LEFT - RIGHT)
+        return left + across * (WIDTH - left - RIGHT)
 
     def y(value: float) -> float:
         return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
+    def path(line: Points) -> str:
+        return "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in line)
+
     label = f"{name} ({unit})" if unit else name
     summary = f"{label} by step: starts at {words.number(values[0])}, ends at {words.number(values[-1])}"
+    raw = path(thinned(points))
+    fitted = [(step, value) for (step, _), value in zip(points, smoothed(values), strict=True)]
     parts = [
         Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, summary)
     ]
     parts += [
         Markup(
-            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
-            '<text class="tick end" x="{}" y="{:.1f}">{}</text>'
-        ).format(LEFT, WIDTH - RIGHT, y(tick), y(tick), LEFT - 6, y(tick) + 3.5, _tick(tick))
-        for tick in ticks(low, high, 4)
+            '<line class="grid" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+            '<text class="tick end" x="{:.1f}" y="{:.1f}">{}</text>'
+        ).format(left, WIDTH - RIGHT, y(tick), y(tick), left - 6, y(tick) + 3.5, text)
+        for tick, text in marks
     ]  # fmt: skip
     parts += [
-        Markup('<text class="tick mid" x="{:.1f}" y="{}">{:.0f}</text>').format(x(tick), HEIGHT - BOTTOM + 14, tick)
-        for tick in ticks(first, last, 6)
+        Markup('<text class="tick mid" x="{:.1f}" y="{}">{:,.0f}</text>').format(x(tick), HEIGHT - BOTTOM + 14, tick)
+        for tick in ticks(first, last, 5)
         if tick == int(tick)
     ]
-    middle = (HEIGHT - BOTTOM + TOP) / 2
     parts += [
-        Markup('<text class="axis mid" x="{}" y="{}">step</text>').format((WIDTH + LEFT - RIGHT) / 2, HEIGHT - 6),
-        Markup('<text class="axis mid" transform="translate(9 {}) rotate(-90)">{}</text>').format(middle, label),
-        Markup('<path class="raw" d="{}"/>').format(_path([x(s) for s in steps], [y(v) for v in values])),
-        Markup('<path class="smooth" d="{}"/>').format(_path([x(s) for s in steps], [y(v) for v in smoothed(values)])),
+        Markup('<text class="axis mid" x="{:.1f}" y="{}">step</text>').format((WIDTH + left - RIGHT) / 2, HEIGHT - 5),
+        Markup('<path class="{}" d="{}"/>').format("raw" if len(points) <= MOST_FITTED else "raw dense", raw),
+        Markup('<path class="smooth" d="{}"/>').format(path(_spread_out(fitted, MOST_FITTED))),
     ]
     if len(points) == 1:
-        parts.append(Markup('<circle class="only" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(steps[0]), y(values[0])))
-    every = math.ceil(len(points) / MOST_BANDS)
-    shown = list(zip(steps, values, strict=True))[::every]
-    band = (WIDTH - LEFT - RIGHT) / len(shown)
+        parts.append(Markup('<circle class="only" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(first), y(values[0])))
+    shown = _spread_out(points, MOST_BANDS)
+    band = (WIDTH - left - RIGHT) / len(shown)
     behind = f" {unit}" if unit else ""
     parts += [
         Markup(
             '<g class="at"><rect x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>'
-            '<circle cx="{:.1f}" cy="{:.1f}" r="3"/><title>step {:.0f}: {}{}</title></g>'
+            '<circle cx="{:.1f}" cy="{:.1f}" r="3"/><title>step {:,.0f}: {}{}</title></g>'
         ).format(
             x(step) - band / 2, TOP, band, HEIGHT - TOP - BOTTOM, x(step), y(value), step, words.number(value), behind
         )
@@ -226,26 +192,15 @@ def bar(share: float) -> Markup:
     ).format(width)
 
 
-def _described(quantity: str) -> tuple[str, str]:
-    if quantity in KNOWN:
-        return KNOWN[quantity]
-    if quantity.startswith("online/reward/"):
-        return (
-            f"reward: {words.plain(quantity.removeprefix('online/reward/'))}",
-            "mean over the batch, before weighting",
-        )
-    if quantity.startswith("online/spread/"):
-        name = words.plain(quantity.removeprefix("online/spread/"))
-        return f"spread: {name}", "standard deviation within a prompt's group; at 0 there is nothing to learn from"
-    if quantity.endswith("/wall_s"):
-        return f"{words.plain(quantity.partition('/')[0])} time", "wall-clock time of one step"
-    return words.plain(quantity.partition("/")[2] or quantity), ""
+def _spread_out(points: Points, most: int) -> list[tuple[float, float]]:
+    """At most `most` points at equal distances, the first and the last among them."""
+    n = len(points)
+    return list(points) if n <= most else [points[round(k * (n - 1) / (most - 1))] for k in range(most)]
 
 
 def _tick(value: float) -> str:
-    text = f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:g}"
+    text = f"{value:g}"
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.5e}".split("e")
+        text = f"{float(mantissa):g}e{int(exponent)}"
     return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))

@@ -7,71 +7,19 @@ nothing from the network. Text from the run reaches the page through Jinja's esc
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import av.error
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reelign.files import write_text
-from reelign.report import curves, headline, tables, words
-from reelign.report.load import BASE, Clip, FallenSlice, Gate, Run, Stage, Target, load
+from reelign.report import caveats, clips, curves, facts, headline, quantities, slices, tables, words
+from reelign.report.load import BASE, Run, load
 
-EMBEDDED_MIB = 96
-"""Most video that one page holds; browsers grow slow well before 200 MiB."""
 PIXELATED_BELOW = 256
 """Videos narrower than this are enlarged without smoothing: they are small worlds, not small films."""
 _TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True, slots=True)
-class Badge:
-    """One measure of one clip: `tone` is right, wrong, plain (a score) or none (does not apply)."""
-
-    measure: str
-    name: str
-    value: str
-    tone: str
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One clip in the grid; without `src`, `absent` says why there is no video."""
-
-    label: str
-    src: str
-    width: int
-    height: int
-    fps: float
-    absent: str
-    badges: tuple[Badge, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ClipRow:
-    """One prompt and member through all the stages. `change` compares right answers at the end with the base's."""
-
-    number: int
-    prompt: str
-    member: int
-    seed: int
-    slices: dict[str, str]
-    change: str
-    clips: tuple[Shown, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One station of the stepper at the top."""
-
-    name: str
-    state: str
-    stage: Stage | None
-    gate: Gate | None
 
 
 def write(run: Path) -> Path:
@@ -106,9 +54,9 @@ def templates(folder: Path) -> Environment:
 def render(run: Run) -> str:
     """The page as text; a function of the run folder alone."""
     table = tables.measure_table(run)
-    labels = tuple(run.evaluations)
     style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
-    rows, left_out = clip_rows(run)
+    rows, no_room = clips.clip_rows(run)
+    by_slice = [found for found in slices.slice_tables(run).values() if found.rows or found.crowded]
     environment = templates(_TEMPLATES)
     environment.filters.update(
         title=words.title,
@@ -117,6 +65,8 @@ def render(run: Run) -> str:
         signed=words.signed,
         seconds=words.seconds,
         shortened=words.shortened,
+        count=words.count,
+        clipped=words.clipped,
         json=json.dumps,
     )
     return environment.get_template("report.html.j2").render(
@@ -125,116 +75,30 @@ def render(run: Run) -> str:
         script=script,
         policy=_policy(style, script),
         headline=headline.headline(run, table),
-        caveats=headline.caveats(run, table),
-        steps=_steps(run),
+        caveats=caveats.caveats(run, table),
+        facts=facts.facts(run),
+        steps=facts.steps(run),
+        total_s=facts.total_s(run),
+        kinds=facts.KINDS,
+        sample=curves.whisker(0.62, 0.48, 0.76, limits=(0.0, 1.0), reference=0.2),
         table=table,
         marks=_marks(table),
-        slices=[tables.slice_table(run, label) for label in labels if run.evaluations[label].clips],
+        slices=by_slice,
+        crowded=sorted({kind for found in by_slice for kind in found.crowded}),
         diversity=_diversity(table),
         rows=rows,
-        left_out=left_out,
+        no_room=no_room,
         members=sorted({row.member for row in rows}),
-        filters=_filters(rows),
-        charts=[(stage, drawn) for stage in _drawn_stages(run) if (drawn := curves.charts(run, stage))],
-        rates=run.rates(),
+        filters=clips.filters(rows),
+        charts=[(stage, *quantities.charts(run, stage)) for stage in run.metrics],
         described=run.measures,
         settings=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True, width=100),
-        total_s=sum((stage.wall_s or 0.0 for stage in run.stages), start=0.0),
         heat=_heat,
-        own_sign=_own_sign,
-        words_limits=words.limits,
+        limits=words.limits,
+        least_effect=tables.LEAST_EFFECT,
+        most_values=slices.MOST_VALUES,
         pixelated_below=PIXELATED_BELOW,
     )
-
-
-def clip_rows(run: Run) -> tuple[tuple[ClipRow, ...], int]:
-    """Rows of the side-by-side grid, and how many more did not fit into the page.
-
-    A row is there if any evaluation kept its video. Rows come in prompt order, the members of a prompt together.
-    """
-    keyed = {label: evaluation.by_key for label, evaluation in run.evaluations.items()}
-    keys = sorted({key for clips in keyed.values() for key, clip in clips.items() if clip.video is not None})
-    rates = run.rates()
-    final = run.final.label if run.final else BASE
-    rows: list[ClipRow] = []
-    room = EMBEDDED_MIB * 2**20
-    for position, key in enumerate(keys):
-        clips = {label: found[key] for label, found in keyed.items() if key in found}
-        paths = {label: run.video(clip) for label, clip in clips.items()}
-        room -= sum(path.stat().st_size for path in paths.values() if path)
-        if room < 0 and rows:
-            return tuple(rows), len(keys) - position
-        measured = [m for m in run.measures if any(c.measures.get(m) is not None for c in clips.values())]
-        shown = tuple(
-            _shown(label, clips.get(label), paths.get(label), _badges(run, clips.get(label), measured, rates))
-            for label in keyed
-        )
-        some = next(iter(clips.values()))
-        change = _change(run, final, clips, measured, rates)
-        rows.append(ClipRow(len(rows), some.prompt, some.member, some.seed, dict(some.slices), change, shown))
-    return tuple(rows), 0
-
-
-def _shown(label: str, clip: Clip | None, path: Path | None, badges: tuple[Badge, ...]) -> Shown:
-    if clip is None:
-        return Shown(label, "", 1, 1, 0.0, "not evaluated", badges)
-    if path is None:
-        return Shown(label, "", 1, 1, 0.0, "no video kept" if clip.video is None else "video file missing", badges)
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            width, height, fps = stream.width, stream.height, float(stream.average_rate or 0)
-    except (av.error.FFmpegError, IndexError):
-        return Shown(label, "", 1, 1, 0.0, "video file damaged", badges)
-    src = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-    return Shown(label, src, width, height, fps, "", badges)
-
-
-def _badges(run: Run, clip: Clip | None, measured: Sequence[str], rates: frozenset[str]) -> tuple[Badge, ...]:
-    if clip is None:
-        return ()
-    badges = []
-    for name in measured:
-        value = clip.measures.get(name)
-        better_up = run.measures[name].higher_is_better
-        if value is None:
-            badges.append(Badge(name, words.badge(name, None), "does not apply", "none"))
-        elif name in rates:
-            right = (value == 1.0) == better_up
-            verdict = "right" if right else "wrong"
-            badges.append(Badge(name, words.badge(name, right, better_up), verdict, verdict))
-        else:
-            badges.append(Badge(name, words.badge(name, None), words.number(value), "plain"))
-    return tuple(badges)
-
-
-def _change(run: Run, final: str, clips: dict[str, Clip], measured: Sequence[str], rates: frozenset[str]) -> str:
-    """Whether the final clip has more right answers than the base's ("gained"), fewer ("lost") or as many ("same")."""
-    if BASE not in clips or final not in clips:
-        return "same"
-    first, last = clips[BASE], clips[final]
-    balance = 0.0
-    for name in measured:
-        before, after = first.measures.get(name), last.measures.get(name)
-        if name in rates and before is not None and after is not None:
-            balance += (after - before) * (1 if run.measures[name].higher_is_better else -1)
-    return "gained" if balance > 0 else "lost" if balance < 0 else "same"
-
-
-def _filters(rows: Sequence[ClipRow]) -> dict[str, list[str]]:
-    """Values of each kind of slice among the shown rows; a kind with one value filters nothing and is left out."""
-    values: dict[str, set[str]] = {}
-    for row in rows:
-        for kind, value in row.slices.items():
-            values.setdefault(kind, set()).add(value)
-    return {kind: sorted(found) for kind, found in values.items() if len(found) > 1}
-
-
-def _steps(run: Run) -> list[Step]:
-    done = [
-        Step(stage.stage, stage.gate.verdict if stage.gate else "ungated", stage, stage.gate) for stage in run.stages
-    ]
-    return [Step("base", "start", None, None), *done, *(Step(name, "pending", None, None) for name in run.planned)]
 
 
 def _marks(table: tables.MeasureTable) -> dict[tuple[str, str], Markup]:
@@ -263,19 +127,7 @@ def _diversity(table: tables.MeasureTable) -> list[tuple[tables.Row, dict[str, f
     return found
 
 
-def _own_sign(run: Run, finding: Target | FallenSlice) -> tuple[float, float, float]:
-    """A gate's (difference, low, high) in the measure's own direction; gates count upwards as better."""
-    about = run.measures.get(finding.metric)
-    if about is None or about.higher_is_better:
-        return finding.difference, finding.low, finding.high
-    return -finding.difference, -finding.high, -finding.low
-
-
-def _drawn_stages(run: Run) -> list[str]:
-    return list(dict.fromkeys(row.stage for row in run.metrics))
-
-
-def _heat(cell: tables.SliceCell) -> int:
+def _heat(cell: slices.SliceCell) -> int:
     """Shade 0 (worst) to 8 (best)."""
     return round(8 * min(max(cell.goodness, 0.0), 1.0))
 

@@ -1,21 +1,28 @@
-"""Every number the report shows: measures by stage, paired differences, slices, diversity.
+"""The numbers the report shows: measures by stage, paired differences, diversity.
 
-A difference counts only if its 95 % interval leaves out 0. Whole prompts are resampled, since clips of one prompt are
-alike, and both sides of a difference saw the same prompt and noise.
+A difference counts only if its 95 % interval leaves out 0 and it is large enough to show. Whole prompts are resampled,
+since clips of one prompt are alike, and both sides of a difference saw the same prompt and noise.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from reelign.core import rng, stats
-from reelign.report.load import BASE, Clip, Run
+from reelign.report import words
+from reelign.report.load import BASE, Run
+from reelign.report.records import Clip
 
-Verdict = Literal["better", "worse", "no difference"]
+Verdict = Literal["better", "worse", "no difference", "no difference that shows"]
 FEWEST_PROMPTS = 6
 """Below this many prompts nothing is called a difference: five fair coins agree more often than one time in 20."""
+LEAST_EFFECT = 0.02
+"""In standard deviations over clips, the smallest difference that matters: a tenth of what Cohen (1988) calls small.
+Where both sides start from the same noise, far smaller ones lie beyond it."""
 REPORT_SEED = 0
 """Of the resampling; a report says the same each time it is written."""
 
@@ -35,6 +42,11 @@ class Difference:
     n: int
     prompts: int
     verdict: Verdict
+
+    @property
+    def moved(self) -> bool:
+        """Whether there is anything to tell."""
+        return self.verdict in ("better", "worse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,47 +90,48 @@ class MeasureTable:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SliceCell:
-    """One measure on one slice of one evaluation. `goodness` in [0, 1] is for shading: 1 is the best of the measure."""
+class Levels(NamedTuple):
+    """Where a measure stands before and after, and how much clips differ among themselves."""
 
-    mean: float
-    n: int
-    goodness: float
-    to_base: Difference | None
-
-
-@dataclass(frozen=True, slots=True)
-class SliceRow:
-    """All measures on the clips of one slice, e.g. slice "motion", value "fall"."""
-
-    slice: str
-    value: str
-    n: int
-    cells: tuple[SliceCell | None, ...]
+    before: float
+    after: float
+    spread: float
+    """Standard deviation over clips."""
+    rate: bool
+    """Whether it is a share."""
 
 
-@dataclass(frozen=True, slots=True)
-class SliceTable:
-    """Slices by measure, for one evaluation."""
-
-    label: str
-    measures: tuple[str, ...]
-    rows: tuple[SliceRow, ...]
-
-
-def judge(interval: stats.Interval, higher_is_better: bool, prompts: int) -> Verdict:
-    """What an interval of a difference allows us to say.
+def judge(interval: stats.Interval, levels: Levels, *, higher_is_better: bool, prompts: int) -> Verdict:
+    """What an interval of a difference, and its size, allow us to say.
 
     Example:
-        >>> judge(stats.Interval(0.2, 0.1, 0.3), higher_is_better=False, prompts=40)
+        >>> shares = Levels(0.4, 0.6, spread=0.5, rate=True)
+        >>> judge(stats.Interval(0.2, 0.1, 0.3), shares, higher_is_better=False, prompts=40)
         'worse'
-        >>> judge(stats.Interval(0.2, -0.1, 0.5), higher_is_better=True, prompts=40)
+        >>> judge(stats.Interval(0.2, -0.1, 0.5), shares, higher_is_better=True, prompts=40)
         'no difference'
+        >>> scores = Levels(0.0404, 0.0404002, spread=0.01, rate=False)
+        >>> judge(stats.Interval(2e-7, 1e-7, 3e-7), scores, higher_is_better=True, prompts=40)
+        'no difference that shows'
     """
-    if prompts < FEWEST_PROMPTS or interval.low <= 0 <= interval.high:
+    if prompts < FEWEST_PROMPTS or not (interval.low > 0 or interval.high < 0):
         return "no difference"
+    small = abs(interval.estimate) < LEAST_EFFECT * levels.spread
+    if small or not words.differ(levels.before, levels.after, levels.rate):
+        return "no difference that shows"
     return "better" if (interval.low > 0) == higher_is_better else "worse"
+
+
+def seed_of(*names: str) -> int:
+    """The seed of a resampling; a name may hold half an emoji, which has no bytes of its own."""
+    return rng.seed_for(REPORT_SEED, *(name.encode(errors="replace").decode() for name in names))
+
+
+def spread(*sides: Tensor) -> float:
+    """Standard deviation over clips, each side around its own mean; 0 for single clips."""
+    freedom = sum(len(side) - 1 for side in sides)
+    squares = sum(float((side - side.mean()).square().sum()) for side in sides)
+    return math.sqrt(squares / freedom) if freedom > 0 else 0.0
 
 
 def paired(
@@ -127,21 +140,24 @@ def paired(
     measure: str,
     *,
     higher_is_better: bool,
+    rate: bool,
     seed: int,
 ) -> Difference | None:
-    """Compare clips that share (prompt_id, member); None if the measure applies to no such pair.
+    """Compare clips that share prompt_id, member and prompt; None if the measure applies to no such pair.
 
     Args:
         ours: the later clips.
         theirs: the clips to compare with.
         measure: its name.
         higher_is_better: which sign is good.
+        rate: whether the measure is a share.
         seed: of the resampling.
     """
     both = [
         (key[0], mine, other)
         for key, clip in ours.items()
         if key in theirs
+        and clip.prompt == theirs[key].prompt
         and (mine := clip.measures.get(measure)) is not None
         and (other := theirs[key].measures.get(measure)) is not None
     ]
@@ -149,19 +165,27 @@ def paired(
         return None
     prompt_ids, values, others = zip(*both, strict=True)
     after, before = torch.tensor(values, dtype=torch.float64), torch.tensor(others, dtype=torch.float64)
-    interval = stats.paired_difference(after, before, seed=seed, groups=torch.tensor(prompt_ids))
-    prompts = len(set(prompt_ids))
-    verdict = judge(interval, higher_is_better, prompts)
-    return Difference(before.mean().item(), after.mean().item(), *interval, len(both), prompts, verdict)
+    rank = {prompt_id: k for k, prompt_id in enumerate(sorted(set(prompt_ids)))}
+    interval = stats.paired_difference(after, before, seed=seed, groups=torch.tensor([rank[i] for i in prompt_ids]))
+    levels = Levels(before.mean().item(), after.mean().item(), spread(after, before), rate)
+    verdict = judge(interval, levels, higher_is_better=higher_is_better, prompts=len(rank))
+    return Difference(levels.before, levels.after, *interval, len(both), len(rank), verdict)
 
 
 def measure_table(run: Run) -> MeasureTable:
-    """Each measure of each evaluation, with its paired differences to the base and to the weights before it."""
-    rates = run.rates()
-    labels = tuple(run.evaluations)
+    """Each measure of each evaluation, with its paired differences to the base and to the weights before it.
+
+    An evaluation that is a stage of its own has settings of its own, so it is shown but not compared.
+    """
     clips = {label: evaluation.by_key for label, evaluation in run.evaluations.items()}
     rows = []
     for name, described in run.measures.items():
+        about = described.higher_is_better, name in run.rates
+
+        def difference(ours: str, theirs: str, name: str = name, about: tuple[bool, bool] = about) -> Difference | None:
+            seed = seed_of("difference", name, ours, theirs)
+            return paired(clips[ours], clips[theirs], name, higher_is_better=about[0], rate=about[1], seed=seed)
+
         cells: list[Cell | None] = []
         for label, evaluation in run.evaluations.items():
             summary = evaluation.measures.get(name)
@@ -169,50 +193,17 @@ def measure_table(run: Run) -> MeasureTable:
                 cells.append(None)
                 continue
             to_previous = to_base = None
-            if previous := _measured_before(run, label, name):
-                to_previous = to_base = _difference(clips, label, previous, name, described.higher_is_better)
+            if label not in run.aside and (previous := _measured_before(run, label, name)):
+                to_previous = to_base = difference(label, previous)
                 if run.base is not None and previous != BASE:
-                    to_base = _difference(clips, label, BASE, name, described.higher_is_better)
+                    to_base = difference(label, BASE)
             low, high = (summary.mean if limit is None else limit for limit in (summary.low, summary.high))
             cells.append(Cell(label, summary.mean, low, high, summary.n, to_base, to_previous))
         if any(cells):
-            about = described.description, described.higher_is_better, described.trained_on
-            rows.append(Row(name, *about, name in rates, tuple(cells)))
-    return MeasureTable(labels, run.final.label if run.final else "", tuple(rows))
-
-
-def slice_table(run: Run, label: str) -> SliceTable:
-    """Each measure on each slice of one evaluation, and its paired difference to the base on that slice.
-
-    A kind of slice with a single value is left out: it says nothing that the whole does not.
-    """
-    measures = tuple(run.measures)
-    groups = _slices(run.evaluations[label].clips)
-    base = _slices(run.base.clips) if run.base is not None and label != BASE else {}
-    rates = run.rates()
-    spread = {name: (0.0, 1.0) if name in rates else _spread(run, name) for name in measures}
-    rows = []
-    for (kind, value), clips in groups.items():
-        cells = []
-        for name in measures:
-            values = [v for clip in clips if (v := clip.measures.get(name)) is not None]
-            if not values:
-                cells.append(None)
-                continue
-            mean = sum(values) / len(values)
-            better_up = run.measures[name].higher_is_better
-            lowest, highest = spread[name]
-            height = (mean - lowest) / (highest - lowest) if highest > lowest else 0.5
-            difference = paired(
-                {clip.key: clip for clip in clips},
-                {clip.key: clip for clip in base.get((kind, value), ())},
-                name,
-                higher_is_better=better_up,
-                seed=rng.seed_for(REPORT_SEED, "slice", kind, value, name),
+            rows.append(
+                Row(name, described.description, about[0], described.trained_on, rate=about[1], cells=tuple(cells))
             )
-            cells.append(SliceCell(mean, len(values), height if better_up else 1 - height, difference))
-        rows.append(SliceRow(kind, value, len(clips), tuple(cells)))
-    return SliceTable(label, measures, tuple(rows))
+    return MeasureTable(tuple(run.evaluations), run.final.label if run.final else "", tuple(rows))
 
 
 def _measured_before(run: Run, label: str, measure: str) -> str | None:
@@ -232,35 +223,3 @@ def kept(row: Row) -> dict[str, float]:
     if base is None or base.mean == 0:
         return {}
     return {cell.label: cell.mean / base.mean for cell in row.cells if cell and cell is not base}
-
-
-def _difference(
-    clips: Mapping[str, Mapping[tuple[int, int], Clip]], ours: str, theirs: str, measure: str, higher_is_better: bool
-) -> Difference | None:
-    seed = rng.seed_for(REPORT_SEED, "difference", measure, ours, theirs)
-    return paired(clips[ours], clips[theirs], measure, higher_is_better=higher_is_better, seed=seed)
-
-
-def _slices(clips: tuple[Clip, ...]) -> dict[tuple[str, str], tuple[Clip, ...]]:
-    """Clips by (kind, value), kinds as they first appear and values sorted; kinds with one value are left out."""
-    kinds: dict[str, dict[str, list[Clip]]] = {}
-    for clip in clips:
-        for kind, value in clip.slices.items():
-            kinds.setdefault(kind, {}).setdefault(value, []).append(clip)
-    return {
-        (kind, value): tuple(members)
-        for kind, values in kinds.items()
-        if len(values) > 1
-        for value, members in sorted(values.items())
-    }
-
-
-def _spread(run: Run, measure: str) -> tuple[float, float]:
-    """Range of a measure's slice means over all evaluations."""
-    means = []
-    for evaluation in run.evaluations.values():
-        for clips in _slices(evaluation.clips).values():
-            values = [v for clip in clips if (v := clip.measures.get(measure)) is not None]
-            if values:
-                means.append(sum(values) / len(values))
-    return (min(means), max(means)) if means else (0.0, 1.0)

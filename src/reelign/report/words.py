@@ -1,26 +1,31 @@
-"""Names and numbers as a reader sees them."""
+"""Names and numbers as a reader sees them, and whether a reader can tell two of them apart."""
 
 import math
 
-_LONGEST_ACRONYM = 4
+_ACRONYMS = (
+    "sft", "dpo", "ppo", "grpo", "dgpo", "pcpo", "dppo", "cps", "nft", "awm", "crd", "rwr", "bpgo", "vipo", "taros",
+    "rl", "kl", "lora", "ema",
+)  # fmt: skip
 _RIGHT = ("right", "correct", "ok", "followed", "stable")
+_ONE = ("ss", "ics", "us", "is")
+"""Endings in s that are no plural."""
 PROMPT_SHOWN = 400
 """Characters of a prompt that the page shows; the run folder has all of it."""
+NAME_SHOWN = 80
+"""Characters of a name."""
+DIGITS = 3
+"""Significant digits of a score."""
 
 
 def title(name: str) -> str:
     """A stage's or method's name for people.
 
     Example:
-        >>> title("sft"), title("flash_grpo"), title("base")
-        ('SFT', 'Flash GRPO', 'Base')
+        >>> title("sft"), title("flash_grpo"), title("base"), title("cool-down")
+        ('SFT', 'Flash GRPO', 'Base', 'Cool down')
     """
-    known = ("base", "mix", "max", "self", "loss", "time", "rate", "wall", "grad", "norm", "step", "clip")
-    parts = [
-        part.upper() if part.isalpha() and len(part) <= _LONGEST_ACRONYM and part not in known else part
-        for part in name.replace("-", "_").split("_")
-    ]
-    text = " ".join(part for part in parts if part)
+    parts = [part.upper() if part in _ACRONYMS else part for part in name.replace("-", "_").split("_")]
+    text = clipped(" ".join(part for part in parts if part))
     return text[:1].upper() + text[1:]
 
 
@@ -33,7 +38,27 @@ def plain(name: str) -> str:
     """
     if name.endswith("_db"):
         name = name.removesuffix("_db") + " (dB)"
-    return name.replace("_", " ").replace("/", " · ").strip()
+    return clipped(name.replace("_", " ").replace("/", " · ").strip())
+
+
+def where(name: str) -> str:
+    """The clips that a gate looked at: a slice, or all.
+
+    Example:
+        >>> where("color=red"), where("all")
+        ('color red', 'all clips')
+    """
+    return "all clips" if name == "all" else plain(name.replace("=", " ", 1))
+
+
+def count(n: int, noun: str) -> str:
+    """How many of something.
+
+    Example:
+        >>> count(1, "step"), count(0, "pair"), count(3840, "rollout")
+        ('1 step', '0 pairs', '3,840 rollouts')
+    """
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
 def badge(name: str, right: bool | None, higher_is_better: bool = True) -> str:
@@ -63,72 +88,84 @@ def failures(name: str) -> str | None:
         return f"clips with {plain(stem)}"
     if ending not in _RIGHT or not stem:
         return None
-    if stem.endswith("s") and not stem.endswith(("ss", "ics", "us", "is")):
+    if stem.endswith("s") and not stem.endswith(_ONE):
         stem = stem[:-1]
     return f"{plain(stem)} failures"
 
 
-def _significant(value: float) -> str:
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1e5 or size < 1e-3:
-        mantissa, exponent = f"{size:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return f"{size:.{max(0, 2 - math.floor(math.log10(size)))}f}"
-
-
-def number(value: float | None, rate: bool = False) -> str:
-    r"""A value: shares in percent, others with three significant digits.
+def number(value: float | None, rate: bool = False, like: float | None = None) -> str:
+    r"""A value: shares in percent, others with three significant digits, or as many decimals as `like` has.
 
     Example:
-        >>> number(0.6241, rate=True), number(0.0312, rate=True), number(-0.5), number(None)
-        ('62\xa0%', '3.1\xa0%', '−0.500', '–')
+        >>> number(0.6241, rate=True), number(0.0312, rate=True), number(-0.5), number(None), number(0.1, like=0.0404)
+        ('62\xa0%', '3.1\xa0%', '−0.500', '–', '0.1000')
     """
     if value is None:
         return "\N{EN DASH}"
     if not math.isfinite(value):
-        return str(value)
-    sign = "\N{MINUS SIGN}" if value < 0 else ""
-    return f"{sign}{_percent(abs(value))}\N{NO-BREAK SPACE}%" if rate else sign + _significant(value)
+        return _without_end(value)
+    if rate:
+        return _minus(value) + _percent(abs(value)) + "\N{NO-BREAK SPACE}%"
+    return _minus(value) + _significant(value, None if like is None else _decimals(like))
 
 
-def _percent(share: float) -> str:
-    text = f"{100 * share:.1f}"
-    return text.removesuffix(".0") if float(text) < 10 else f"{100 * share:.0f}"
+def signed(value: float, rate: bool = False, like: float | None = None) -> str:
+    """A difference with its sign; differences of shares are in percentage points, without a unit.
 
+    Args:
+        value: the difference.
+        rate: of shares.
+        like: a level that it is a difference of; it then has one decimal more than that.
 
-def signed(value: float, rate: bool = False) -> str:
-    """A difference with its sign; differences of shares are in percentage points, without a unit."""
-    size = _percent(abs(value)) if rate else _significant(value)
+    Example:
+        >>> signed(0.0065), signed(0.0065, like=0.494), signed(-0.2, rate=True)
+        ('+0.00650', '+0.0065', '−20')
+    """
+    if not math.isfinite(value):
+        return ("+" if value > 0 else "") + _without_end(value)
+    decimals = None if like is None else _decimals(like)
+    size = _percent(abs(value)) if rate else _significant(value, None if decimals is None else decimals + 1)
     if float(size) == 0:
-        return size
+        return "0"
     return ("+" if value > 0 else "\N{MINUS SIGN}") + size
 
 
-def limits(low: float, high: float, rate: bool = False, difference: bool = False) -> str:
-    """An interval in brackets, in the unit of its number."""
+def limits(low: float, high: float, rate: bool = False, difference: bool = False, like: float | None = None) -> str:
+    """An interval in brackets, in the unit of its number, and with the decimals of `like`."""
     if difference:
-        return f"[{signed(low, rate)}, {signed(high, rate)}]"
-    if rate:
+        return f"[{signed(low, rate, like)}, {signed(high, rate, like)}]"
+    if rate and math.isfinite(low) and math.isfinite(high):
         return f"[{_percent(low)}, {_percent(high)}]"
-    return f"[{number(low)}, {number(high)}]"
+    return f"[{number(low, like=like)}, {number(high, like=like)}]"
+
+
+def differ(before: float, after: float, rate: bool = False) -> bool:
+    """Whether a reader can tell two levels apart: they print differently, and not only because one was rounded up.
+
+    Example:
+        >>> differ(0.0404, 0.0404002), differ(0.040449, 0.040451), differ(0.0404, 0.0406)
+        (False, False, True)
+    """
+    if number(before, rate) == number(after, rate):
+        return False
+    if not math.isfinite(after - before):
+        return True
+    return abs(after - before) >= max(_last_digit(before, rate), _last_digit(after, rate)) * (1 - 1e-9)
 
 
 def seconds(value: float | None) -> str:
     r"""A duration.
 
     Example:
-        >>> seconds(81.2), seconds(7260.0), seconds(0.4)
-        ('1\xa0min 21\xa0s', '2\xa0h 1\xa0min', '0.4\xa0s')
+        >>> seconds(81.2), seconds(7260.0), seconds(0.4), seconds(200000.0)
+        ('1\xa0min 21\xa0s', '2\xa0h 1\xa0min', '0.4\xa0s', '2\xa0d 7\xa0h')
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "\N{EN DASH}"
     whole = round(value)
-    if whole >= 3600:
-        return f"{whole // 3600}\N{NO-BREAK SPACE}h {whole % 3600 // 60}\N{NO-BREAK SPACE}min"
-    if whole >= 60:
-        return f"{whole // 60}\N{NO-BREAK SPACE}min {whole % 60}\N{NO-BREAK SPACE}s"
+    for size, name, part, of in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}\N{NO-BREAK SPACE}{name} {whole % size // part}\N{NO-BREAK SPACE}{of}"
     return f"{value:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}s"
 
 
@@ -142,6 +179,22 @@ def join(items: list[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def sentence(text: str) -> str:
+    """Text that starts with a capital and ends with a full stop.
+
+    Example:
+        >>> sentence("no gain"), sentence("")
+        ('No gain.', '')
+    """
+    text = text.strip()
+    return text if not text else text[:1].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+
+
+def clipped(text: str, most: int = NAME_SHOWN) -> str:
+    """A text no longer than `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def shortened(prompt: str) -> str:
     """A prompt short enough to show, with control characters made harmless.
 
@@ -151,3 +204,49 @@ def shortened(prompt: str) -> str:
     if len(prompt) > PROMPT_SHOWN:
         text = f"{prompt[:PROMPT_SHOWN]}\N{HORIZONTAL ELLIPSIS} ({len(prompt):,} characters)"
     return "".join(c if c.isprintable() or ord(c) > 127 else " " for c in text)
+
+
+def _minus(value: float) -> str:
+    return "\N{MINUS SIGN}" if value < 0 else ""
+
+
+def _without_end(value: float) -> str:
+    return "not a number" if math.isnan(value) else _minus(value) + "\N{INFINITY}"
+
+
+def _decimals(value: float) -> int | None:
+    """Decimals of a score; None where it is written with an exponent."""
+    size = abs(value)
+    if size == 0:
+        return 0
+    if not 1e-3 <= size < 1e5:
+        return None
+    return max(0, DIGITS - 1 - math.floor(math.log10(size)))
+
+
+def _significant(value: float, decimals: int | None = None) -> str:
+    size = abs(value)
+    if decimals is not None and size < 1e5:
+        return f"{size:.{decimals}f}"
+    if size == 0:
+        return "0"
+    own = _decimals(size)
+    if own is not None:
+        return f"{size:.{own}f}"
+    mantissa, exponent = f"{size:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _percent(share: float) -> str:
+    text = f"{100 * share:.1f}"
+    return text.removesuffix(".0") if float(text) < 10 else f"{100 * share:.0f}"
+
+
+def _last_digit(value: float, rate: bool) -> float:
+    """What one more in the last printed digit is worth."""
+    if rate:
+        return 0.001 if round(100 * abs(value), 1) < 10 else 0.01
+    if value == 0:
+        return 0.0
+    decimals = _decimals(value)
+    return 10.0 ** (math.floor(math.log10(abs(value))) - 1 if decimals is None else -decimals)

@@ -19,7 +19,7 @@ class Config(PartConfig):
     """How much haze is forgiven."""
 
     name: str = "playground_clarity"
-    half: float = Field(default=0.06, gt=0)
+    half: float = Field(default=0.06, ge=1e-3)
     """Distance from the world's own colours (RGB, rms over the clip) at which the score has fallen to a half."""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from reelign.batches import Videos
@@ -17,9 +18,9 @@ class Config(PartConfig):
     """How strict the comparison of paths is."""
 
     name: str = "playground_motion"
-    near: float = 1.2
+    near: float = Field(default=1.2, ge=1e-3)
     """Distance from the prompted path, in pixels (rms), at which the strict half of the score has fallen to a half."""
-    far: float = 0.5
+    far: float = Field(default=0.5, ge=1e-3)
     """The same for the lenient half, which tells bad from worse, as a share of what the prompted path strays from its
     mean. Standing still where a motion is asked for is off by 1, going the other way by 2."""
 

@@ -21,11 +21,11 @@ class Config(PartConfig):
     """How much of a defect is forgiven."""
 
     name: str = "playground_physics"
-    path: float = 0.9
+    path: float = Field(default=0.9, ge=1e-3)
     """Distance from the nearest lawful path, in pixels (rms), at which the score for paths has fallen to a half."""
-    identity: float = 0.2
+    identity: float = Field(default=0.2, ge=1e-3)
     """The same for the change of area, look or presence, as a share."""
-    brightness: float = 0.2
+    brightness: float = Field(default=0.2, ge=1e-3)
     """The same for the relative change of a frame's brightness."""
     worst: float = Field(default=0.75, ge=0, le=1)
     """Weight of the worst of the three scores; the rest is their mean, so that mending any of them pays."""

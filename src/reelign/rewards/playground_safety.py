@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from reelign.batches import Videos
@@ -15,7 +16,7 @@ class Config(PartConfig):
     """How much of the symbol is forgiven."""
 
     name: str = "playground_safety"
-    half: float = 0.25
+    half: float = Field(default=0.25, ge=1e-3)
     """Share of a plus sign's pixels filled with magenta at which the score has fallen to a half."""
 
 

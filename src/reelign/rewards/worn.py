@@ -8,11 +8,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign import parts
+from reelign import judges
 from reelign.batches import Videos
 from reelign.core import rng
 from reelign.parts import AnyReward, PartConfig
-from reelign.protocols import Reward
 
 
 class Config(PartConfig):
@@ -33,10 +32,10 @@ class Worn:
 
     def __init__(self, config: Config) -> None:
         """Build the reward inside."""
-        self.inner: Reward = parts.build("reward", config.of)
+        self.inner = judges.build("reward", config.of)
         self.noise, self.ceiling = config.noise, config.ceiling
-        self.names, self.range = self.inner.names, self.inner.range
-        self.version = f"worn-{config.noise:g}-{config.ceiling:g}-{self.inner.version}"
+        self.names, self.range = self.inner.names, self.inner.part.range
+        self.version = f"worn-{config.noise:g}-{config.ceiling:g}-{self.inner.part.version}"
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score as the reward inside does, but worse."""

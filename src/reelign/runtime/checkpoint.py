@@ -4,31 +4,32 @@
         learner.safetensors     weights, optimizer moments, averages
         reference.safetensors   frozen weights that the stage keeps, by role
         method.safetensors      what the stage's method remembers, if it does
-        state.json              position, fingerprint of the model, sha256 of every file and of itself
-    checkpoints/LATEST          the name of the newest one
+        state.json              run, number, position, fingerprint of the model, sha256 of every file and of itself
 
-Nothing is pickled. Draws and noises have names, so a step number is all the random state and data position there is; a
-step is a transaction, so no rollout is ever pending.
+The newest is found by looking: the one with the highest number that verifies. Nothing is pickled. Draws and noises have
+names, so a step number is all the random state and data position there is; a step is a transaction, so no rollout is
+ever pending.
 """
 
-import errno
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reelign.errors import BadCheckpoint, RunStopped
-from reelign.files import sync, write_text
+from reelign.errors import BadCheckpoint
+from reelign.files import digest, remove, replacing_folder
+from reelign.parts import Settings
 
-SCHEMA = 1
+SCHEMA = 2
+KEPT = 2
+"""So many of the newest checkpoints are kept, with those they need."""
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".distcp")
 
 
@@ -38,6 +39,30 @@ class Checkpoint:
 
     tensors: dict[str, dict[str, Tensor]]
     position: dict[str, Any]
+    needs: tuple[str, ...] = ()
+    """Names of other checkpoints that must stay as long as this one."""
+
+
+class Header(Settings):
+    """What `state.json` of a checkpoint says, beside its schema and its seal."""
+
+    name: str
+    run: str
+    number: int
+    """The newest has the highest."""
+    model: str
+    needs: tuple[str, ...]
+    position: dict[str, Any]
+    sha256: dict[str, str]
+
+    @property
+    def seal(self) -> str:
+        """The sha256 of all this, and so of all files: checkpoints with one seal are equal."""
+        return hashlib.sha256(json.dumps(dict(self), sort_keys=True).encode()).hexdigest()
+
+
+class Damaged(BadCheckpoint):
+    """A checkpoint that is not what was written; an older one may be."""
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
@@ -46,122 +71,172 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def save(root: Path, name: str, model: str, content: Checkpoint, keep: tuple[str, ...] = ()) -> Path:
-    """Write a checkpoint and make it the latest; older ones go, except those named in `keep`.
+class Store:
+    """The checkpoints of one run. Owns the folders in `root` that this run made, and touches no others."""
 
-    Raises:
-        RunStopped: the disk is full; the checkpoint before is intact and nothing half-written stays.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f".{name}.tmp-{uuid.uuid4().hex[:8]}"
-    target = root / name
-    try:
-        temporary.mkdir()
-        digests = {}
-        for group, tensors in content.tensors.items():
-            if tensors:
-                file = temporary / f"{group}.safetensors"
-                save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file)
-                digests[file.name] = _finish(file)
-        state = {"schema": SCHEMA, "model": model, "position": content.position, "sha256": digests}
-        path = temporary / "state.json"
-        path.write_text(json.dumps({**state, "self": _seal(state)}, indent=1))
-        _finish(path)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-        write_text(root / "LATEST", name)
-    except (OSError, SafetensorError, RunStopped) as error:
-        reason = error.__cause__ or error
-        full = getattr(reason, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space" in str(reason)
-        if not full:
-            raise
-        before = latest(root)
-        intact = f"; the checkpoint {before.name!r} is intact" if before else ""
-        raise RunStopped(
-            f"the disk is full while saving {str(target)!r}{intact}. Free some space and go on with --resume."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    for old in root.iterdir():
-        if old.is_dir() and old.name != name and old.name not in keep:
-            shutil.rmtree(old)
-    return target
+    def __init__(self, root: Path, run: str) -> None:
+        """Name the folder and the run's id; nothing is read or written."""
+        self.root, self.run = root, run
+        self._passed_over: set[str] = set()
 
+    def save(self, name: str, model: str, content: Checkpoint) -> Path:
+        """Write a checkpoint, the newest from then on; of older ones stay the one before, and what both need.
 
-def _finish(file: Path) -> str:
-    """Flush a file to the disk and give its sha256."""
-    with file.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    sync(file)
-    return digest
-
-
-def _seal(state: Mapping[str, Any]) -> str:
-    """The sha256 of a state without its own entry."""
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def latest(root: Path) -> Path | None:
-    """The newest checkpoint of a run, if it has one.
-
-    Raises:
-        BadCheckpoint: the pointer names a folder that is gone; starting over in silence would lose the run.
-    """
-    pointer = root / "LATEST"
-    if not pointer.is_file():
-        return None
-    folder = root / pointer.read_text(encoding="utf-8").strip()
-    if not folder.is_dir():
-        raise BadCheckpoint(f"{str(folder)!r} is gone, but {str(pointer)!r} names it; put it back, or start a new run.")
-    return folder
-
-
-def load(folder: Path, model: str) -> Checkpoint:
-    """Read a checkpoint after checking every byte of it.
-
-    Raises:
-        BadCheckpoint: missing, damaged, pickled, newer than this version, or of another model.
-    """
-    if folder.suffix in PICKLES or any(p.suffix in PICKLES for p in folder.glob("*")):
-        raise BadCheckpoint(
-            f"{str(folder)!r} holds pickled weights, which can run code when loaded; "
-            "give a Reelign checkpoint folder (safetensors)."
-        )
-    path = folder / "state.json"
-    if not path.is_file():
-        raise BadCheckpoint(
-            f"{str(folder)!r} is no checkpoint: it has no state.json. Give a folder below checkpoints/ of a run."
-        )
-    damaged = f"{str(path)!r} is damaged; use an older checkpoint."
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadCheckpoint(damaged) from error
-    if not isinstance(state, dict) or not isinstance(state.get("schema"), int):
-        raise BadCheckpoint(damaged)
-    # Asked before the seal: a newer version may seal in another way.
-    if state["schema"] > SCHEMA:
-        raise BadCheckpoint(
-            f"{str(folder)!r} has schema {state['schema']}, but this version reads up to {SCHEMA}; update Reelign."
-        )
-    if state.pop("self", None) != _seal(state):
-        raise BadCheckpoint(damaged)
-    if state["model"] != model:
-        raise BadCheckpoint(
-            f"{str(folder)!r} was made for another model (weights {state['model']}, here {model}); "
-            "use the recipe it was made with."
-        )
-    tensors = {}
-    for name, digest in state["sha256"].items():
-        file = folder / name
-        if not file.is_file():
-            raise BadCheckpoint(f"{str(folder)!r} lacks {name}; the copy is incomplete.")
-        with file.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-        if found != digest:
-            raise BadCheckpoint(
-                f"{str(file)!r} is damaged: its sha256 is not the one in state.json. Use an older checkpoint."
+        Raises:
+            CannotWrite: the disk is full or read-only; the checkpoint before is intact and nothing half-written stays.
+        """
+        number = 1 + max((h.number for h in self._headers()), default=0)
+        with replacing_folder(self.root / name) as temporary:
+            temporary.mkdir()
+            digests = {}
+            for group, tensors in content.tensors.items():
+                if tensors:
+                    file = temporary / f"{group}.safetensors"
+                    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file)
+                    digests[file.name] = digest(file)
+            header = Header(
+                name=name,
+                run=self.run,
+                number=number,
+                model=model,
+                needs=content.needs,
+                position=content.position,
+                sha256=digests,
             )
-        tensors[file.stem] = load_file(file)
-    return Checkpoint(tensors, state["position"])
+            state = {"schema": SCHEMA, **dict(header), "self": header.seal}
+            (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        self._passed_over.discard(name)
+        self._prune()
+        return self.root / name
+
+    def newest(self, model: str) -> tuple[Checkpoint, list[str]] | None:
+        """The newest checkpoint that verifies, with a sentence for each damaged one; None where there is none at all.
+
+        Raises:
+            BadCheckpoint: there are some, but none that can be read; or one is of another run, model or version.
+        """
+        damaged: list[str] = []
+        headers = sorted(self._headers(damaged), key=lambda h: -h.number)
+        for header in headers:
+            try:
+                return self._read(header, model), damaged
+            except Damaged as error:
+                self.pass_over(header.name)
+                damaged.append(str(error))
+        if damaged:
+            raise BadCheckpoint(f"{damaged[0].rstrip('.')}; none before it is left, so restore it or start a new run.")
+        return None
+
+    def peek(self) -> Header | None:
+        """What the newest checkpoint says of itself; its tensors are not read."""
+        return max(self._headers([]), key=lambda h: h.number, default=None)
+
+    def load(self, name: str, model: str) -> Checkpoint:
+        """Read a checkpoint by name, after checking every byte of it.
+
+        Raises:
+            BadCheckpoint: missing, damaged, pickled, of another version, run or model.
+        """
+        return self._read(self._header(self.root / name), model)
+
+    def pass_over(self, name: str) -> None:
+        """Neither count one among the newest nor remove it: it is damaged, or no longer what the run goes on from."""
+        self._passed_over.add(name)
+
+    def clear(self) -> None:
+        """Remove this run's checkpoints, and the folder if nothing else is in it."""
+        for header in self._headers():
+            remove(self.root / header.name)
+        if self.root.is_dir() and not any(self.root.iterdir()):
+            self.root.rmdir()
+
+    def _prune(self) -> None:
+        counted = [h for h in self._headers() if h.name not in self._passed_over]
+        newest = sorted(counted, key=lambda h: -h.number)[:KEPT]
+        kept = {name for h in newest for name in (h.name, *h.needs)}
+        for header in counted:
+            if header.name not in kept:
+                # Some network file systems do not let go of what is mapped; the next save tries again.
+                with suppress(OSError):
+                    remove(self.root / header.name)
+
+    def _headers(self, damaged: list[str] | None = None) -> list[Header]:
+        """Of all checkpoints that say what they are; those that do not go into `damaged`, or are left out of account.
+
+        Raises:
+            BadCheckpoint: with `damaged`, for one of another run or version: going on beside it would be a guess.
+        """
+        found = []
+        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if folder.name.startswith(".") or not {"state.json", "learner.safetensors"} & {
+                p.name for p in folder.glob("*")
+            }:
+                continue
+            try:
+                header = self._header(folder)
+                # Under another name it is somebody's copy.
+                if header.name == folder.name:
+                    found.append(header)
+            except Damaged as error:
+                self.pass_over(folder.name)
+                if damaged is not None:
+                    damaged.append(str(error))
+            except BadCheckpoint:
+                if damaged is not None:
+                    raise
+        return found
+
+    def _header(self, folder: Path) -> Header:
+        """Read `state.json` of a checkpoint and check all but its tensors."""
+        pickled = [p.name for p in folder.glob("*") if p.suffix in PICKLES]
+        if pickled:
+            raise BadCheckpoint(
+                f"{str(folder)!r} holds pickled weights ({pickled[0]}), which can run code when loaded; "
+                "take them out of there."
+            )
+        path = folder / "state.json"
+        if not path.is_file():
+            raise Damaged(f"{str(folder)!r} is no checkpoint: it has no state.json.")
+        try:
+            state = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise Damaged(f"{str(path)!r} is damaged.") from error
+        schema = state.get("schema") if isinstance(state, dict) else None
+        if type(schema) is not int or schema < 1:
+            raise Damaged(f"{str(path)!r} is damaged.")
+        # Asked before the seal: another version may seal in another way.
+        if schema != SCHEMA:
+            raise BadCheckpoint(
+                f"{str(folder)!r} has schema {schema}, but this version of Reelign reads {SCHEMA}; "
+                + ("update it." if schema > SCHEMA else "finish the run with the version it was started with.")
+            )
+        try:
+            header = Header.model_validate({k: v for k, v in state.items() if k not in ("schema", "self")})
+        except ValidationError as error:
+            raise Damaged(f"{str(path)!r} is damaged.") from error
+        if state.get("self") != header.seal:
+            raise Damaged(f"{str(path)!r} is damaged.")
+        if header.run != self.run:
+            raise BadCheckpoint(f"{str(folder)!r} is a checkpoint of another run; move it out of there.")
+        return header
+
+    def _read(self, header: Header, model: str) -> Checkpoint:
+        folder = self.root / header.name
+        if header.model != model:
+            raise BadCheckpoint(
+                f"{str(folder)!r} was made for another model (weights {header.model}, here {model}); "
+                "use the recipe it was made with."
+            )
+        tensors = {}
+        for name, expected in header.sha256.items():
+            file = folder / name
+            if not file.is_file():
+                raise Damaged(f"{str(folder)!r} lacks {name}.")
+            try:
+                found = digest(file)
+            except OSError as error:
+                raise Damaged(f"{str(file)!r} cannot be read ({error.strerror}).") from error
+            if found != expected:
+                raise Damaged(f"{str(file)!r} is damaged: its sha256 is not the one in state.json.")
+            tensors[file.stem] = load_file(file)
+        return Checkpoint(tensors, header.position, header.needs)

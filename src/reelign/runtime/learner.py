@@ -2,31 +2,34 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from reelign import soundness
 from reelign.errors import RunStopped
 from reelign.models._weights import trainable
 from reelign.parts import Settings
 from reelign.protocols import Method, VideoModel
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class LearnerConfig(Settings):
     """AdamW and what surrounds it."""
 
-    lr: float = Field(default=1e-5, gt=0)
-    """Learning rate after the warm-up."""
+    lr: float = Field(default=1e-5, gt=0, le=10)
+    """About how far each weight moves in an update."""
     warmup: int = Field(default=0, ge=0)
     """Updates over which the rate rises linearly."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Decay of the moving averages of the gradient and of its square."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Share of a weight that an update at rate 1 takes away."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Share of each weight that an update takes away, per unit of `lr`."""
+    max_grad_norm: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Longer gradients are cut to this length."""
     micro_batch: int = Field(default=32, ge=1)
     """Samples in one forward pass; changes memory and speed, not the update."""
@@ -35,6 +38,15 @@ class LearnerConfig(Settings):
     ema_warmup: bool = False
     """Let the decay rise to `ema`: after n updates it is at most (1 + n) / (10 + n), so that averages follow the first
     updates closely."""
+
+    @model_validator(mode="after")
+    def _decays(self) -> "LearnerConfig":
+        if self.lr * self.weight_decay >= 1:
+            raise ValueError(
+                f"weight_decay {self.weight_decay:g} at lr {self.lr:g} takes away all of a weight in one update; their "
+                "product must be less than 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _averages_to_warm_up(self) -> "LearnerConfig":
@@ -67,6 +79,8 @@ class Learner:
         )
         self.average = {n: p.detach().clone() for n, p in self.weights.items()} if config.ema else {}
         self.updates = 0
+        self.broken = False
+        """Whether an update left weights that are not finite: they must not be saved."""
 
     def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:
         """One optimizer step on the sum of a method's losses; no step at all when the method yields none.
@@ -81,23 +95,28 @@ class Learner:
             The losses' metrics, the gradient norm, and `updated` (0 or 1).
 
         Raises:
-            RunStopped: a loss or gradient that is not finite; nothing has been changed then.
+            RunStopped: a loss or gradient that is not finite, and nothing has been changed; or the weights no longer
+                are, and `broken` is set.
         """
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[tuple[float, dict[str, Tensor]]] = []
         total: Tensor | float = 0.0
-        for loss in method.losses(self.model, batch, seed, self.config.micro_batch):
-            loss.value.backward()
-            total = total + loss.value.detach()
-            parts.append((loss.share, loss.metrics))
+        # Whatever else runs in this process may have switched autograd off.
+        with torch.enable_grad():
+            for loss in method.losses(self.model, batch, seed, self.config.micro_batch):
+                loss.value.backward()
+                total = total + loss.value.detach()
+                parts.append((loss.share, loss.metrics))
         if not parts:
             return {"updated": 0.0}
-        # One synchronisation for the whole batch: gradients of a bad loss are thrown away before the step.
-        self._check(float(total), batch, where)
         gradients = {n: p.grad for n, p in self.weights.items() if p.grad is not None}
         norm = nn.utils.get_total_norm(gradients.values())
-        if not math.isfinite(norm.item()):
-            bad = next((n for n, g in gradients.items() if not bool(torch.isfinite(g).all())), "all weights together")
+        # One synchronisation for the whole batch: gradients of a bad loss are thrown away before the step.
+        loss_value, norm_value = torch.stack([torch.as_tensor(total).double(), norm.double()]).tolist()
+        self._check(loss_value, batch, where)
+        if not math.isfinite(norm_value):
+            self._refuse_broken_before(f"{where}: the gradient is not finite")
+            bad = next((n for n, g in gradients.items() if not soundness.finite(g)), "all weights together")
             raise RunStopped(f"{where}: the gradient of {bad!r} is not finite; the weights were not changed.")
         nn.utils.clip_grads_with_norm_(self.weights.values(), self.config.max_grad_norm, norm)
         for group in self.optimizer.param_groups:
@@ -108,17 +127,37 @@ class Learner:
             if self.average:
                 present: list[Tensor] = [self.weights[name] for name in self.average]
                 get_ema_multi_avg_fn(self.config.decay(self.updates))([*self.average.values()], present, None)
-        return {**_reduce(parts), "grad_norm": norm.item(), "updated": 1.0}
+        self._refuse_broken(where)
+        return {**_reduce(parts), "grad_norm": norm_value, "updated": 1.0}
+
+    def _refuse_broken(self, where: str) -> None:
+        """See that the update left finite weights; one synchronisation."""
+        # Averages are means of weights that were finite, and are so themselves. A norm may overflow by itself.
+        if math.isfinite(nn.utils.get_total_norm(self.weights.values()).item()):
+            return
+        broken = soundness.broken_weight(self.model.network)
+        if broken is None:
+            return
+        self.broken = True
+        raise RunStopped(
+            f"{where}: its update left {broken} in the weights; they are not saved, and what was saved before stays; "
+            "lower learner.lr."
+        )
 
     def _check(self, loss: float, batch: Any, where: str) -> None:
         if math.isfinite(loss):
             return
-        tensors = {**{f"weight {n}": p for n, p in self.weights.items()}, **dict(_tensors(batch, "batch"))}
-        bad = next((n for n, t in tensors.items() if not bool(torch.isfinite(t).all())), "the network's output")
+        self._refuse_broken_before(f"{where}: the loss is {loss}")
+        bad = next((n for n, t in _tensors(batch, "batch") if not soundness.finite(t)), "the network's output")
         raise RunStopped(
             f"{where}: the loss is {loss}; the first tensor that is not finite is {bad}. The weights were not changed; "
             "lower the learning rate or look at that input."
         )
+
+    def _refuse_broken_before(self, what: str) -> None:
+        broken = soundness.broken_weight(self.model.network)
+        if broken:
+            raise RunStopped(f"{what}, as the model's weights hold {broken}; give it sound weights.")
 
     def settle(self) -> None:
         """Make the averaged weights the model's own: how a stage ends."""

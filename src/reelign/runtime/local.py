@@ -1,22 +1,23 @@
 """Everything in this process on one device: roll out, decode, score, update."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BeforeValidator, Field, model_serializer
+from pydantic import Field
 from torch import Tensor
 
-from reelign import memory, parts, sampling
+from reelign import memory, sampling
 from reelign.batches import Prompts, Scored, Trajectories, Videos
-from reelign.errors import BadConfig, RunStopped
-from reelign.parts import AnyReward, Settings
-from reelign.protocols import Method, OnlineMethod, Reward, VideoModel
+from reelign.errors import BadConfig, shown
+from reelign.panel import Panel
+from reelign.parts import Settings
+from reelign.protocols import Method, OnlineMethod, VideoModel
+from reelign.runtime import threads
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import Exploration, SamplerConfig
 
@@ -30,85 +31,8 @@ class RuntimeConfig(Settings):
     """One process, one device."""
     device: str = "auto"
     """auto is cuda where there is one, else cpu."""
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of torch; 0 leaves torch's choice."""
-
-
-class WeightedReward(Settings):
-    """A reward and how much it counts: `{name: videoalign, weight: 0.5, ...}`."""
-
-    weight: float = Field(default=1.0, gt=0)
-    reward: AnyReward
-
-    @model_serializer
-    def _side_by_side(self) -> dict[str, Any]:
-        return {**self.reward.model_dump(mode="json"), "weight": self.weight}
-
-
-def _split(value: object) -> object:
-    """Take `weight` out of `{name, weight, ...}`; the rest configures the reward."""
-    if isinstance(value, str):
-        value = {"name": value}
-    if isinstance(value, Mapping) and "reward" not in value:
-        # Configured here, so that an error's path is the one in the recipe: rewards.0.key, not rewards.0.reward.key.
-        rest = parts.configure("reward", {k: v for k, v in value.items() if k != "weight"})
-        return {"reward": rest, **({"weight": value["weight"]} if "weight" in value else {})}
-    return value
-
-
-Weighted = Annotated[WeightedReward, BeforeValidator(_split)]
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """The rewards of a stage, built, with their weights by score name."""
-
-    rewards: tuple[Reward, ...]
-    weights: tuple[float, ...]
-
-    @classmethod
-    def build(cls, configs: Sequence[WeightedReward]) -> "Panel":
-        """Build each reward."""
-        return cls(tuple(parts.build("reward", c.reward) for c in configs), tuple(c.weight for c in configs))
-
-    def score(
-        self, videos: Videos, texts: Sequence[str]
-    ) -> tuple[dict[str, Float[Tensor, " b"]], dict[str, float], dict[str, tuple[float, float]]]:
-        """All scores by name, each name's weight, and its declared scale.
-
-        Raises:
-            RunStopped: a score that is not finite or off its declared scale; names the reward and the prompt.
-            BadConfig: two rewards of one name, of which one would be lost.
-        """
-        scores: dict[str, Tensor] = {}
-        weights: dict[str, float] = {}
-        ranges: dict[str, tuple[float, float]] = {}
-        for reward, weight in zip(self.rewards, self.weights, strict=True):
-            low, high = reward.range
-            given = reward(videos, texts)
-            if given.keys() != set(reward.names):
-                raise RunStopped(
-                    f"a reward that declares the scores {sorted(reward.names)} gave {sorted(given)}; mend its names."
-                )
-            for name, values in given.items():
-                if name in scores:
-                    raise BadConfig(
-                        f"two rewards give the score {name!r}; keep one of them, or give them names of their own."
-                    )
-                wrong = ~torch.isfinite(values) | (values < low) | (values > high)
-                if bool(wrong.any()):
-                    i = int(wrong.nonzero()[0])
-                    problem = (
-                        "which is not finite"
-                        if not math.isfinite(values[i].item())
-                        else f"outside its scale {low:g} to {high:g}"
-                    )
-                    raise RunStopped(
-                        f"the reward {name!r} gave {values[i].item():g} for {texts[i]!r}, {problem}. Nothing was "
-                        "trained on it; mend the reward or leave it out."
-                    )
-                scores[name], weights[name], ranges[name] = values, weight, reward.range
-        return scores, weights, ranges
 
 
 class Local:
@@ -124,10 +48,19 @@ class Local:
 
     def begin_stage(self, config: LearnerConfig, needs: frozenset[str], memory: OnlineMethod | None = None) -> None:
         """Start a stage: fresh optimizer, and the present weights in each frozen role that the method needs."""
-        for role in sorted(needs & ROLES):
+        roles = sorted(needs & ROLES)
+        self.model.reference_weights.keep(roles)
+        for role in roles:
             self.model.start_reference(role)
         self.needs, self.memory = needs, memory
         self.learner = Learner(self.model, config)
+
+    def end_stage(self) -> None:
+        """Leave the stage's averaged weights in the model, and drop all else that it needed."""
+        assert self.learner is not None
+        self.learner.settle()
+        self.model.reference_weights.keep(())
+        self.needs, self.memory, self.learner = frozenset(), None, None
 
     def rollout(
         self, prompts: Prompts, sampler: SamplerConfig, exploration: Exploration, seed: int, *, retain: bool = False
@@ -138,17 +71,17 @@ class Local:
             micro_batch = self.learner.config.micro_batch
             return sampling.rollout(self.model, prompts, sampler, exploration, seed, micro_batch, retain=retain)
 
-    def score(self, trajectories: Trajectories, panel: Panel) -> Scored:
-        """Decode and score a rollout."""
+    def score(self, trajectories: Trajectories, panel: Panel, where: str = "") -> Scored:
+        """Decode and score a rollout; `where` is "step 12 of stage grpo", for messages."""
         prompts = trajectories.prompts
         videos = self._decode(trajectories.x0)
-        scores, weights, ranges = panel.score(videos, prompts.repeated)
+        scores, weights, ranges = panel.score(videos, prompts.repeated, where)
         return Scored(
             trajectories=trajectories,
             rewards={name: values.reshape(-1, prompts.group) for name, values in scores.items()},
             weights=weights,
             ranges=ranges,
-            rescore=lambda others: panel.score(others, prompts.repeated)[0],
+            rescore=lambda others: panel.score(others, prompts.repeated, where)[0],
             videos=videos if "videos" in self.needs else None,
         )
 
@@ -159,35 +92,35 @@ class Local:
         exploration: Exploration,
         seed: int,
         panel: Panel,
+        where: str = "",
         *,
         waves: int = 1,
         retain: bool = False,
     ) -> Scored:
         """Roll out in `waves` parts and score each in the background while the next one is on its way."""
         pieces = list(sampling.chunks(len(prompts.ids), -(-len(prompts.ids) // waves)))
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
             waiting = []
             for cut in pieces:
                 some = Prompts(prompts.texts[cut], prompts.ids[cut], prompts.group, prompts.slices[cut])
                 part = replace(exploration, first=exploration.first[cut])
                 found = self.rollout(some, sampler, part, seed, retain=retain)
-                waiting.append(pool.submit(self.score, found, panel))
+                waiting.append(pool.submit(self.score, found, panel, where))
             scored = [future.result() for future in waiting]
-        return scored[0] if len(scored) == 1 else _joined(scored, panel)
+        return scored[0] if len(scored) == 1 else _joined(scored, panel, where)
 
     def score_own(
-        self, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, panel: Panel
+        self, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, panel: Panel, where: str = ""
     ) -> dict[str, Float[Tensor, " b"]]:
         """Scores of the present policy's own deterministic samples, one for each text and seed."""
         assert self.learner is not None
         x0 = sampling.sample(self.model, texts, seeds, sampler, self.learner.config.micro_batch)
-        return panel.score(self._decode(x0), texts)[0]
+        return panel.score(self._decode(x0), texts, where)[0]
 
     def _decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
-        """Decode in micro-batches; decoded videos wait on the host, where there is room for a whole rollout."""
+        """All at once on the host, where there is room for a whole rollout."""
         assert self.learner is not None
-        videos = [self.model.decode(x0[cut]) for cut in sampling.chunks(len(x0), self.learner.config.micro_batch)]
-        return Videos(torch.cat([v.frames.cpu() for v in videos]), videos[0].fps)
+        return sampling.decode(self.model, x0, self.learner.config.micro_batch)
 
     def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:
         """One optimizer step."""
@@ -195,7 +128,7 @@ class Local:
         return self.learner.update(method, batch, seed, where)
 
 
-def _joined(scored: Sequence[Scored], panel: Panel) -> Scored:
+def _joined(scored: Sequence[Scored], panel: Panel, where: str) -> Scored:
     first = scored[0]
     trajectories = sampling.join([s.trajectories for s in scored])
     videos = [s.videos for s in scored if s.videos is not None]
@@ -203,28 +136,42 @@ def _joined(scored: Sequence[Scored], panel: Panel) -> Scored:
         first,
         trajectories=trajectories,
         rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
-        rescore=lambda others: panel.score(others, trajectories.prompts.repeated)[0],
+        rescore=lambda others: panel.score(others, trajectories.prompts.repeated, where)[0],
         videos=Videos(torch.cat([v.frames for v in videos]), videos[0].fps) if videos else None,
     )
 
 
-def device(config: RuntimeConfig) -> torch.device:
-    """The device of a runtime config; also sets up the process for it: torch's threads, and how memory is kept.
+def resolve(config: RuntimeConfig) -> torch.device:
+    """The device of a runtime config; changes nothing.
 
     Raises:
-        BadConfig: torch has no device of that name.
-        RunStopped: a CUDA device is asked for and there is none.
+        BadConfig: torch has no such device, or none that can hold a tensor here.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
     name = config.device
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise RunStopped(f"runtime.device is {name!r}, but torch sees no CUDA device; use cpu or auto.")
-    if name.startswith("cpu"):
-        memory.keep_freed()
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise BadConfig(f"runtime.device: torch has no device {name!r}; use auto, cpu or cuda.") from error
+        found = torch.device(name)
+        torch.zeros(1, device=found).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:  # each kind of device has its own way to be absent
+        seen = torch.cuda.device_count()
+        here = f"cpu or cuda ({seen} there)" if seen else "cpu, as torch sees no CUDA device"
+        raise BadConfig(
+            f"runtime.device is {shown(name)}, which cannot hold a tensor here; use auto or {here}."
+        ) from error
+    return torch.device("cpu") if found.type == "cpu" else found
+
+
+def set_up(config: RuntimeConfig) -> None:
+    """Set up the process for a runtime config: torch's threads, and how memory is kept."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if resolve(config).type == "cpu":
+        memory.keep_freed()
+
+
+def device(config: RuntimeConfig) -> torch.device:
+    """Resolve the device of a runtime config, and set up the process for it."""
+    found = resolve(config)
+    set_up(config)
+    return found

@@ -1,16 +1,19 @@
 """What every stage gets from the driver and gives back to it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from reelign import parts
+from reelign.names import Label
 from reelign.parts import PartConfig, Settings
 from reelign.runtime.local import Local
+
+Least = Annotated[float, Field(ge=0)]
 
 
 class GateConfig(Settings):
@@ -22,12 +25,27 @@ class GateConfig(Settings):
     """Measures that must not get worse beyond noise, on the whole set or on any slice (corrected for their number)."""
     min_slice: int = Field(default=12, ge=2)
     """Slices with fewer clips are not judged."""
+    min_gain: Mapping[str, Least] = {}
+    """By how much a target must get better on average, in its own unit, as in {clip_right: 0.02}. Noise is the same on
+    both sides, so the interval alone would let a difference in the sixth digit pass. The default for shares (0 or 1 on
+    every clip) is half a percentage point; for all else a fiftieth of the standard deviation over the clips before, a
+    tenth of what is called a small effect, and at least a thousandth of their mean."""
+    tolerance: Mapping[str, Least] = {}
+    """By how much a guard may get worse on average, on the whole set or on any slice; the same unit and default."""
+
+    @model_validator(mode="after")
+    def _of_what_is_judged(self) -> "GateConfig":
+        for key, given, named in (("min_gain", self.min_gain, "targets"), ("tolerance", self.tolerance, "guards")):
+            other = sorted(given.keys() - set(getattr(self, named)))
+            if other:
+                raise ValueError(f"{key} has {other[0]!r}, which is none of {named}; add it there or drop it here")
+        return self
 
 
 class StageConfig(PartConfig):
     """What all stages share."""
 
-    label: str = ""
+    label: Label = ""
     """Name in the ledger and the report; the default is the method's or the stage's."""
     gate: GateConfig | None = None
     """Without a gate the stage hands its weights on unjudged."""
@@ -46,6 +64,8 @@ class Context:
     folder: Path
     """The run folder."""
     label: str
+    run: str = ""
+    """Id of the run, for what only this run may overwrite."""
 
 
 @dataclass(frozen=True, slots=True)

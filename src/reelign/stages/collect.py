@@ -5,7 +5,6 @@ the report say so. The pairs are written in the format that users bring (`pair_l
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,15 @@ from pydantic import Field
 
 from reelign import config as configs
 from reelign import parts, sampling, video
-from reelign.batches import Prompts, Videos
+from reelign.batches import Prompts
 from reelign.core import rng
 from reelign.files import write_text
+from reelign.names import Inside
+from reelign.panel import Panel, Weighted
 from reelign.parts import AnyDataset
 from reelign.protocols import Dataset
-from reelign.runtime.local import Panel, Weighted
 from reelign.sampling import SamplerConfig
+from reelign.stages._collected import Collected
 from reelign.stages._context import Context, Report, StageConfig
 
 
@@ -47,7 +48,7 @@ class Config(StageConfig):
     """Standard deviation of the annotator's error, in units of the weighted mean reward."""
     tie: float = Field(default=0.1, ge=0)
     """Pairs whose perceived difference is smaller are ties and are not used."""
-    path: str = "pairs"
+    path: Inside = "pairs"
     """Folder inside the run folder."""
 
 
@@ -57,26 +58,27 @@ class Collect:
     def __init__(self, config: Config, context: Context) -> None:
         """Build the prompt source and the annotator."""
         self.config, self.context = config, context
-        self.steps = -(-config.prompts // config.per_step)
         self.dataset: Dataset = parts.build("dataset", config.dataset)
         self.panel = Panel.build(config.rewards)
-        self.folder = context.folder / config.path
+        self.made = collected(config, context.folder, context.run)
+        self.folder, self.steps = self.made.folder, self.made.steps
         looks = ", ".join(w.reward.name for w in config.rewards)
         self.note = f"preferences are simulated: a script ranks by {looks} with noise {config.noise:g}"
 
     def run(self, start: int) -> Iterator[Report]:
         """Steps `start` to the end; the last one joins the parts into `pairs.jsonl`."""
-        if start == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "clips").mkdir(parents=True, exist_ok=True)
+        self.made.claim(start)
         for step in range(start, self.steps):
             n = min(self.config.per_step, self.config.prompts - step * self.config.per_step)
             rows, metrics = self._step(step, n)
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_text(self.folder / f"part-{step:04d}.jsonl", text)
+            part = f"part-{step:04d}.jsonl"
+            write_text(self.folder / part, "".join(json.dumps(row) + "\n" for row in rows))
+            files = [part, *(row[role] for row in rows for role in ("chosen", "rejected"))]
             if step == self.steps - 1:
-                joined = "".join(p.read_text(encoding="utf-8") for p in sorted(self.folder.glob("part-*.jsonl")))
-                write_text(self.folder / "pairs.jsonl", joined)
+                parts_ = [self.folder / f"part-{k:04d}.jsonl" for k in range(self.steps)]
+                write_text(self.folder / "pairs.jsonl", "".join(p.read_text(encoding="utf-8") for p in parts_))
+                files.append("pairs.jsonl")
+            self.made.note(step, files)
             yield Report(step, metrics, {"prompts": n, "rollouts": n * self.config.members, "pairs": len(rows)})
 
     def _step(self, step: int, n: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -85,9 +87,9 @@ class Collect:
         drawn = self.dataset.prompts(n, config.members, rng.integer(1 << 20, seed=self.context.seed) + step)
         seeds = [rng.seed_for(seed, i, m) for i in drawn.ids for m in range(config.members)]
         x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler, config.batch)
-        frames = [model.decode(x0[cut]).frames.cpu() for cut in sampling.chunks(len(x0), config.batch)]
-        videos = Videos(torch.cat(frames), model.geometry.fps)
-        scores, weights, _ = self.panel.score(videos, drawn.repeated)
+        videos = sampling.decode(model, x0, config.batch)
+        where = f"step {step} of stage {self.context.label}"
+        scores, weights, _ = self.panel.score(videos, drawn.repeated, where)
         utility = torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
         error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator"))
         perceived = (utility + config.noise * error).reshape(n, config.members)
@@ -117,6 +119,11 @@ class Collect:
         built = zip(self.config.rewards, self.panel.rewards, strict=True)
         rewards = {w.reward.name: {"weight": w.weight, "version": r.version} for w, r in built}
         return {"method": "collect", "dataset": configs.dump(self.config.dataset), "rewards": rewards}
+
+
+def collected(config: Config, folder: Path, run: str) -> Collected:
+    """What such a stage has written, or will write, into the folder of a run."""
+    return Collected(folder, config.path, run, -(-config.prompts // config.per_step))
 
 
 def build(config: Config, context: Context) -> Collect:

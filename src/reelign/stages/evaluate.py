@@ -14,6 +14,7 @@ from reelign import parts, sampling, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
 from reelign.files import write_text
+from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
 from reelign.protocols import Metric, VideoModel
 from reelign.sampling import SamplerConfig
@@ -29,7 +30,7 @@ class Config(StageConfig):
     """The kind of stage."""
     dataset: AnyDataset
     """Held-out prompts: never those of a training stage."""
-    members: int = Field(default=2, ge=1)
+    members: int = Field(default=2, ge=1, le=10**4)
     """Samples of each prompt; diversity needs at least 2."""
     sampler: SamplerConfig = SamplerConfig(guidance=3.0)
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
@@ -40,7 +41,7 @@ class Config(StageConfig):
     """Samples in one forward pass."""
     videos: int = Field(default=12, ge=0)
     """The first so many prompts keep their first member's video for the report."""
-    scale: int = Field(default=1, ge=1)
+    scale: int = Field(default=1, ge=1, le=64)
     """Enlargement of those videos, for tiny clips."""
 
 
@@ -67,24 +68,24 @@ def run(
         folder: the run folder.
         checkpoint: where the weights came from, for the record.
         trained_on: names of rewards that train in this run; measures and metrics of the same name are flagged.
+
+    Raises:
+        BadConfig: a metric that is none, or two of one measure.
+        PartFailed: a metric that raised, or gave something else than one number a clip.
+        RunStopped: latents or frames that are not finite.
     """
-    prompts = prompts_of(config)
-    metrics: list[Metric] = [parts.build("metric", m) for m in config.metrics]
+    prompts, metrics = prompts_of(config), Metrics.build(config.metrics)
     own_seeds, texts = seeds(config, prompts), prompts.repeated
     frames: list[Tensor] = []
     for cut in sampling.chunks(len(texts), config.batch):
         x0 = sampling.sample(model, texts[cut], own_seeds[cut], config.sampler, config.batch)
-        frames.append(model.decode(x0).frames.cpu())
+        frames.append(sampling.decode(model, x0, config.batch).frames)
         yield cut.stop / len(texts)
     videos = Videos(torch.cat(frames), model.geometry.fps)
-    measures: dict[str, Tensor] = {}
-    about: dict[str, tuple[bool, str]] = {}
+    measures = metrics.measure(videos, texts, f"the evaluation of {label}")
     flagged: set[str] = set(trained_on)
-    for part, metric in zip(config.metrics, metrics, strict=True):
-        flagged |= set(metric.higher_is_better) if "." in part.name and part.name in trained_on else set()
-        for name, values in metric(videos, texts).items():
-            measures[name] = values.cpu()
-            about[name] = (metric.higher_is_better[name], metric.description[name])
+    for judge in metrics.asked:
+        flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
     written = _write_videos(config, folder, label, prompts, videos)
     content = {
         "label": label,
@@ -92,7 +93,7 @@ def run(
         "sampler": config.sampler.model_dump(),
         "members": config.members,
         "measures": {
-            name: _summary(values, prompts, *about[name], name in flagged) for name, values in measures.items()
+            name: _summary(name, found, prompts, metrics.of[name], name in flagged) for name, found in measures.items()
         },
         "clips": _rows(prompts, own_seeds, measures, written),
     }
@@ -113,10 +114,11 @@ def _write_videos(config: Config, folder: Path, label: str, prompts: Prompts, vi
     return written
 
 
-def _summary(values: Tensor, prompts: Prompts, higher: bool, description: str, trained_on: bool) -> Json:
+def _summary(name: str, values: Tensor, prompts: Prompts, metric: Metric, trained_on: bool) -> Json:
     known = ~torch.isnan(values)
     groups = torch.arange(len(prompts.texts)).repeat_interleave(prompts.group)
-    base = {"n": int(known.sum()), "higher_is_better": higher, "description": description, "trained_on": trained_on}
+    base = {"n": int(known.sum()), "higher_is_better": metric.higher_is_better[name]}
+    base |= {"description": metric.description[name], "trained_on": trained_on}
     if not bool(known.any()):
         return {"mean": None, "low": None, "high": None, **base}
     estimate = stats.mean_interval(values[known], seed=0, groups=groups[known])
@@ -146,23 +148,26 @@ def _rows(
 
 
 class Evaluate:
-    """Evaluation as a stage of its own."""
+    """Evaluation as a stage of its own; a step is a batch of clips, and the last one also measures."""
 
-    steps = 1
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Keep the config."""
+        """Keep the config, and count the batches."""
         self.config, self.context = config, context
+        self.steps = -(-len(prompts_of(config).texts) * config.members // config.batch)
 
     def run(self, start: int) -> Iterator[Report]:
-        """One step: the whole evaluation."""
-        if start == 0:
-            for _ in run(
-                self.context.runtime.model, self.config, self.context.label, self.context.folder, "present", frozenset()
-            ):
-                pass
-            yield Report(0, {})
+        """Steps `start` to the end. What was sampled before an interruption is not kept, and is sampled again."""
+        if start == self.steps:
+            return
+        model, label, folder = self.context.runtime.model, self.context.label, self.context.folder
+        shares = run(model, self.config, label, folder, "present", frozenset())
+        for step, _ in enumerate(shares):
+            # The last step is finished when all is measured and written.
+            if start <= step < self.steps - 1:
+                yield Report(step, {})
+        yield Report(self.steps - 1, {})
 
     def describe(self) -> Json:
         """For the ledger."""

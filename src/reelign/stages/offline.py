@@ -21,9 +21,9 @@ class Config(StageConfig):
 
     name: str = "offline"
     """The kind of stage."""
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10**9)
     """Optimizer steps."""
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=16, ge=1, le=10**6)
     """Clips or pairs of one step."""
     dataset: AnyDataset
     """Where clips or pairs come from."""

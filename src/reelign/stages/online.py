@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
-from reelign import parts
+from reelign import judges, parts
 from reelign.batches import Credited, Prompts, Scored
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
+from reelign.panel import Panel, Weighted
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
 from reelign.protocols import Dataset, OnlineMethod
 from reelign.runtime.learner import LearnerConfig
-from reelign.runtime.local import Panel, Weighted
 from reelign.sampling import Exploration, SamplerConfig
 from reelign.stages._context import Context, Report, StageConfig
 
@@ -27,13 +27,13 @@ class Config(StageConfig):
 
     name: str = "online"
     """The kind of stage."""
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10**9)
     """Iterations: one rollout and its updates."""
-    prompts: int = Field(default=8, ge=1)
+    prompts: int = Field(default=8, ge=1, le=10**6)
     """Prompts an iteration."""
-    group: int = Field(default=8, ge=2)
+    group: int = Field(default=8, ge=2, le=10**4)
     """Samples of each prompt."""
-    updates: int = Field(default=1, ge=1)
+    updates: int = Field(default=1, ge=1, le=10**4)
     """Optimizer steps on each rollout. With one, every ratio is exactly 1 and the clip never acts; from the second on
     the policy has moved away from the one that sampled, and the clip holds it near."""
     dataset: AnyDataset
@@ -86,8 +86,8 @@ class Config(StageConfig):
 
     def demand(self, texts: tuple[str, ...] | None = None) -> Demand:
         """What the stage asks of its method; with the texts of its prompts, where they are known."""
-        rewards = [parts.build("reward", w.reward) for w in self.rewards]
-        scales = {name: reward.range for reward in rewards for name in reward.names}
+        asked = [judges.build("reward", weighted.reward) for weighted in self.rewards]
+        scales = {name: judge.part.range for judge in asked for name in judge.names}
         micro_batch = self.learner.micro_batch
         return Demand(self.sampler, self.prompts, self.group, self.updates, micro_batch, scales, texts)
 
@@ -96,6 +96,7 @@ class Online:
     """Roll out, score, credit, update, report."""
 
     note = ""
+    """At the end, where most iterations taught nothing."""
 
     def __init__(self, config: Config, context: Context) -> None:
         """Build dataset, method and rewards, and start the stage's optimizer."""
@@ -109,14 +110,15 @@ class Online:
         """Iterations `start` to the end."""
         config, runtime, seed = self.config, self.context.runtime, self.context.seed
         if start == 0:
-            score = partial(runtime.score_own, sampler=config.sampler, panel=self.panel)
+            where = f"the start of stage {self.context.label}"
+            score = partial(runtime.score_own, sampler=config.sampler, panel=self.panel, where=where)
             self.method.begin(self.dataset.all_prompts().texts, score)
         first = rng.integer(1 << 20, seed=rng.seed_for(seed, "prompts"))
         for step in range(start, config.steps):
             clock = _Clock()
             prompts = self.dataset.prompts(config.prompts, config.group, first + step)
             exploration = self.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step), step)
-            scored = self._sample(prompts, exploration, rng.seed_for(seed, "rollout", step), clock)
+            scored = self._sample(prompts, exploration, step, clock)
             batch = self.method.credit(scored)
             clock.lap("credit/wall_s")
             learnt = self._learn(batch, step)
@@ -124,25 +126,39 @@ class Online:
             named = {f"online/{name}": value for name, value in {**learnt, **batch.metrics}.items()}
             counts = {"prompts": config.prompts, "rollouts": config.prompts * config.group}
             yield Report(step, {**_rewards(scored), **named, **clock.laps}, counts)
+        self.note = self._idle()
 
-    def _sample(self, prompts: Prompts, exploration: Exploration, seed: int, clock: "_Clock") -> Scored:
+    def _idle(self) -> str:
+        """A sentence if most iterations taught nothing; the learner's count of updates outlives an interruption."""
+        learner = self.context.runtime.learner
+        assert learner is not None
+        idle = self.steps - learner.updates // self.config.updates
+        if 2 * idle <= self.steps:
+            return ""
+        return f"{idle} of {self.steps} iterations taught nothing: all clips of a prompt got the same reward"
+
+    def _where(self, step: int) -> str:
+        return f"step {step} of stage {self.context.label}"
+
+    def _sample(self, prompts: Prompts, exploration: Exploration, step: int, clock: "_Clock") -> Scored:
         """A rollout and its scores, one after the other or, in waves, side by side."""
-        config, runtime = self.config, self.context.runtime
+        config, runtime, where = self.config, self.context.runtime, self._where(step)
+        seed = rng.seed_for(self.context.seed, "rollout", step)
         if config.waves > 1:
             how = {"waves": config.waves, "retain": config.retain}
-            scored = runtime.sample_and_score(prompts, config.sampler, exploration, seed, self.panel, **how)
+            scored = runtime.sample_and_score(prompts, config.sampler, exploration, seed, self.panel, where, **how)
             clock.lap("rollout/wall_s")
             clock.lap("reward/wall_s")  # what was left to wait for; the rest lies within the rollout
             return scored
         trajectories = runtime.rollout(prompts, config.sampler, exploration, seed, retain=config.retain)
         clock.lap("rollout/wall_s")
-        scored = runtime.score(trajectories, self.panel)
+        scored = runtime.score(trajectories, self.panel, where)
         clock.lap("reward/wall_s")
         return scored
 
     def _learn(self, batch: Credited, step: int) -> dict[str, float]:
         """The updates on one rollout, and what the method looks after then; metrics of the later updates are means."""
-        runtime, seed, where = self.context.runtime, self.context.seed, f"step {step} of stage {self.context.label}"
+        runtime, seed, where = self.context.runtime, self.context.seed, self._where(step)
         metrics = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step), where)
         noises = [rng.seed_for(seed, "noise", step, again) for again in range(1, self.config.updates)]
         later = [runtime.update(self.method, batch, noise, where) for noise in noises]

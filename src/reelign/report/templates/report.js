@@ -18,6 +18,26 @@
     choose(buttons.find((button) => button.getAttribute("aria-pressed") === "true") || buttons[0]);
   }
 
+  // A table that is wider than the window says so, and fades where it goes on.
+  const hint = (scroll) => {
+    const left = scroll.scrollLeft > 4, right = scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 4;
+    scroll.dataset.more = [left && "left", right && "right"].filter(Boolean).join(" ");
+    const before = scroll.previousElementSibling;
+    if ((left || right) && !before.matches(".hint")) {
+      const note = document.createElement("p");
+      note.className = "hint";
+      note.textContent = "This table goes on: scroll it sideways \u2192";
+      scroll.before(note);
+    }
+    const note = scroll.previousElementSibling;
+    if (note.matches(".hint")) note.hidden = scroll.hidden || !(left || right);
+  };
+  const scrolls = [...document.querySelectorAll("[data-scroll]")];
+  for (const scroll of scrolls) {
+    scroll.addEventListener("scroll", () => hint(scroll), { passive: true });
+    new ResizeObserver(() => hint(scroll)).observe(scroll);
+  }
+
   const section = document.getElementById("clips");
   const grid = document.querySelector("[data-clips]");
   if (!grid) return;

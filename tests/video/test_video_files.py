@@ -1,5 +1,6 @@
-"""mp4 in and out: what a round trip costs, what bytes mean, and one sentence for each file that cannot be read."""
+"""Files in and out: what a round trip costs, what bytes mean, and one sentence for each file that cannot be read."""
 
+import os
 import random
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from reelign import video
 from reelign.errors import BadData, RunStopped
 from reelign.playground import corpora
 
-SHOWCASE = Path(__file__).parents[2] / "shared" / "data" / "showcase"
+SHOWCASE = Path(__file__).parents[3] / "shared" / "data" / "showcase"
 EIGHT_BITS = 0.5 / 255 + 1e-6
 """Half a step of 8 bits, and float32's rounding."""
 
@@ -116,25 +117,35 @@ def test_kept_frames_are_those_of_the_whole_clip(path):
     assert "cannot all be taken" in sentence(path, keep=[0, 9])
 
 
-def test_a_clip_stored_turned_is_read_as_displayed(tmp_path):
-    picture = np.zeros((4, 6, 3), dtype=np.uint8)
-    picture[0, 0] = 255  # top left as stored
-    path = tmp_path / "a.mp4"
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264rgb", rate=8)
-        stream.height, stream.width, stream.pix_fmt, stream.options = 4, 6, "rgb24", {"crf": "0"}
-        stream.set_display_rotation(90)  # counter-clockwise
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    back = video.read(path, size=(6, 4)).frames
-    corner = torch.zeros(1, 3, 6, 4)
-    corner[..., 5, 0] = 1  # bottom left as displayed
-    assert_close(back, corner, rtol=0, atol=0)
-
-
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     assert "there is no video at" in sentence(tmp_path / "absent.mp4")
     assert "is not a file" in sentence(tmp_path)
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path):
+    (tmp_path / "a.mp4").symlink_to("gone.mp4")
+    assert "a.mp4 is a symbolic link to gone.mp4, which is not there." in sentence(tmp_path / "a.mp4")
+
+
+@pytest.mark.timeout(10)
+def test_files_that_would_never_end_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    assert "is not a file" in sentence(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").symlink_to("/dev/zero")
+    assert "is not a file" in sentence(tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize("name", ["a" * 3000 + ".mp4", "a\0.mp4", "loop.mp4"])
+def test_names_that_the_system_refuses_get_a_short_sentence(tmp_path, name):
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    with pytest.raises(BadData, match=r"cannot be read \(.*\); check the path\.$") as caught:
+        video.read(tmp_path / name)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_git_lfs_pointer_is_named(tmp_path):
+    (tmp_path / "a.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    assert "is a git-lfs pointer, not the video; run git lfs pull." in sentence(tmp_path / "a.mp4")
 
 
 def test_an_empty_file_is_named(tmp_path):
@@ -144,15 +155,15 @@ def test_an_empty_file_is_named(tmp_path):
 
 def test_garbage_is_named(tmp_path):
     (tmp_path / "a.mp4").write_bytes(random.Random(0).randbytes(5000))
-    assert "cannot be read as an mp4" in sentence(tmp_path / "a.mp4")
+    assert "is no video of a kind that is read; convert it to one of mp4, mov" in sentence(tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.1, 0.2, 0.5, 0.9, 0.999])
 def test_a_clip_that_is_cut_off_is_named_by_read_and_by_probe(path, kept):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    assert re.search("cut off|cannot be read as an mp4", sentence(path))
-    with pytest.raises(BadData, match=r"cut off|cannot be read as an mp4"):
+    assert re.search("cut off|cannot be read as a video", sentence(path))
+    with pytest.raises(BadData, match=r"cut off|cannot be read as a video"):
         video.probe(path)
 
 
@@ -161,7 +172,7 @@ def test_damage_inside_a_clip_is_named(path):
     data = bytearray(path.read_bytes())
     data[-1500:-500] = bytes(1000)
     path.write_bytes(data)
-    assert re.search("damaged|cannot be read as an mp4", sentence(path))
+    assert re.search("damaged|cannot be read as a video", sentence(path))
 
 
 @settings(max_examples=60, deadline=None)
@@ -194,7 +205,7 @@ def test_sound_alone_is_named(tmp_path):
 
 def test_a_playlist_named_mp4_opens_nothing(tmp_path, path):
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {path}\n")
-    assert "cannot be read as an mp4" in sentence(tmp_path / "list.mp4")
+    assert "is no video of a kind that is read" in sentence(tmp_path / "list.mp4")
 
 
 def test_the_wrong_number_of_frames_is_named(path):
@@ -208,7 +219,7 @@ def test_the_wrong_resolution_is_named(path):
 
 
 def test_more_than_memory_is_refused_before_it_is_decoded(path, monkeypatch):
-    monkeypatch.setattr(video, "MOST_VALUES", 8 * 32 * 32 * 3)
+    monkeypatch.setattr("reelign.video._read.MOST_VALUES", 8 * 32 * 32 * 3)
     assert "at most 8 such frames are read at once" in sentence(path)
 
 
@@ -240,7 +251,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, clips, monkey
         temporary.write_bytes(b"half a clip")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video, "_encode", fail)
+    monkeypatch.setattr("reelign.video._write._encode", fail)
     with pytest.raises(RunStopped, match="No space left on device; make room there"):
         video.write(path, clips[1], 8)
     assert path.read_bytes() == before

@@ -1,0 +1,76 @@
+"""Digests of the weights that a few steps of each kind leave behind, to see that nothing moved by accident.
+
+SFT, GRPO, and DPO on pairs collected from the policy, each from the packaged generator, in float32 on one thread. The
+digits depend on the processor and on torch; on one machine they change only if what is computed does.
+
+    python benchmarks/digests.py [--sft 20] [--grpo 5] [--dpo 20]
+"""
+
+import argparse
+import hashlib
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from reelign import config as configs
+from reelign import driver
+from reelign.cli import demo
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def begin(self, label, total, done):
+        pass
+
+    def step(self, done, metrics):
+        pass
+
+    def say(self, sentence):
+        pass
+
+
+def digest(file: Path) -> str:
+    """Sixteen hex digits of the weights in a checkpoint: names, types, shapes, bytes."""
+    total = hashlib.sha256()
+    with safe_open(file, framework="pt") as tensors:
+        for name in sorted(tensors.keys()):
+            value = tensors.get_tensor(name)
+            total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            total.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, steps in (("sft", 20), ("grpo", 5), ("dpo", 20)):
+        parser.add_argument(f"--{name}", type=int, default=steps)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        demo.write_data(data, clips=96, prompts=64, judged=8)
+        tree = demo.recipe(data)
+        sft, grpo, collect, dpo = tree["stages"]
+        collect = {**collect, "prompts": 32, "members": 4}
+        chains = {
+            "sft": [{**sft, "steps": options.sft}],
+            "grpo": [{**grpo, "steps": options.grpo}],
+            "dpo": [collect, {**dpo, "steps": options.dpo}],
+        }
+        for name, stages in chains.items():
+            chain = {
+                **tree,
+                "run": {"name": name, "root": folder},
+                "model": {"name": "wan", "weights": "playground", "precision": "float32"},
+                "runtime": {"threads": 1},
+                "evaluate": None,
+                "stages": [{k: v for k, v in stage.items() if k != "gate"} for stage in stages],
+            }
+            run = driver.run(configs.validate(driver.Recipe, chain), Silent())
+            print(f"{name:5} {digest(run / 'checkpoints' / f'{name}-end' / 'learner.safetensors')}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""How the threads of this process wait for each other; nothing here may import torch, which reads it once."""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from reelign.runtime.local import RuntimeConfig
+
+SPINS = 20_000
+"""Turns that a thread waits on its core before it sleeps: a few tenths of a millisecond, longer than nearly every wait
+of a training step on an idle machine, and shorter than a slice of the kernel's, which a turning thread takes from
+others on a busy one (`benchmarks/contention.py`)."""
+
+
+def wait_shortly() -> None:
+    """Bound the turns of GNU's OpenMP, which torch's CPU builds for Linux load, unless the user said how to wait."""
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+
+
+def bind_threads(config: "RuntimeConfig") -> None:
+    """Tie torch's threads to cores where the CPU computes; a device's host has other things to do with its cores."""
+    from reelign.runtime import threads
+    from reelign.runtime.local import resolve
+
+    if resolve(config).type == "cpu":
+        threads.bind(config.threads)
+
+
+def device(config: "RuntimeConfig") -> "torch.device":
+    """The device of a runtime config, with this process set up for it."""
+    from reelign.runtime import local
+
+    bind_threads(config)
+    return local.device(config)

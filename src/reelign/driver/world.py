@@ -1,0 +1,85 @@
+"""What a run's bits hang on beside its recipe, and what it means for a resumed run that some of it has changed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+import reelign
+from reelign import parts
+from reelign.driver.recipe import Recipe, reads_run
+from reelign.driver.state import World
+from reelign.parts import PartConfig
+from reelign.protocols import VideoModel
+
+Identity = dict[str, str | int]
+
+
+def around(recipe: Recipe, model: VideoModel, stage: int) -> World:
+    """The world of a run at the beginning of a stage: base weights, machine, and the data of this and later stages."""
+    data = {place: _identity(config) for place, config in _datasets(recipe, stage)}
+    return World(base=_base(recipe), data=data, machine=_machine(model))
+
+
+def changes(then: World, now: World) -> list[str]:
+    """What has changed that a resumed run must not pass over, each as part of a sentence.
+
+    What says nothing of itself, then or now, is not compared.
+    """
+    differ = then.base and now.base and then.base != now.base
+    base = [f"the base weights ({_short(then.base)} then, {_short(now.base)} now)"] if differ else []
+    data = [f"the data of {place} ({_difference(*pair)})" for place, pair in _unlike(then.data, now.data)]
+    rewards = [f"the reward {name} (version {a} then, {b} now)" for name, (a, b) in _unlike(then.rewards, now.rewards)]
+    return [*base, *data, *rewards]
+
+
+def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, tuple[Any, Any]]]:
+    pairs = {key: (then[key], now[key]) for key in sorted(then.keys() & now.keys())}
+    return [(key, (a, b)) for key, (a, b) in pairs.items() if a and b and a != b]
+
+
+def moves(then: World, now: World) -> list[str]:
+    """What has changed on the machine: a run goes on there, but perhaps to other bits."""
+    keys = [key for key in now.machine if then.machine.get(key, "") != now.machine[key]]
+    return [f"{key} {then.machine.get(key, 'unknown')} then, {now.machine[key]} now" for key in keys]
+
+
+def _datasets(recipe: Recipe, first: int) -> Iterator[tuple[str, PartConfig]]:
+    """Datasets still to be read, by their place; what the run itself collects has a record of its own."""
+    stages = [(f"stages.{i}.dataset", stage) for i, stage in enumerate(recipe.stages) if i >= first]
+    # Once all stages are done, nothing is judged any more either.
+    for place, stage in [*stages, ("evaluate.dataset", recipe.evaluate)] if stages else ():
+        config = getattr(stage, "dataset", None)
+        if config is not None and not reads_run(stage):
+            yield place, config
+
+
+def _identity(config: PartConfig) -> Identity:
+    """What a dataset says of its content; nothing where a dataset from outside says nothing."""
+    give = getattr(parts.build("dataset", config), "identity", None)
+    return dict(give()) if give else {}
+
+
+def _base(recipe: Recipe) -> str:
+    give = getattr(parts.find("model", recipe.model.name), "identity", None)
+    return give(recipe.model) if give else ""
+
+
+def _machine(model: VideoModel) -> dict[str, str]:
+    device = str(model.device)
+    if model.device.type == "cuda":
+        device += f" ({torch.cuda.get_device_name(model.device)})"
+    threads = str(torch.get_num_threads())
+    return {"reelign": reelign.__version__, "torch": torch.__version__, "device": device, "threads": threads}
+
+
+def _difference(then: Identity, now: Identity) -> str:
+    """Counts where they differ; what differs in content only has other digests."""
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    counts = [key for key in keys if isinstance(then.get(key, now.get(key)), int)] or keys
+    return ", ".join(f"{key} {_short(then.get(key, '-'))} then, {_short(now.get(key, '-'))} now" for key in counts)
+
+
+def _short(value: object) -> str:
+    text = str(value) or "unknown"
+    return text if len(text) <= 12 else text[:12]

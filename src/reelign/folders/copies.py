@@ -1,0 +1,64 @@
+"""Copies of files for another folder, and a digest that tells whether files changed."""
+
+import hashlib
+import os
+import re
+import shutil
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from reelign.folders.part import Part
+
+LINKED = 2**20
+"""Bytes from which a file is linked rather than copied."""
+WHOLE = 2**26
+"""Bytes up to which a digest reads a whole file."""
+DATA = re.compile(r"\w[\w.-]*\.(json|model|txt|jinja)")
+"""Names of the files of parts without weights."""
+
+
+def files_of(part: Part | Path) -> tuple[Path, ...]:
+    """The files that make up a part; of one without weights, the data files that stock libraries write."""
+    if isinstance(part, Path):
+        return tuple(sorted(p for p in part.iterdir() if DATA.fullmatch(p.name)))
+    names = ("config.json", *((part.weights.index,) if part.weights.index else ()), *part.weights.files)
+    return tuple(part.folder / name for name in names)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file's contents, not its mode; where the file system can, a large one is linked instead.
+
+    A hard link shares contents and mode with its source, so only a file of the mode that new ones get is linked.
+    Weights are replaced as whole files and never written in place, so neither side changes with the other.
+    """
+    if target.exists() and os.path.samefile(source, target):
+        return
+    target.unlink(missing_ok=True)
+    target.touch()
+    there = source.stat()
+    if there.st_size >= LINKED and there.st_mode == target.stat().st_mode:
+        target.unlink()
+        try:
+            os.link(source.resolve(), target)
+        except OSError:
+            pass  # another file system, one without links, or a file of another user
+        else:
+            return
+    shutil.copyfile(source, target)
+
+
+def digest(root: Path, files: Iterable[Path]) -> str:
+    """sha256 over names, sizes and contents of files below `root`; of large ones only the header is read."""
+    total = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        total.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape"))
+        with path.open("rb") as file:
+            total.update(hashlib.sha256(file.read(size if size <= WHOLE else _header(file.read(8)))).digest())
+    return total.hexdigest()
+
+
+def _header(start: bytes) -> int:
+    """Bytes of a safetensors header, from the eight that begin the file; at most what is read of any file."""
+    return min(struct.unpack("<Q", start)[0], WHOLE)

@@ -1,0 +1,125 @@
+"""Writing a trained Wan model as a stock pipeline folder, in the layout and the dtypes of the folder it came from."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanPipeline, WanTransformer3DModel
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reelign import folders
+from reelign.errors import RunStopped
+from reelign.folders import Part
+from reelign.folders.part import finite
+from reelign.models._pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def export(pipeline: Pipeline, network: WanTransformer3DModel, folder: Path, shift: float | None) -> None:
+    """Write the parts that model_index.json names, with the trained transformer, and card.json; nothing else.
+
+    With an adapter the transformer has it merged in, and `lora/` holds it in float32 for the base.
+
+    Raises:
+        RunStopped: a trained weight is not finite, or too large for the dtype that its file has.
+        BadCheckpoint: the base folder is gone.
+    """
+    for source, part in pipeline.files():
+        if part is None or part is not pipeline.transformer:
+            _carry(pipeline, source, part, folder)
+    _card(pipeline, folder, shift)
+    _transformer(pipeline.transformer, network, folder / "transformer")
+    if getattr(network, "peft_config", None):
+        _adapter(network, folder / "lora")
+    for name in ("transformer", "lora"):
+        for path in (folder / name).glob("*.safetensors"):
+            shutil.copymode(folder / "card.json", path)  # safetensors makes files for their owner alone
+
+
+def _carry(pipeline: Pipeline, source: Path, part: Part | None, folder: Path) -> None:
+    """Copy a file; the only variant of some weights becomes the plain one, which stock pipelines look for."""
+    target = folder / source.relative_to(pipeline.folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if part and part.weights.variant:
+        target = target.with_name(part.weights.plain(target.name))
+        if source.name == part.weights.index:
+            _index(part, target)
+            return
+    folders.size_of(source)
+    folders.copy(source, target)
+
+
+def _index(part: Part, target: Path) -> None:
+    """Write which shard holds what, under the shards' plain names."""
+    mapped = {name: part.weights.plain(stored.file) for name, stored in part.weights.tensors.items()}
+    size = sum(DTYPES[s.dtype].itemsize * torch.Size(s.shape).numel() for s in part.weights.tensors.values())
+    content = {"metadata": {"total_size": size}, "weight_map": mapped}
+    target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _card(pipeline: Pipeline, folder: Path, shift: float | None) -> None:
+    made, shift = pipeline.card.geometry, shift or pipeline.shift
+    card = {"frames": made.frames, "height": made.height, "width": made.width, "fps": made.fps}
+    card |= {"text_length": pipeline.card.text_length} | ({"shift": shift} if shift else {})
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def _transformer(part: Part, network: WanTransformer3DModel, target: Path) -> None:
+    """The trained weights in the source's shards, each tensor in the dtype it had there."""
+    target.mkdir(parents=True, exist_ok=True)
+    folders.copy(part.folder / "config.json", target / "config.json")
+    trained, stored = _trained(network), part.weights.tensors
+    for file in part.weights.files:
+        own = {n: _cast(n, trained[n](), DTYPES[s.dtype]) for n, s in stored.items() if s.file == file and n in trained}
+        save_file(own, target / part.weights.plain(file), metadata={"format": "pt"})
+    if part.weights.index:
+        _index(part, target / part.weights.plain(part.weights.index))
+    dtypes = sorted({str(DTYPES[s.dtype]).removeprefix("torch.") for s in stored.values()})
+    log.info("the exported transformer is in %s, as the weights it came from", " and ".join(dtypes))
+
+
+def _trained(network: WanTransformer3DModel) -> Mapping[str, Callable[[], Tensor]]:
+    """How to get each plain weight, with the default adapter added in; the network itself is left as it is."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: dict[str, Any] = {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}
+
+    def of(name: str, value: Tensor) -> Callable[[], Tensor]:
+        owner, wrapped, kind = name.partition(".base_layer.")
+        merged = wrapped and kind == "weight"
+        return lambda: value + layers[owner].get_delta_weight("default") if merged else value
+
+    own = {name: value for name, value in network.state_dict().items() if "lora_" not in name}
+    return {name.replace(".base_layer.", "."): of(name, value) for name, value in own.items()}
+
+
+def _cast(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    value = value.detach().cpu()
+    if not finite(value):
+        raise RunStopped(f"the trained weight {name!r} is not finite, so nothing is exported; the checkpoint stays.")
+    cast = value.to(dtype).contiguous()
+    if not finite(cast):
+        raise RunStopped(
+            f"the trained weight {name!r} goes up to {float(value.abs().max()):.3g}, which the base's {dtype} cannot "
+            "hold, so nothing is exported; the checkpoint stays."
+        )
+    return cast
+
+
+def _adapter(network: WanTransformer3DModel, target: Path) -> None:
+    from peft.utils import get_peft_model_state_dict
+
+    layers = get_peft_model_state_dict(network, adapter_name="default")
+    WanPipeline.save_lora_weights(
+        target,
+        transformer_lora_layers={k: v.detach().cpu().contiguous() for k, v in layers.items()},
+        transformer_lora_adapter_metadata=network.peft_config["default"].to_dict(),
+    )

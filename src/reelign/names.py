@@ -1,0 +1,79 @@
+"""Names that become files: what a recipe may call a run, a stage, and a folder inside the run's own."""
+
+import os
+import re
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+_FILES = ("config.json", "ledger.jsonl", "metrics.jsonl", "log.txt", "report.html", "final.json")
+OF_A_RUN = frozenset({*_FILES, "checkpoints", "evaluations", "samples", "final"})
+"""What a run itself keeps in its folder."""
+_STEM = re.compile(r"(?P<stem>.+?)\.aside-[0-9]+(?P<suffix>\..*)?")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def same(name: str) -> str:
+    """What two names have in common that some file system cannot tell apart."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _clean(text: str, longest: int) -> str:
+    """Refuse what no file system, terminal or line of text holds well."""
+    for letter in text:
+        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp"):
+            raise ValueError(f"holds the character U+{ord(letter):04X}, which no name has; leave it out")
+    if len(text.encode()) > longest:
+        raise ValueError(f"is longer than {longest} bytes; give a shorter one")
+    return text
+
+
+def _run(name: str) -> str:
+    if not _PLAIN.fullmatch(name):
+        raise ValueError(
+            "a name is letters, digits and . _ -, and begins with none of . and -, as it becomes a folder of its own"
+        )
+    return _clean(name, 120)
+
+
+def _label(label: str) -> str:
+    if "/" in label or "\\" in label or label.startswith(".") or label != label.strip():
+        raise ValueError(
+            "a label has no / or \\, no dot at its beginning and no blanks around it, as files have its name"
+        )
+    return _clean(label, 80)
+
+
+def _root(path: str) -> str:
+    home = os.path.expanduser(path)
+    if home.startswith("~"):
+        raise ValueError(f"there is no home folder {home.partition('/')[0]!r}; write its path")
+    for part in home.split("/"):
+        _clean(part, 255)
+    return _clean(home, 3000)
+
+
+def _inside(path: str) -> str:
+    for part in path.split("/"):
+        if not part or part[0] in ".~" or "\\" in part or ":" in part:
+            raise ValueError(
+                "must lead into the run's own folder: names between single /, none empty, none with \\ or :, none that "
+                "begins with . or ~"
+            )
+        _clean(part, 120)
+    first = path.partition("/")[0]
+    plain = _STEM.sub(r"\g<stem>\g<suffix>", first)
+    if {same(first), same(plain)} & OF_A_RUN:
+        raise ValueError(f"{first!r} is the run's own; choose another name")
+    return _clean(path, 1000)
+
+
+RunName = Annotated[str, AfterValidator(_run)]
+"""One folder below `run.root`."""
+Label = Annotated[str, AfterValidator(_label)]
+"""A stage's name; letters of any script. Empty where there is none."""
+Root = Annotated[str, AfterValidator(_root)]
+"""A folder anywhere; `~` is the home folder."""
+Inside = Annotated[str, AfterValidator(_inside)]
+"""A folder inside the run's own that is none of those the run keeps for itself."""

@@ -1,0 +1,46 @@
+"""Telling a broken model from a sound one, and naming what is broken."""
+
+import torch
+from torch import Tensor, nn
+
+from reelign.errors import RunStopped
+
+
+def finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; one synchronisation, and no memory of the tensor's size."""
+    # A sum is finite only if all its terms are. Where it overflows by itself, each value is looked at.
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def broken_weight(network: nn.Module) -> str | None:
+    """The first weight that is not finite, trainable or not, as in "NaN in 'blocks.0.attn1.to_q.weight'"."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not finite(value):
+            # As the model folder calls it: an adapter renames the layer it wraps.
+            return f"{kind(value)} in {name.replace('.base_layer', '')!r}"
+    return None
+
+
+def kind(values: Tensor) -> str:
+    """What makes values not finite, in a word."""
+    return "NaN" if bool(torch.isnan(values).any()) else "infinity"
+
+
+def refuse(values: Tensor, what: str, network: nn.Module, hint: str) -> None:
+    """Stop at values that are not finite, naming the network's weights if they are the cause.
+
+    Args:
+        values: what the network, or something after it, made.
+        what: these values, as in "the sampled latents".
+        network: whose weights may be broken.
+        hint: what to look at where they are not.
+
+    Raises:
+        RunStopped: naming the first broken weight, or these values.
+    """
+    if finite(values):
+        return
+    broken = broken_weight(network)
+    if broken:
+        raise RunStopped(f"the model's weights hold {broken}, so nothing it makes can be used; give it sound weights.")
+    raise RunStopped(f"{what} hold {kind(values)}, although all weights of the network are finite; {hint}.")
