@@ -1,5 +1,6 @@
 """What parts' files say of themselves, read without running them, is what pydantic knows after running them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,8 +37,8 @@ def _agree(read: tuple[source.Setting, ...], known: type[BaseModel]) -> None:
             said = strict_yaml.parse(each.default or "", each.name)
             assert said == (list(default) if isinstance(default, tuple) else default), each.name
         for limit, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
-            for bound in [getattr(m, limit) for m in field.metadata if hasattr(m, limit)]:
-                assert f", {sign} {bound}" in each.type.replace("e-0", "e-"), each.name
+            bounds = [float(getattr(m, limit)) for m in field.metadata if hasattr(m, limit)]
+            assert [float(number) for number in re.findall(rf", {sign} (\S+?)(?=,|$)", each.type)] == bounds, each.name
         inner = _model(field.annotation)
         if inner and each.inner and not each.kind:
             if isinstance(default, BaseModel):  # a group that changes some of its members' own defaults

@@ -217,6 +217,8 @@ class _File:
             named = {None: "null", True: "true", False: "false", "": '""'}
             same = value.value is None or isinstance(value.value, bool | str)
             return named.get(value.value, str(value.value)) if same else f"{value.value}"
+        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow):
+            return str(int(self._text(value.left)) ** int(self._text(value.right)))  # 10**6
         if isinstance(value, ast.Tuple | ast.List):
             return f"[{', '.join(self._text(each) for each in value.elts)}]"
         if isinstance(value, ast.Lambda):
