@@ -85,7 +85,7 @@ class ClipFolder:
     def notes(self) -> tuple[str, ...]:
         """How much is read, and what is not."""
         left_out = list(self.left_out.values())
-        rest = f"; {len(left_out)} files are left out: {_files.several(left_out)}" if left_out else ""
+        rest = f"; {_files.counted(len(left_out), 'file')} left out: {_files.several(left_out)}" if left_out else ""
         return (f"{self._files.note}{rest}.",)
 
     def fit(self, geometry: Geometry) -> None:
