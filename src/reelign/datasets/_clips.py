@@ -37,7 +37,7 @@ class ClipConfig(PartConfig):
     """Where clips are, and what to do with those that do not fit or cannot be read."""
 
     path: UserPath
-    """`~` is the home folder."""
+    """Of the data set; `~` is the home folder."""
     fit: _fit.Fit = "exact"
     """exact: take clips of the model's frames, size and frame rate only. resize: crop around the centre, resize
     bilinearly, and take the frames that are on screen at the model's moments."""

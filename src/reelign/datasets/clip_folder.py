@@ -38,6 +38,8 @@ class Config(ClipConfig):
     """Which folder, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "clip_folder"
+    path: _files.UserPath
+    """The folder; `~` is the home folder."""
     caption_column: str = ""
     """Column of the table that holds the captions; empty: the one of caption, prompt and text that is there."""
 
