@@ -159,7 +159,7 @@ class NestedErrors(ValueError):
 
     def __init__(self, error: ValidationError, schema: type[BaseModel], given: object) -> None:
         """Keep pydantic's errors, the part's `Config`, and what it was given."""
-        super().__init__(f"{error.error_count()} settings do not fit")
+        super().__init__(str(error))
         self.error, self.schema, self.given = error, schema, given
 
 
