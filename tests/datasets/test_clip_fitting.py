@@ -137,10 +137,10 @@ def test_a_clip_much_slower_than_the_model_is_refused(tmp_path, new_model):
 def test_misfits_within_the_allowed_share_are_left_out_and_reported(folder, save, model):
     save(folder / "short.mp4", 7, "clip 7", frames=3)
     dataset = opened(folder, fit="resize", quarantine=0.5)
-    assert dataset.notes == ("7 clips are read.",)
+    assert dataset.notes == ("7 clips read.",)
     for _ in range(2):
         dataset.fit(model.geometry)
-    assert dataset.notes == ("6 clips are read; 1 files are left out: short.mp4 has 3 frames of 12x8 at 8 fps.",)
+    assert dataset.notes == ("6 clips read; 1 file left out: short.mp4 has 3 frames of 12x8 at 8 fps.",)
     assert dataset.counts == {"clips": 7, "left out": 1, "passed over": 0}
     assert sorted(dataset.clips(6, 0, model).texts) == [f"clip {k}" for k in range(6)]
 
@@ -169,7 +169,7 @@ def test_pairs_with_a_misfit_are_left_out(folder, save, model):
     dataset = pair_list.build(pair_list.Config(path=path, quarantine=0.5))
     dataset.fit(model.geometry)
     assert dataset.notes == (
-        "3 clips are read for 2 pairs; 1 clips are left out with their pairs: short.mp4 has 3 frames of 12x8 at 8 fps.",
+        "3 clips read for 2 pairs; 1 clip left out with their pairs: short.mp4 has 3 frames of 12x8 at 8 fps.",
     )
     assert dataset.pairs(2, 0, model).texts == ("fine", "fine")
 
@@ -177,7 +177,7 @@ def test_pairs_with_a_misfit_are_left_out(folder, save, model):
 def test_what_was_done_to_the_pictures_is_said(tmp_path, new_model):
     captioned(tmp_path / "a.mp4", 9, sample_aspect_ratio=Fraction(2))
     captioned(tmp_path / "b.mp4", 9)
-    assert opened(tmp_path).notes == ("2 clips are read (1 stretched).",)
+    assert opened(tmp_path).notes == ("2 clips read (1 stretched).",)
 
 
 def test_fitting_decodes_nothing(folder, monkeypatch):

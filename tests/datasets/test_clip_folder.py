@@ -42,7 +42,7 @@ def test_captions_of_the_same_stem(folder, model, clip):
     dataset = opened(folder)
     assert dataset.all_prompts().texts == tuple(f"clip {k}" for k in range(6))
     assert dataset.counts == {"clips": 6, "left out": 0, "passed over": 0}
-    assert dataset.notes == ("6 clips are read.",)
+    assert dataset.notes == ("6 clips read.",)
     check_numbers(dataset, model, clip)
 
 
@@ -139,7 +139,7 @@ def test_clips_without_a_caption_can_be_left_out(folder, model):
     (folder / "3.txt").unlink()
     dataset = opened(folder, quarantine=0.2)
     assert dataset.counts["left out"] == 1
-    assert dataset.notes == ("5 clips are read; 1 files are left out: 3.mp4 has no caption.",)
+    assert dataset.notes == ("5 clips read; 1 file left out: 3.mp4 has no caption.",)
     assert sorted(dataset.clips(5, 0, model).texts) == [f"clip {k}" for k in (0, 1, 2, 4, 5)]
 
 
@@ -172,7 +172,7 @@ def test_unreadable_clips_within_the_allowed_share_are_left_out_and_reported(fol
     dataset = opened(folder, quarantine=0.34)
     assert dataset.counts == {"clips": 6, "left out": 2, "passed over": 0}
     assert list(dataset.left_out) == ["2.mp4", "4.mp4"]
-    assert "2 files are left out" in dataset.notes[0]
+    assert "2 files left out" in dataset.notes[0]
     assert "4.mp4 is empty" in dataset.notes[0]
     assert sorted(dataset.clips(4, 0, model).texts) == ["clip 0", "clip 1", "clip 3", "clip 5"]
     for k in range(6):

@@ -45,7 +45,7 @@ def test_every_container_is_a_clip(tmp_path, new_model):
     dataset = opened(tmp_path)
     assert dataset.all_prompts().texts == tuple(CONTAINERS)
     assert sorted(dataset.clips(7, 0, new_model(9, 32, 32)).texts) == list(CONTAINERS)
-    assert dataset.notes == ("7 clips are read.",)
+    assert dataset.notes == ("7 clips read.",)
 
 
 def test_sub_folders_are_read_and_captions_without_a_clip_are_named(tmp_path, save):
@@ -54,7 +54,7 @@ def test_sub_folders_are_read_and_captions_without_a_clip_are_named(tmp_path, sa
     (tmp_path / "z.txt").write_text("a caption whose clip is missing")
     dataset = opened(tmp_path)
     assert dataset.all_prompts().texts == tuple(f"caption of {name}" for name in ("a", "day2/b", "day2/deep/c"))
-    assert dataset.notes == ("3 clips are read; 1 files are left out: z.txt is a caption without a clip.",)
+    assert dataset.notes == ("3 clips read; 1 file left out: z.txt is a caption without a clip.",)
     assert dataset.counts == {"clips": 3, "left out": 0, "passed over": 1}
 
 
@@ -62,7 +62,7 @@ def test_hidden_files_are_not_read(tmp_path, save):
     save(tmp_path / "a.mp4", 0, "a")
     save(tmp_path / ".git" / "b.mp4")
     (tmp_path / "._a.mp4").write_bytes(b"what a Mac leaves behind")
-    assert opened(tmp_path).notes == ("1 clips are read.",)
+    assert opened(tmp_path).notes == ("1 clip read.",)
 
 
 def test_linked_folders_are_read_once_and_loops_end(tmp_path, save):

@@ -36,8 +36,8 @@ def test_a_text_file_has_a_prompt_a_line(tmp_path):
 
 
 def test_repeated_prompts_are_reported(tmp_path):
-    assert opened(tmp_path / "p.txt", "a\na\nb\na\n").notes == ("4 prompts are read, of which 2 repeat others.",)
-    assert opened(tmp_path / "p.txt", "a\nb\n").notes == ("2 prompts are read.",)
+    assert opened(tmp_path / "p.txt", "a\na\nb\na\n").notes == ("4 prompts read; 2 of them repeat others.",)
+    assert opened(tmp_path / "p.txt", "a\nb\n").notes == ("2 prompts read.",)
 
 
 def test_a_jsonl_file_has_slices_and_ids(tmp_path):

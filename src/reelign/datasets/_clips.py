@@ -16,7 +16,7 @@ from reelign.batches import Videos
 from reelign.core import rng
 from reelign.datasets import _fit
 from reelign.datasets._digest import digest
-from reelign.datasets._files import UserPath, several
+from reelign.datasets._files import UserPath, counted, several
 from reelign.errors import BadData
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry, VideoModel
@@ -37,7 +37,7 @@ class ClipConfig(PartConfig):
     """Where clips are, and what to do with those that do not fit or cannot be read."""
 
     path: UserPath
-    """`~` is the home folder."""
+    """Of the data set; `~` is the home folder."""
     fit: _fit.Fit = "exact"
     """exact: take clips of the model's frames, size and frame rate only. resize: crop around the centre, resize
     bilinearly, and take the frames that are on screen at the model's moments."""
@@ -132,7 +132,7 @@ class ClipFiles:
         notes = Counter(note for header in read for note in header.notes)
         notes["of uneven frame rate"] = sum(not header.even for header in read)
         done = ", ".join(f"{count} {note}" for note, count in notes.items() if count)
-        return f"{len(read)} clips are read" + (f" ({done})" if done else "")
+        return f"{counted(len(read), 'clip')} read" + (f" ({done})" if done else "")
 
     def name(self, path: Path) -> str:
         """A clip's name within the data set."""

@@ -112,6 +112,16 @@ def own(root: Path, path: Path) -> Path:
     return path
 
 
+def counted(count: int, what: str) -> str:
+    """A count and its noun.
+
+    Example:
+        >>> counted(1, "clip"), counted(2, "clip")
+        ('1 clip', '2 clips')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def several(lines: Sequence[str]) -> str:
     """Up to three of the lines in a sentence; where there are more, how many, and the file that has them all."""
     if len(lines) <= NAMED:

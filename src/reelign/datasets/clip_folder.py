@@ -38,6 +38,8 @@ class Config(ClipConfig):
     """Which folder, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "clip_folder"
+    path: _files.UserPath
+    """The folder; `~` is the home folder."""
     caption_column: str = ""
     """Column of the table that holds the captions; empty: the one of caption, prompt and text that is there."""
 
@@ -85,7 +87,7 @@ class ClipFolder:
     def notes(self) -> tuple[str, ...]:
         """How much is read, and what is not."""
         left_out = list(self.left_out.values())
-        rest = f"; {len(left_out)} files are left out: {_files.several(left_out)}" if left_out else ""
+        rest = f"; {_files.counted(len(left_out), 'file')} left out: {_files.several(left_out)}" if left_out else ""
         return (f"{self._files.note}{rest}.",)
 
     def fit(self, geometry: Geometry) -> None:

@@ -80,9 +80,12 @@ class PairList:
         """How much is read, and what is not."""
         ties = len(self._judged) - len(self._pairs)
         left_out = list(self.left_out.values())
-        tied = f"; {ties} pairs are ties and not trained on" if ties else ""
-        rest = f"; {len(left_out)} clips are left out with their pairs: {_files.several(left_out)}" if left_out else ""
-        return (f"{self._files.note} for {len(self._pairs)} pairs{tied}{rest}.",)
+        note = f"{self._files.note} for {_files.counted(len(self._pairs), 'pair')}"
+        if ties:
+            note += f"; {_files.counted(ties, 'tie')} not trained on"
+        if left_out:
+            note += f"; {_files.counted(len(left_out), 'clip')} left out with their pairs: {_files.several(left_out)}"
+        return (f"{note}.",)
 
     def fit(self, geometry: Geometry) -> None:
         """Leave out what a model of that geometry cannot take.

@@ -58,7 +58,7 @@ class Playground:
     @property
     def notes(self) -> tuple[str, ...]:
         """How many prompts and clips there are."""
-        return (f"{self.counts['prompts']} prompts and {self.counts['clips']} clips are rendered.",)
+        return (f"{self.counts['prompts']} prompts and {self.counts['clips']} clips, rendered as they are asked for.",)
 
     def fit(self, geometry: Geometry) -> None:
         """Refuse models that make other frames than the playground's.

@@ -76,8 +76,8 @@ class PromptFile:
     @property
     def notes(self) -> tuple[str, ...]:
         """How many prompts there are, and how many repeat others."""
-        repeats = f", of which {self.counts['duplicates']} repeat others" if self.counts["duplicates"] else ""
-        return (f"{self.counts['prompts']} prompts are read{repeats}.",)
+        repeats = f"; {self.counts['duplicates']} of them repeat others" if self.counts["duplicates"] else ""
+        return (f"{_files.counted(self.counts['prompts'], 'prompt')} read{repeats}.",)
 
     def fit(self, geometry: Geometry) -> None:
         """Take any geometry: there are no clips."""
