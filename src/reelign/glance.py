@@ -57,7 +57,9 @@ def weights(given: object) -> None:
     Raises:
         BadCheckpoint: it has no model_index.json.
     """
-    if isinstance(given, str) and given != PLAYGROUND and not _there(f"{given}/model_index.json"):
+    if not isinstance(given, str) or given == PLAYGROUND or _there(f"{given}/model_index.json"):
+        return
+    if not _there(given) or _there(f"{given}/."):  # of a single file the model says more
         raise BadCheckpoint(
             f"{shown(given)} is no pipeline folder (no model_index.json); give a local diffusers Wan folder or "
             f"{PLAYGROUND!r}."
