@@ -78,13 +78,12 @@ def run_folder(tree: Tree, resume: bool) -> None:
     if not isinstance(name, str) or not name or not isinstance(root, str):
         return
     folder = f"{root}/{name}"
-    if _there(f"{folder}/config.json") == resume:
-        return
-    if resume:
+    if resume and not _there(folder):  # a folder that has lost its config.json is told apart when it is read
         raise BadConfig(f"{shown(folder)} holds no run to resume; start it without --resume.")
-    raise BadConfig(
-        f"{shown(folder)} already holds a run; go on with --resume, or choose another name with --set run.name=...."
-    )
+    if not resume and _there(f"{folder}/config.json"):
+        raise BadConfig(
+            f"{shown(folder)} already holds a run; go on with --resume, or choose another name with --set run.name=...."
+        )
 
 
 def a_run(folder: Path) -> None:
