@@ -217,3 +217,19 @@ def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
         BadData, match=r"^there is no folder .*nowhere; give the path of a run, for example runs/NAME\.$"
     ):
         glance.a_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"run": {"name": ".."}}, r"^run\.name: a name is letters, digits .* \(given: '\.\.'\)\.$"),
+        ({"run": {"name": "toy", "root": "a\0b"}}, r"^run\.root: holds the character U\+0000"),
+        (
+            {"run": {"name": "toy"}, "stages": ["collect", {"name": "offline", "label": "a/b"}]},
+            r"^stages\.1\.label: a la",
+        ),
+    ],
+)
+def test_names_that_no_file_can_have_are_refused_at_a_glance(changes: dict, sentence: str) -> None:
+    with pytest.raises(BadConfig, match=sentence):
+        glance.recipe(changes)

@@ -7,8 +7,11 @@ knows of settings it reads from the files that declare them (`source`).
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reelign.config import Tree, unknown_key
+from pydantic import BaseModel
+
+from reelign.config import Tree, unknown_key, validate
 from reelign.errors import BadCheckpoint, BadConfig, BadData, UnknownPart, cut, shown
+from reelign.names import Label, Root, RunName
 from reelign.parts import Kind, is_outside, refuse_unknown
 from reelign.source import Setting, page, settings
 
@@ -18,14 +21,33 @@ NAME = Setting("name", "text", None, "Which part it is.")
 PLAYGROUND = "playground"
 
 
+class _Run(BaseModel):
+    name: RunName = "run"
+    root: Root = "runs"
+
+
+class _Stage(BaseModel):
+    label: Label = ""
+
+
+class _Named(BaseModel):
+    """What of a recipe becomes names of files."""
+
+    run: _Run = _Run()
+    stages: tuple[_Stage, ...] = ()
+
+
 def recipe(tree: Tree) -> None:
-    """Refuse keys and parts of a recipe that do not exist.
+    """Refuse keys and parts of a recipe that do not exist, and names that no file can have.
 
     Raises:
-        BadConfig: a key that means nothing at its place.
+        BadConfig: a key that means nothing at its place, or such a name.
         UnknownPart: a name that no part has, or one from outside where those are refused.
     """
     _group(tree, settings(*RECIPE), "")
+    run, stages = tree.get("run"), tree.get("stages")
+    labelled = [stage if isinstance(stage, Mapping) else {} for stage in stages] if isinstance(stages, list) else []
+    validate(_Named, {"run": run if isinstance(run, Mapping) else {}, "stages": labelled})
 
 
 def spec(tree: Tree) -> None:

@@ -104,7 +104,7 @@ def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
         if where == f"stages.{index}.dataset":
             _check_own(index, stage, config, found)
         else:
-            _opened(where, config, found)
+            _opened(where, config, found, fit=True)
     if isinstance(stage, collect.Config):
         found.written.append(f"{{run}}/{stage.path}/pairs.jsonl")
 
@@ -128,7 +128,7 @@ def _check_own(index: int, stage: StageConfig, config: PartConfig, found: _Found
     if "{run}" in json.dumps(configs.dump(config)):
         _check_written(where, config, needs, found.written)
         return
-    dataset = _opened(where, config, found)
+    dataset = _opened(where, config, found, fit=needs != "prompts")
     if needs not in dataset.gives:
         raise BadConfig(
             f"{where}: {config.name} gives {' and '.join(sorted(dataset.gives))}, but the stage needs {needs}."
@@ -157,10 +157,10 @@ def _check_written(where: str, config: PartConfig, needs: str, written: list[str
         raise BadConfig(f"{where}: {path!r} holds pairs, but the stage needs {needs}.")
 
 
-def _opened(where: str, config: PartConfig, found: _Found) -> Dataset:
-    """A dataset whose clips fit the model, as far as their headers tell."""
+def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Dataset:
+    """A dataset; with `fit`, one whose clips fit the model as far as their headers tell."""
     dataset: Dataset = parts.build("dataset", config)
-    if found.geometry is not None and hasattr(dataset, "fit"):  # datasets from outside may have nothing to fit
+    if fit and found.geometry is not None and hasattr(dataset, "fit"):  # one from outside may have nothing to fit
         dataset.fit(found.geometry)
     left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]
     said = [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
