@@ -114,7 +114,7 @@ def test_an_evaluation_as_a_stage_goes_batch_by_batch_and_can_be_stopped(tmp_pat
     with pytest.raises(driver.Interrupted, match=r"saved after step 2 of stage look"):
         driver.run(_evaluating(tmp_path), Watcher(begin + 2, interrupt))
     assert not (tmp_path / "toy" / "evaluations" / "look.json").exists()
-    assert _outcome(driver.run(_evaluating(tmp_path), Watcher(), resume=True)) == _outcome(folder)
+    assert outcome_of(driver.run(_evaluating(tmp_path), Watcher(), resume=True)) == outcome_of(folder)
 
 
 def test_a_run_whose_only_stage_fails_leaves_the_base(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
-from reelign import driver, parts
+from reelign import driver
 from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
 from reelign.errors import BadConfig, cut, shown
