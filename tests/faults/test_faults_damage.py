@@ -55,7 +55,7 @@ def _survived(undisturbed: Chain, folder: Path, path: Path, whole: Path) -> str:
         return f"resuming: {wrong}"
     left = name if name.startswith(READ_BEFORE) and damage.state(path) == damaged else ""
     if resumed.code == 0:
-        return undisturbed.differs(folder, but=left) or "same"
+        return undisturbed.differs(folder, but=left, aside=True) or "same"
     if damage.state(path) == damaged:
         _put_back(path, whole / path.relative_to(folder))
     after = undisturbed.goes_on(folder)
