@@ -53,8 +53,12 @@ def _survived(undisturbed: Chain, folder: Path, path: Path, whole: Path) -> str:
     resumed = undisturbed.warm("align", "recipe.yaml", "--resume", folder=folder)
     if wrong := wrong_with(resumed):
         return f"resuming: {wrong}"
-    left = name if name.startswith(READ_BEFORE) and damage.state(path) == damaged else ""
     if resumed.code == 0:
+        left = name if name.startswith(READ_BEFORE) and damage.state(path) == damaged else ""
+        if left.startswith("checkpoints/"):  # one that is damaged is neither used nor removed
+            left = "/".join(name.split("/")[:2])
+        if name == "metrics.jsonl" and f"{name} is not what the checkpoint has sealed; " in resumed.err:
+            left = name  # rows that cannot be read are lost, which is said; nothing hangs on them
         return undisturbed.differs(folder, but=left, aside=True) or "same"
     if damage.state(path) == damaged:
         _put_back(path, whole / path.relative_to(folder))
