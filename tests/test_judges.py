@@ -300,13 +300,23 @@ def test_a_judge_may_refuse_prompts_before_anything_is_made_of_them(
     assert shown == [TEXTS]
 
 
+def test_what_declaring_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Computed(Reward):
+        @property
+        def names(self) -> tuple[str, ...]:
+            raise RuntimeError("no head was loaded")
+
+    with pytest.raises(BadConfig, match=r"'mine.part' does not say what it is: it raised RuntimeError: no head was"):
+        _built(lambda: Computed(len), monkeypatch)
+
+
 def test_what_building_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def build() -> Any:
         torch.set_grad_enabled(False)
         raise FileNotFoundError("weights/judge.safetensors")
 
     with pytest.raises(
-        PartFailed, match=r"^the reward 'mine.part' cannot be built: it raised FileNotFoundError: weights/"
+        BadConfig, match=r"^the reward 'mine.part' could not be built: FileNotFoundError: weights/judge.safetensors \("
     ):
         _built(build, monkeypatch)
     assert torch.is_grad_enabled()

@@ -173,31 +173,22 @@ def test_a_config_that_fails_by_itself_is_named(outside: Write) -> None:
         ),
         ("import sys; sys.exit('bye')", r"could not be built: SystemExit: bye \(.*line 5\)\.$"),
         ("raise MemoryError", r"could not be built: MemoryError \(.*line 5\)\.$"),
-        ("return None", r"is no reward: what it builds, a NoneType, has no names, range, version, __call__\.$"),
         (
-            "return lambda videos, prompts: {}",
-            r"is no reward: what it builds, a function, has no names, range, version\.$",
+            "return None",
+            r"is no dataset: what it builds, a NoneType, has no gives, prompts, all_prompts, clips, pairs\.$",
         ),
     ],
 )
 def test_an_outside_part_that_cannot_be_built_is_named(outside: Write, body: str, sentence: str) -> None:
-    config = parts.configure("reward", outside(f"{CONFIG}def build(config):\n    {body}\n"))
+    config = parts.configure("dataset", outside(f"{CONFIG}def build(config):\n    {body}\n"))
     with pytest.raises(BadConfig, match=sentence):
-        parts.build("reward", config)
+        parts.build("dataset", config)
 
 
 def test_what_a_part_refuses_in_its_own_words_stays(outside: Write) -> None:
     source = f"{CONFIG}from reelign.errors import BadData\ndef build(config):\n    raise BadData('no judge here')\n"
     with pytest.raises(BadData, match=r"^no judge here$"):
         parts.build("reward", parts.configure("reward", outside(source)))
-
-
-def test_a_metric_is_no_reward(outside: Write) -> None:
-    config = parts.configure("reward", "tests.parts.mean_level")
-    with pytest.raises(
-        BadConfig, match=r"^'tests\.parts\.mean_level' is no reward: .* MeanLevel, has no names, range, version"
-    ):
-        parts.build("reward", config)
 
 
 @pytest.mark.parametrize(

@@ -124,18 +124,15 @@ def build(kind: Kind, config: PartConfig) -> Judge:
     """Build a reward or a metric, and see that it is one.
 
     Raises:
-        PartFailed: building it raised, as when its weights are missing.
-        BadConfig: what it declares is missing or cannot be used.
+        BadConfig: building it raised, as when its weights are missing, or what it declares is missing or cannot be
+            used.
     """
-    try:
-        with guard.restored():
-            part = parts.build(kind, config)
+    with guard.restored():
+        part = parts.build(kind, config)
+        try:
             problem = _problem(kind, part)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        what = _raised(error, parts.find(kind, config.name).__name__)
-        raise PartFailed(f"the {kind} {config.name!r} cannot be built: it {what}; {_MEND}.") from error
+        except (Exception, SystemExit) as error:  # what it declares may be computed
+            problem = f"does not say what it is: it {_raised(error, getattr(part, '__module__', ''))}"
     if problem:
         has = ", ".join(f"`{name}` ({what})" for name, what in DECLARES[kind].items())
         raise BadConfig(

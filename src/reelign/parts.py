@@ -36,13 +36,13 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "method": ("consumes", "needs", "losses"),
     "module": ("name", "fill", "replaces"),
     "backbone": ("__call__",),
-    "reward": ("names", "range", "version", "__call__"),
-    "metric": ("higher_is_better", "description", "__call__"),
+    "reward": (),
+    "metric": (),
     "model": ("geometry", "network", "velocity", "decode", "export"),
     "dataset": ("gives", "prompts", "all_prompts", "clips", "pairs"),
     "stage": ("steps", "note", "run", "describe"),
 }
-"""What tells that a built part is of its kind; see `protocols`."""
+"""What tells that a built part is of its kind; see `protocols`. Of what judges, `judges.build` asks more."""
 
 _outside_refused = False
 

@@ -456,7 +456,7 @@ def test_scores_that_do_not_apply_are_null(reelign: Call, tmp_path: Path) -> Non
         (("score", __file__, "-p", "a", "-m", "diversity", "-m", "diversity"), "two metrics give 'diversity'"),
         (
             ("score", __file__, "-p", "a", "-m", "tests.parts.linear_reward:build"),
-            "is no metric: what it builds, a Linear, has no higher_is_better",
+            "is a reward, not a metric",
         ),
         (("score", "x.mp4", "-p", "a", "-r", "playground_moton"), "Did you mean 'playground_motion'?"),
         (("evaluate", "playground", "--recipe", "nowhere.yaml"), "there is no recipe at 'nowhere.yaml'"),

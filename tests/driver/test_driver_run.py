@@ -64,7 +64,7 @@ def test_a_failed_gate_says_so_and_brings_the_entering_weights_back(whole: tuple
 
 
 def test_a_stage_after_one_with_a_reference_keeps_none_in_its_checkpoints(tmp_path: Path) -> None:
-    stages = _tree(tmp_path)["stages"]
+    stages = tree_of(tmp_path)["stages"]
     for stage in stages[:2]:
         del stage["gate"]
     seen: dict[str, set[str]] = {}
@@ -75,35 +75,35 @@ def test_a_stage_after_one_with_a_reference_keeps_none_in_its_checkpoints(tmp_pa
                 if folder.is_dir():
                     seen[folder.name] = {p.name for p in folder.glob("*.safetensors")}
 
-    driver.run(_recipe(tmp_path, stages=[stages[1], stages[0]], evaluate=None), Looking())
+    driver.run(recipe_in(tmp_path, stages=[stages[1], stages[0]], evaluate=None), Looking())
     assert "reference.safetensors" in seen["grpo-00002"]
     assert seen["sft-00002"] == {"learner.safetensors"}
 
 
 def test_a_stage_that_mostly_taught_nothing_says_so(tmp_path: Path, in_child: InChild) -> None:
-    stage = _tree(tmp_path)["stages"][1]
+    stage = tree_of(tmp_path)["stages"][1]
     del stage["gate"]
     stage["rewards"] = [{"name": "tests.parts.linear_reward:build", "k": 0.0}]
     said = "6 of 6 iterations taught nothing: all clips of a prompt got the same reward"
     watcher = Watcher()
-    folder = driver.run(_recipe(tmp_path, stages=[stage], evaluate=None), watcher)
+    folder = driver.run(recipe_in(tmp_path, stages=[stage], evaluate=None), watcher)
     assert f"grpo: {said}." in watcher.events
-    assert _rows(folder / "ledger.jsonl")[0]["note"] == said
+    assert rows_of(folder / "ledger.jsonl")[0]["note"] == said
     root = tmp_path / "again"
-    recipe = _recipe(root, stages=[stage], evaluate=None)
-    died = in_child(lambda: driver.run(recipe, Watcher(_moment(watcher.events, "begin grpo", 4), _die)))
+    recipe = recipe_in(root, stages=[stage], evaluate=None)
+    died = in_child(lambda: driver.run(recipe, Watcher(_moment(watcher.events, "begin grpo", 4), die)))
     assert died == -signal.SIGKILL
-    assert _rows(driver.run(recipe, Watcher(), resume=True) / "ledger.jsonl") == _rows(folder / "ledger.jsonl")
+    assert rows_of(driver.run(recipe, Watcher(), resume=True) / "ledger.jsonl") == rows_of(folder / "ledger.jsonl")
 
 
 def test_a_stage_that_taught_something_says_nothing(whole: tuple[Path, list[str]]) -> None:
-    assert [row["note"] for row in _rows(whole[0] / "ledger.jsonl")] == ["", "", ""]
+    assert [row["note"] for row in rows_of(whole[0] / "ledger.jsonl")] == ["", "", ""]
 
 
 def _evaluating(root: Path) -> driver.Recipe:
-    tree = _tree(root)
+    tree = tree_of(root)
     stages = [{"name": "evaluate", "label": "look", **tree["evaluate"]}, {**tree["stages"][2], "steps": 1}]
-    return _recipe(root, "stages.0.batch=3", "stages.0.members=2", stages=stages, evaluate=None)
+    return recipe_in(root, "stages.0.batch=3", "stages.0.members=2", stages=stages, evaluate=None)
 
 
 def test_an_evaluation_as_a_stage_goes_batch_by_batch_and_can_be_stopped(tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ def test_an_evaluation_as_a_stage_goes_batch_by_batch_and_can_be_stopped(tmp_pat
     begin = _moment(watcher.events, "begin look 0/6")  # 8 prompts of 2 members by 3
     assert watcher.events[begin + 1 : begin + 7] == [f"step {n}" for n in range(1, 7)]
     with pytest.raises(driver.Interrupted, match=r"saved after step 2 of stage look"):
-        driver.run(_evaluating(tmp_path), Watcher(begin + 2, _interrupt))
+        driver.run(_evaluating(tmp_path), Watcher(begin + 2, interrupt))
     assert not (tmp_path / "toy" / "evaluations" / "look.json").exists()
-    assert _outcome(driver.run(_evaluating(tmp_path), Watcher(), resume=True)) == _outcome(folder)
+    assert outcome_of(driver.run(_evaluating(tmp_path), Watcher(), resume=True)) == outcome_of(folder)
 
 
 def test_a_run_whose_only_stage_fails_leaves_the_base(tmp_path: Path) -> None:

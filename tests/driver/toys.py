@@ -22,7 +22,7 @@ def tree_of(root: Path, **changes: Any) -> dict[str, Any]:
         "run": {"name": "toy", "root": str(root), "seed": 3, "save_every": 2},
         "model": {"name": "gaussian", "side": 2, "var": 0.5, "bins": 2},
         "evaluate": {
-            "dataset": DATA,
+            "dataset": {**DATA, "what": "held-out prompt"},
             "members": 2,
             "sampler": {"steps": 4, "shift": 3.0},
             "metrics": ["tests.parts.mean_level:build"],
@@ -101,16 +101,16 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-TIMES = ("wall_s", "started")
+APART = ("wall_s", "started", "machine")
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
+    return [{k: v for k, v in row.items() if not k.endswith(APART)} for row in rows]
 
 
 def outcome_of(folder: Path) -> dict[str, Any]:
-    """All that a run leaves behind, except how long it took."""
+    """All that a run leaves behind, except how long it took and where."""
     return {
         "final": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((folder / "final").iterdir())},
         "metrics": rows_of(folder / "metrics.jsonl"),

@@ -17,7 +17,7 @@ GATE = {"targets": ["level"], "guards": ["level"]}
 TIMES = ("wall_s", "started")
 """Ends of the names of values that say when, or how long."""
 OWN = {
-    "config.json": {"id"},
+    "config.json": {"id", "seal"},
     "state.json": {"run", "number", "self", "sha256", "bytes", "data"},
     "final.json": {"of", "before"},
     "collected.jsonl": {"run"},

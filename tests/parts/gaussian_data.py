@@ -14,6 +14,7 @@ class Config(PartConfig):
     mean: float = 0.0
     var: float = 1.0
     size: int = 8
+    what: str = "prompt"
 
 
 class GaussianData:
@@ -21,7 +22,7 @@ class GaussianData:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        texts = tuple(f"prompt {i}" for i in range(config.size))
+        texts = tuple(f"{config.what} {i}" for i in range(config.size))
         slices = tuple({"parity": "even" if i % 2 == 0 else "odd"} for i in range(config.size))
         self._all = Prompts(texts, tuple(range(config.size)), slices=slices)
 

@@ -6,11 +6,12 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
-from reelign import driver, parts
+from reelign import driver
 from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
 from reelign.errors import BadConfig, cut, shown
 from reelign.names import Root, RunName
+from reelign.panel import Metrics
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import online
@@ -235,7 +236,7 @@ def check(spec: Spec) -> None:
         except BadConfig as error:
             # The stage of an entry is the only one of its recipe.
             raise BadConfig(f"entry {entry.label!r}: {str(error).replace('stages.0.', 'stage.')}") from error
-    known = {name for part in spec.evaluate.metrics for name in parts.build("metric", part).higher_is_better}
+    known = Metrics.build(spec.evaluate.metrics).of
     for where, name in (("target.measure", spec.target.measure), *(("measures", name) for name in spec.measures)):
         if name not in known:
             raise BadConfig(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -15,7 +16,7 @@ from reelign.errors import BadConfig, BadData
 from reelign.judges import Judge
 from reelign.panel import Metrics, Panel
 from reelign.parts import PartConfig
-from reelign.protocols import Dataset, Geometry
+from reelign.protocols import Geometry
 from reelign.runtime.local import resolve
 from reelign.stages import collect, evaluate, offline, online
 from reelign.stages._context import StageConfig
@@ -171,10 +172,13 @@ def _check_written(where: str, config: PartConfig, needs: str, written: list[str
         raise BadConfig(f"{where}: {path!r} holds pairs, but the stage needs {needs}.")
 
 
-def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Dataset:
-    """A dataset; with `fit`, one whose clips fit the model as far as their headers tell."""
-    dataset: Dataset = parts.build("dataset", config)
-    if fit and found.geometry is not None and hasattr(dataset, "fit"):  # one from outside may have nothing to fit
+def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Any:
+    """A dataset; with `fit`, one whose clips fit the model as far as their headers tell.
+
+    One from outside may say less of itself than a `Dataset` does.
+    """
+    dataset = parts.build("dataset", config)
+    if fit and found.geometry is not None and hasattr(dataset, "fit"):
         dataset.fit(found.geometry)
     left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]
     said = [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
