@@ -214,7 +214,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         interrupt()
         interrupt()
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(driver.Interrupted, match=r"^stopped at once; go on from the last checkpoint with --resume\.$"):
         driver.run(recipe_in(tmp_path), Watcher(2, twice))
 
 

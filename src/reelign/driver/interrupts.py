@@ -11,7 +11,7 @@ _BY_MACHINE = (signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupted(Exception):
-    """Ctrl-C: the run has been saved and can be resumed."""
+    """Ctrl-C: the run can be resumed."""
 
 
 @contextmanager
