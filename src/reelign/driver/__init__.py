@@ -88,4 +88,5 @@ def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:
         return False
     for sentence in [*folder.go_back(state), *folder.lost_pairs(recipe)]:
         company.say(sentence)
+    folder.checkpoints.prune()
     return True

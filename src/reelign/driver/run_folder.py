@@ -100,7 +100,6 @@ class RunFolder:
         made = [self.collected(stage).folder for stage in recipe.stages if isinstance(stage, collect.Config)]
         pairs = [folder for each in made for folder in (each.parent, each, each / "clips")]
         sweep([self.path, self.path / "checkpoints", self.path / "evaluations", *samples, *pairs])
-        self.checkpoints.prune()
 
     def collected(self, stage: collect.Config) -> Collected:
         """What a collecting stage has written here."""
