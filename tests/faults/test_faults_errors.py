@@ -33,7 +33,7 @@ def _survived(undisturbed: Chain, deed: Deed, *, reads: bool = False) -> str:
         return "sentence" if after == "same" and met.code else after
 
 
-@pytest.mark.faults(sample=2, parts=16)
+@pytest.mark.faults(sample=1, parts=16)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
 def test_an_operation_that_fails_once_is_one_sentence_or_nothing(
     undisturbed: Chain, counts: Start, share: Share, code: int
