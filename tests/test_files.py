@@ -191,3 +191,19 @@ def test_removing_does_not_follow_links(tmp_path: Path) -> None:
     files.remove(tmp_path / "ours")
     assert [p.name for p in tmp_path.iterdir()] == ["theirs"]
     assert _texts(tmp_path / "theirs") == {"theirs"}
+
+
+def test_a_folder_that_is_discarded_has_no_name_any_more_when_it_loses_its_first_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> None:
+        raise SystemExit
+
+    _fill(tmp_path / "folder", "ours")
+    monkeypatch.setattr(files, "remove", killed)
+    with pytest.raises(SystemExit):
+        files.discard(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    monkeypatch.undo()
+    files.sweep([tmp_path])
+    assert not list(tmp_path.iterdir())

@@ -272,6 +272,34 @@ def test_what_is_no_judge_of_its_kind_is_refused_when_it_is_built(
         _built(part if not callable(part) or isinstance(part, Reward) else (lambda: part), monkeypatch, kind)
 
 
+@pytest.mark.parametrize(
+    ("raised", "kind", "sentence"),
+    [
+        (BadData("'a box' is no circle."), BadData, "cannot judge by a prompt: 'a box' is no circle."),
+        (
+            KeyError("box"),
+            PartFailed,
+            r"raised KeyError: 'box' \(line \d+ of .*\) when it was shown prompts; mend it or leave it out\.",
+        ),
+    ],
+)
+def test_a_judge_may_refuse_prompts_before_anything_is_made_of_them(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[Exception], sentence: str
+) -> None:
+    shown: list[Sequence[str]] = []
+
+    def check(prompts: Sequence[str]) -> None:
+        shown.append(prompts)
+        raise raised
+
+    part = _reward()
+    _built(part, monkeypatch).check_prompts(TEXTS)  # takes any
+    monkeypatch.setattr(part, "check_prompts", check, raising=False)
+    with pytest.raises(kind, match=f"^the reward 'mine.part' {sentence}"):
+        _built(part, monkeypatch).check_prompts(TEXTS)
+    assert shown == [TEXTS]
+
+
 def test_what_declaring_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Computed(Reward):
         @property

@@ -106,6 +106,15 @@ def writing(path: Path) -> Iterator[None]:
         raise CannotWrite(path, reason, _REMEDIES.get(number or 0, "look at that disk")) from error
 
 
+@contextmanager
+def usual_mode(path: Path) -> Iterator[None]:
+    """Give the file that the block writes the mode of any new file; safetensors makes them for their owner alone."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    yield
+    path.chmod(mode)
+
+
 def write_text(path: Path, text: str) -> None:
     r"""Replace a file as a whole with UTF-8 text.
 
@@ -158,6 +167,17 @@ def remove(path: Path) -> None:
             if not each.is_symlink():
                 each.chmod(each.stat().st_mode | 0o700)
     shutil.rmtree(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a folder so that a kill halfway leaves nothing under its name; `sweep` takes the rest.
+
+    Raises:
+        OSError: the system does not let it go; under its name it is gone or whole.
+    """
+    leaving = _beside(path, "tmp")
+    path.rename(leaving)
+    remove(leaving)
 
 
 def aside(path: Path) -> Path:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reelign import guard, parts
 from reelign.batches import Videos
-from reelign.errors import BadConfig, PartFailed, UserError
+from reelign.errors import BadConfig, BadData, PartFailed, UserError
 from reelign.parts import PartConfig
 
 Kind = Literal["reward", "metric"]
@@ -67,6 +67,22 @@ class Judge:
         for name, values in found.items():
             self._refuse_off_scale(name, values, prompts)
         return found
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Let it refuse prompts that it cannot judge by, before anything is made of them; most take any.
+
+        Raises:
+            BadData: in its own words.
+            PartFailed: it raised something else.
+        """
+        try:
+            if hasattr(self.part, "check_prompts"):
+                self.part.check_prompts(tuple(prompts))
+        except UserError as error:
+            raise BadData(f"the {self.kind} {self.name!r} cannot judge by a prompt: {error}") from error
+        except (Exception, SystemExit) as error:
+            what = _raised(error, getattr(self.part, "__module__", ""))
+            raise PartFailed(f"the {self.kind} {self.name!r} {what} when it was shown prompts; {_MEND}.") from error
 
     def _named(self, given: object) -> Mapping[str, object]:
         if not isinstance(given, Mapping):

@@ -121,7 +121,11 @@ class VideoModel(Protocol):
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range."""
+    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range.
+
+    One that reads what prompts say may have `check_prompts(prompts)`, which raises a UserError for what it cannot read,
+    so that a dry run finds it; so may a metric.
+    """
 
     names: tuple[str, ...]
     """Of its scores."""

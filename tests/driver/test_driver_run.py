@@ -15,7 +15,7 @@ from reelign import config as configs
 from reelign import driver
 from reelign.core import rng
 from reelign.driver.run_folder import RunFolder
-from reelign.errors import BadConfig, RunStopped
+from reelign.errors import BadConfig, RunStopped, UserError
 
 
 def _resumed(root: Path) -> Path:
@@ -214,7 +214,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         interrupt()
         interrupt()
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(driver.Interrupted, match=r"^stopped at once; go on from the last checkpoint with --resume\.$"):
         driver.run(recipe_in(tmp_path), Watcher(2, twice))
 
 
@@ -302,12 +302,20 @@ def test_stages_are_labelled_by_method_and_made_unique(tmp_path: Path) -> None:
             ("stages.1.method={name: dpo}",),
             r"stages\.1\.method: 'dpo' trains on clips or pairs that exist; give it a stage 'offline'\.",
         ),
+        (
+            ("stages.1.rewards=[{name: worn, of: playground_motion}]",),
+            r"stages\.1\.dataset: the reward 'worn' cannot judge by a prompt: the reward 'playground_motion' ",
+        ),
+        (
+            ("evaluate.metrics=[tests.parts.mean_level:build, playground_clip]",),
+            r"evaluate\.dataset: the metric 'playground_clip' cannot judge by a prompt: ",
+        ),
     ],
 )
 def test_what_can_be_known_to_fail_fails_before_any_compute(
     tmp_path: Path, assignments: tuple[str, ...], sentence: str
 ) -> None:
-    with pytest.raises(BadConfig, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         driver.run(recipe_in(tmp_path, *assignments), Watcher())
     assert not (tmp_path / "toy").exists()
 

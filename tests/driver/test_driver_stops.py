@@ -233,13 +233,14 @@ def test_signals_that_ask_for_an_end_save_first(whole: Whole, tmp_path: Path, nu
     assert outcome_of(_resume(tmp_path)) == outcome_of(whole[0])
 
 
-def test_a_closed_terminal_is_ignored_where_it_was_to_be(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_is_ignored_where_it_was_to_be(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
     try:
-        driver.run(recipe_in(tmp_path), Watcher("grpo 3", lambda: os.kill(os.getpid(), signal.SIGHUP)))
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        driver.run(recipe_in(tmp_path), Watcher("grpo 3", lambda: os.kill(os.getpid(), number)))
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_a_run_in_another_thread_hears_no_signals_and_runs(whole: Whole, tmp_path: Path) -> None:

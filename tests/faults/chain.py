@@ -16,8 +16,14 @@ GATE = {"targets": ["level"], "guards": ["level"]}
 
 TIMES = ("wall_s", "started")
 """Ends of the names of values that say when, or how long."""
-OWN = ("self", "sha256", "id")
-"""Names of values that hold a run's own times or name, by way of a digest."""
+OWN = {
+    "config.json": {"id", "seal"},
+    "state.json": {"run", "number", "self", "sha256", "bytes", "data"},
+    "final.json": {"of", "before"},
+    "collected.jsonl": {"run"},
+}
+"""By file, names of values that are a run's own: its id, how often it was saved, digests of what holds times, and the
+data still to be read where it was last started."""
 UNLIKE = ("report.html", "log.txt", ".lock")
 """Files that hold times only, or nothing."""
 
@@ -104,18 +110,18 @@ def files(run: Path) -> Iterator[Path]:
 
 def _without_times(path: Path) -> bytes:
     """A file's bytes; of JSON, the values that are not a matter of the clock or of the run's own name."""
-    data = path.read_bytes()
+    data, own = path.read_bytes(), OWN.get(path.name, set())
     try:
         if path.suffix == ".json":
-            return json.dumps(_timeless(json.loads(data))).encode()
+            return json.dumps(_timeless(json.loads(data), own)).encode()
         if path.suffix == ".jsonl":
-            return json.dumps([_timeless(json.loads(line)) for line in data.split(b"\n") if line]).encode()
+            return json.dumps([_timeless(json.loads(line), own) for line in data.split(b"\n") if line]).encode()
     except ValueError:  # damaged
         return data
     return data
 
 
-def _timeless(value: Any) -> Any:
+def _timeless(value: Any, own: set[str]) -> Any:
     if isinstance(value, dict):
-        return {k: _timeless(v) for k, v in value.items() if not k.endswith(TIMES) and k not in OWN}
-    return [_timeless(v) for v in value] if isinstance(value, list) else value
+        return {k: _timeless(v, own) for k, v in value.items() if not k.endswith(TIMES) and k not in own}
+    return [_timeless(v, own) for v in value] if isinstance(value, list) else value

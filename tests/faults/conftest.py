@@ -123,12 +123,10 @@ class Chain:
         left = [path.name for path in chain.files(folder) if ".tmp-" in str(path)]
         return self.differs(folder) or (f"leaves {left[0]}" if left else "same")
 
-    def differs(self, folder: Path, but: str = "") -> str:
-        """Empty if the run has the bits of the undisturbed one, but for one path in it; else what differs."""
-        run = folder / "runs" / chain.NAME
-        found = chain.bits(run)
-        names = [n for n in {**self.bits, **found} if self.bits.get(n) != found.get(n)]
-        names = [n for n in names if not but or not (n == but or n.startswith(f"{but}/"))]
+    def differs(self, folder: Path, may: Callable[[str], bool] = lambda _: False) -> str:
+        """Empty if the run has the bits of the undisturbed one, but for files that may differ; else what differs."""
+        found = chain.bits(folder / "runs" / chain.NAME)
+        names = [n for n in {**self.bits, **found} if self.bits.get(n) != found.get(n) and not may(n)]
         return f"differs in {', '.join(names[:5])}" if names else ""
 
 

@@ -3,6 +3,7 @@
 import errno
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from tests.faults.conftest import Chain, Share
@@ -13,6 +14,11 @@ from tests.faults.verdicts import wrong_with
 Start = Callable[[str], Counts]
 
 
+def _left(undisturbed: Chain, name: str) -> bool:
+    """Whether a file is what could not be removed; the next start takes it away."""
+    return ".tmp-" in name or (name.startswith("checkpoints/") and name not in undisturbed.bits)
+
+
 def _survived(undisturbed: Chain, deed: Deed, *, reads: bool = False) -> str:
     """Meet the error, then go on without it; what became of the fault."""
     with undisturbed.folder() as folder:
@@ -20,12 +26,14 @@ def _survived(undisturbed: Chain, deed: Deed, *, reads: bool = False) -> str:
         if wrong := wrong_with(met):
             return wrong
         if met.code == 0:
-            return undisturbed.differs(folder) or "same"
+            wrong = undisturbed.differs(folder, may=partial(_left, undisturbed))
+            if wrong or not undisturbed.differs(folder):
+                return wrong or "same"
         after = undisturbed.goes_on(folder)
-        return "sentence" if after == "same" else after
+        return "sentence" if after == "same" and met.code else after
 
 
-@pytest.mark.faults(sample=2, parts=16)
+@pytest.mark.faults(sample=1, parts=16)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
 def test_an_operation_that_fails_once_is_one_sentence_or_nothing(
     undisturbed: Chain, counts: Start, share: Share, code: int

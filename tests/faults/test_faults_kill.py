@@ -11,7 +11,7 @@ from tests.faults.operations import Kill, PowerLoss
 Start = Callable[[str], Counts]
 
 
-@pytest.mark.faults(sample=12, parts=8)
+@pytest.mark.faults(sample=6, parts=8)
 def test_a_run_killed_before_any_file_operation_goes_on_to_the_same_bits(
     undisturbed: Chain, counts: Start, share: Share
 ) -> None:
@@ -23,7 +23,7 @@ def test_a_run_killed_before_any_file_operation_goes_on_to_the_same_bits(
     found.settle()
 
 
-@pytest.mark.faults(sample=3, parts=8)
+@pytest.mark.faults(sample=2, parts=8)
 def test_a_run_that_loses_what_was_not_synced_goes_on_to_the_same_bits(
     undisturbed: Chain, counts: Start, share: Share
 ) -> None:

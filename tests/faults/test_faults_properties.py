@@ -36,7 +36,7 @@ def test_a_run_survives_one_fault_after_another(
 ) -> None:
     found = counts("two to five faults, one after another")
 
-    @settings(COSTLY, max_examples=100 if pytestconfig.getoption("--whole") else 2)
+    @settings(COSTLY, max_examples=100 if pytestconfig.getoption("--whole") else 1)
     @given(st.lists(FAULTS, min_size=2, max_size=5))
     def survives(faults: list[Deed]) -> None:
         with undisturbed.folder() as folder:
@@ -61,7 +61,7 @@ def _is_sentence(error: BadConfig) -> None:
 YAML = st.lists(st.one_of(st.sampled_from(mutate.TOKENS), st.text(max_size=8)), max_size=40).map("".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.one_of(st.binary(max_size=200), YAML.map(lambda text: text.encode("utf-8", "surrogatepass"))))
 def test_any_bytes_are_a_recipe_or_refused_in_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -81,7 +81,7 @@ WORDS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(WORDS, st.text(max_size=20)), min_size=1, max_size=3))
 def test_any_override_changes_a_copy_or_is_refused_in_one_sentence(words: list[str]) -> None:
     tree: dict[str, Any] = chain.tree()

@@ -31,7 +31,7 @@ def _stopped(undisturbed: Chain, signals: Signals, also: tuple[int, ...], begins
         return undisturbed.goes_on(folder)
 
 
-@pytest.mark.faults(sample=2, parts=4)
+@pytest.mark.faults(sample=1, parts=4)
 def test_a_signal_while_stages_run_saves_first_and_the_run_goes_on_to_the_same_bits(
     undisturbed: Chain, counts: Start, share: Share
 ) -> None:
@@ -80,7 +80,7 @@ UNREAD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.faults(sample=2, parts=1)
+@pytest.mark.faults(sample=1, parts=1)
 def test_a_run_whose_progress_cannot_be_shown_ends_well(undisturbed: Chain, counts: Start, share: Share) -> None:
     found = counts("stderr on a full disk, closed, or without a reader")
     for name in share([*UNREAD]):

@@ -4,6 +4,7 @@ The process is a plain one: no pytest, no type checks at run time, no captured s
 do, its children do.
 """
 
+import gc
 import importlib
 import os
 import pickle
@@ -23,9 +24,12 @@ from typing import Literal
 ROOT = Path(__file__).parents[2]
 Stderr = Literal["pipe", "terminal", "full", "closed"]
 IMPORTED = (
-    "reelign.cli", "reelign.driver", "reelign.report.page", "reelign.runtime.checkpoint", "reelign.models.gaussian",
-    "reelign.methods.sft", "reelign.methods.grpo", "reelign.methods.dpo", "reelign.modules.bpgo", "scipy.stats", "av",
-    "rich.progress", "torch._dynamo",
+    "reelign.cli", "reelign.glance", "reelign.driver", "reelign.report.page", "reelign.runtime.checkpoint",
+    "reelign.models.gaussian", "reelign.methods.sft", "reelign.methods.grpo", "reelign.methods.dpo",
+    "reelign.modules.bpgo", "reelign.datasets.clip_folder", "reelign.datasets.pair_list", "reelign.datasets.playground",
+    "reelign.metrics.diversity", "reelign.metrics.playground_clip", "reelign.metrics.playground_physics",
+    "reelign.metrics.playground_safety", "reelign.rewards.playground_attributes", "reelign.rewards.playground_motion",
+    "reelign.rewards.playground_physics", "scipy.stats", "av", "av.subtitles", "rich.progress", "torch._dynamo",
 )  # fmt: skip
 
 
@@ -101,8 +105,15 @@ def serve() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
     import torch
+    import yaml
 
     torch.set_num_threads(1)
+    from reelign import glance
+
+    for recipe in (ROOT / "recipes").glob("*.yaml"):  # the declarations that a glance reads are kept
+        glance.recipe(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+    gc.collect()
+    gc.freeze()  # or each child would copy every page on which its collector looks at an object
     while True:
         try:
             job: Job = pickle.load(jobs)
@@ -110,6 +121,7 @@ def serve() -> None:
             return
         if job.imports:
             importlib.import_module(job.imports)
+            gc.freeze()
         pickle.dump(_run(job, (jobs.fileno(), answers.fileno())), answers)
         answers.flush()
 

@@ -68,6 +68,17 @@ def test_what_is_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
     _assert_is(_newest(tmp_path), 1)
 
 
+def test_all_files_have_the_mode_of_new_files(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        folder = _save(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == dict.fromkeys(
+        ("learner.safetensors", "reference.safetensors", "state.json"), "0o640"
+    )
+
+
 def test_views_and_shared_tensors_can_be_saved(tmp_path: Path) -> None:
     whole = torch.arange(12.0).reshape(3, 4)
     content = Checkpoint({"learner": {"a": whole.T, "b": whole[1]}}, {})
@@ -330,6 +341,17 @@ def test_a_read_only_checkpoint_can_be_replaced_and_pruned(tmp_path: Path) -> No
         each.chmod(0o500)
     for step in (1, 2, 3):
         _save(tmp_path, step)
+    assert _names(tmp_path) == ["sft-00002", "sft-00003"]
+
+
+def test_pruning_takes_what_a_kill_has_kept_a_save_from_removing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(Store, "prune", lambda _: None)
+        for step in range(4):
+            _save(tmp_path, step)
+    _store(tmp_path).prune()
     assert _names(tmp_path) == ["sft-00002", "sft-00003"]
 
 

@@ -4,8 +4,10 @@ Results go to stdout, logs and progress to stderr; exit codes: 0 done, 1 failed,
 """
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from reelign import __version__
 from reelign.cli import (
@@ -24,7 +26,23 @@ from reelign.cli import (
     verify,
 )
 
+
+class Commands(TyperGroup):
+    """Typer's own would leave on Ctrl-C without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from reelign.cli import _console
+
+            _console.complain("stopped.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     name="reelign",
     help="Realign pretrained video generators: supervised shaping, reward-driven RL, preference refinement.",
     no_args_is_help=True,

@@ -27,9 +27,9 @@ class Config(PartConfig):
     name: str = "playground"
     what: Literal["instruction", "pretraining"] = "instruction"
     """instruction: clean clips, right captions. pretraining: as found in the wild, with wrong captions and defects."""
-    size: int = Field(default=1024, ge=1)
+    size: int = Field(default=1024, ge=1, le=10**6)
     """Number of clips; a larger corpus begins with the smaller one."""
-    prompts: int = Field(default=256, ge=1)
+    prompts: int = Field(default=256, ge=1, le=10**5)
     """Number of prompts, all different."""
     held_out: bool = False
     """Prompts of colour-shape pairs and motion orders that training never shows; then there are no clips."""

@@ -33,7 +33,7 @@ def run(
     Raises:
         UserError: the input was wrong or the run had to stop; the last checkpoint is intact. If nothing had been done
             yet, the folder is free again, for the same name with other settings.
-        Interrupted: Ctrl-C; the state has been saved.
+        Interrupted: Ctrl-C; the state has been saved, or is that of the last checkpoint if it came twice.
     """
     folder = RunFolder(recipe.path)
     company = Company(watcher, Log(folder.log))
@@ -61,9 +61,12 @@ def run(
             if not resume:
                 folder.clear_if_untouched(recipe)
             raise
-        except (Interrupted, KeyboardInterrupt) as error:
+        except Interrupted as error:
             company.log.say(f"stopped: {error}")
             raise
+        except KeyboardInterrupt as error:
+            company.log.say("stopped at once")
+            raise Interrupted("stopped at once; go on from the last checkpoint with --resume.") from error
     return folder.path
 
 
@@ -85,4 +88,5 @@ def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:
         return False
     for sentence in [*folder.go_back(state), *folder.lost_pairs(recipe)]:
         company.say(sentence)
+    folder.checkpoints.prune()
     return True

@@ -1,7 +1,7 @@
 """What can be known to be wrong with a recipe before any compute, and what is worth saying about it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,8 @@ from reelign import config as configs
 from reelign import parts
 from reelign.batches import Clips, Pairs
 from reelign.driver.recipe import Recipe
-from reelign.errors import BadConfig
+from reelign.errors import BadConfig, BadData
+from reelign.judges import Judge
 from reelign.panel import Metrics, Panel
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry
@@ -55,7 +56,8 @@ def check(recipe: Recipe) -> Findings:
     That is all that JSON, headers of weights and clips, texts and file names can tell: a model folder that is
     incomplete or of another kind, sizes that it cannot make, missing or unreadable data, clips of any stage that do not
     fit the model, a dataset that cannot make what its stage needs or enough of it, pairs that no stage collects,
-    rewards and metrics that cannot be built, gates without evaluation or with measures that nothing measures.
+    rewards and metrics that cannot be built or cannot read a prompt, gates without evaluation or with measures that
+    nothing measures.
 
     Raises:
         UserError: one sentence.
@@ -77,7 +79,18 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
     if recipe.evaluate is None:
         return None
     found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
-    return set(Metrics.build(recipe.evaluate.metrics).of)
+    metrics = Metrics.build(recipe.evaluate.metrics)
+    _check_prompts(metrics.asked, HELD_OUT, found)
+    return set(metrics.of)
+
+
+def _check_prompts(asked: Sequence[Judge], where: str, found: _Found) -> None:
+    """Let rewards or metrics refuse prompts that they cannot judge by; what a stage is yet to write has none."""
+    for judge in asked:
+        try:
+            judge.check_prompts(found.texts.get(where, ()))
+        except BadData as error:
+            raise BadData(f"{where}: {error}") from error
 
 
 def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
@@ -98,14 +111,15 @@ def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> No
 
 def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
     """A stage's data and parts; what it will write is noted for the stages after it."""
-    Panel.build(getattr(stage, "rewards", ()))
+    asked = Panel.build(getattr(stage, "rewards", ())).asked
     if isinstance(stage, evaluate.Config):
-        Metrics.build(stage.metrics)
+        asked = Metrics.build(stage.metrics).asked
     for where, config in datasets_in(stage, f"stages.{index}"):
         if where == f"stages.{index}.dataset":
             _check_own(index, stage, config, found)
         else:
             _opened(where, config, found, fit=True)
+    _check_prompts(asked, f"stages.{index}.dataset", found)
     if isinstance(stage, collect.Config):
         found.written.append(f"{{run}}/{stage.path}/pairs.jsonl")
 

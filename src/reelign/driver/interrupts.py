@@ -11,7 +11,7 @@ _BY_MACHINE = (signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupted(Exception):
-    """Ctrl-C: the run has been saved and can be resumed."""
+    """Ctrl-C: the run can be resumed."""
 
 
 @contextmanager
@@ -31,8 +31,9 @@ def saving_on_interrupt() -> Iterator[list[int]]:
         yield wish
         return
     before = {number: signal.getsignal(number) for number in (*_BY_HAND, *_BY_MACHINE)}
-    # Under nohup a closed terminal is to be ignored; a handler that is not Python's could not be put back.
-    ours = [n for n, old in before.items() if old is not None and not (n in _BY_MACHINE and old is signal.SIG_IGN)]
+    # What is ignored from the start stays so: a closed terminal under nohup, Ctrl-C in what a script starts beside
+    # itself. A handler that is not Python's could not be put back.
+    ours = [number for number, old in before.items() if old not in (None, signal.SIG_IGN)]
     for number in ours:
         signal.signal(number, handler)
     try:

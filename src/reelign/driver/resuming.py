@@ -42,6 +42,7 @@ def take_up(
     told += folder.go_back(state)
     held.bring_back_weights(found)
     folder.take_over(recipe)
+    folder.checkpoints.prune()
     for sentence in told:
         watcher.say(sentence)
     rewards = {"rewards": state.world.rewards}

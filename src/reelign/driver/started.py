@@ -1,5 +1,6 @@
 """config.json: which run a folder holds, and whether a recipe goes on with it."""
 
+import hashlib
 import json
 import os
 import uuid
@@ -13,7 +14,7 @@ from reelign.errors import BadConfig
 from reelign.files import write_text
 
 _ANOTHER = "choose another name with --set run.name=...."
-_OWN = ("id", "hash", "version", "config")
+_OWN = ("id", "hash", "version", "config", "seal")
 _OF_A_RUN = ("checkpoints", "ledger.jsonl", "metrics.jsonl")
 
 
@@ -61,8 +62,14 @@ def _write(path: Path, recipe: Recipe, run: str, about: dict[str, Any]) -> str:
         "version": reelign.__version__,
         "config": configs.dump(recipe),
     }
-    write_text(path, json.dumps(content, indent=1))
+    write_text(path, json.dumps({**content, "seal": _seal(content)}, indent=1))
     return run
+
+
+def _seal(content: dict[str, Any]) -> str:
+    """The sha256 of all that config.json says beside it."""
+    rest = {key: value for key, value in content.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -82,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{str(path.parent)!r} was started by an older version of Reelign, whose checkpoints this one does not "
             f"read; finish it there, or {_ANOTHER}"
         )
-    if not isinstance(found.get("id"), str):
+    if not isinstance(found.get("id"), str) or found.get("seal") != _seal(found):
         raise damaged
     return found
 

@@ -34,6 +34,14 @@ class Adherence:
         "order_right": "share of 'first ... then ...' prompts whose two halves go where prompted, in that order",
     }
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts outside the playground's grammar.
+
+        Raises:
+            UnknownCaption: the first of them.
+        """
+        wanted(prompts)
+
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each playground video; `order_right` is NaN for prompts without an order."""
         found, asked = explain(videos), wanted(prompts)

@@ -26,6 +26,14 @@ class Clip:
         "clip_right": "share of clips with nothing wrong: attributes, motion, physics, no prohibited symbol"
     }
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts outside the playground's grammar.
+
+        Raises:
+            UnknownCaption: the first of them.
+        """
+        wanted(prompts)
+
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each playground video: 1 or 0."""
         found, asked = explain(videos), wanted(prompts)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reelign.batches import Videos
 from reelign.core import flow, gaussian
+from reelign.files import usual_mode
 from reelign.models._weights import Reference
 from reelign.parts import PartConfig
 from reelign.protocols import Card, Geometry
@@ -106,9 +107,8 @@ class Gaussian:
         """Write the formula's settings and the learnt offsets; there is no stock pipeline of a formula."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(self.config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        save_file(
-            {name: p.detach().cpu() for name, p in self.network.named_parameters()}, folder / "offsets.safetensors"
-        )
+        with usual_mode(offsets := folder / "offsets.safetensors"):
+            save_file({name: p.detach().cpu() for name, p in self.network.named_parameters()}, offsets)
 
 
 def check(config: Config) -> None:

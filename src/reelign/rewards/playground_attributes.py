@@ -33,6 +33,14 @@ class Attributes:
     range = (0.0, 1.0)
     version = "2"
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts outside the playground's grammar.
+
+        Raises:
+            UnknownCaption: the first of them.
+        """
+        wanted(prompts)
+
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt."""
         found, asked = detect(videos), wanted(prompts)

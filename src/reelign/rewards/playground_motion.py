@@ -36,6 +36,14 @@ class MotionMatch:
         """Keep the tolerances."""
         self.near, self.far = config.near, config.far
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts outside the playground's grammar.
+
+        Raises:
+            UnknownCaption: the first of them.
+        """
+        wanted(prompts)
+
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt; a sprite that is not there scores 0."""
         found, asked = detect(videos), wanted(prompts)

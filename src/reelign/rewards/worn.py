@@ -37,6 +37,14 @@ class Worn:
         self.names, self.range = self.inner.names, self.inner.part.range
         self.version = f"worn-{config.noise:g}-{config.ceiling:g}-{self.inner.part.version}"
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse what the reward inside refuses.
+
+        Raises:
+            BadData: in its words.
+        """
+        self.inner.check_prompts(prompts)
+
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score as the reward inside does, but worse."""
         low, high = self.range

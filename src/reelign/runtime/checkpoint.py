@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reelign.errors import BadCheckpoint
-from reelign.files import digest, remove, replacing_folder
+from reelign.files import digest, discard, replacing_folder, usual_mode
 from reelign.parts import Settings
 
 SCHEMA = 2
@@ -92,7 +92,8 @@ class Store:
             for group, tensors in content.tensors.items():
                 if tensors:
                     file = temporary / f"{group}.safetensors"
-                    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file)
+                    with usual_mode(file):
+                        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file)
                     digests[file.name] = digest(file)
             header = Header(
                 name=name,
@@ -106,7 +107,7 @@ class Store:
             state = {"schema": SCHEMA, **dict(header), "self": header.seal}
             (temporary / "state.json").write_text(json.dumps(state, indent=1))
         self._passed_over.discard(name)
-        self._prune()
+        self.prune()
         return self.root / name
 
     def newest(self, model: str) -> tuple[Checkpoint, list[str]] | None:
@@ -146,11 +147,12 @@ class Store:
     def clear(self) -> None:
         """Remove this run's checkpoints, and the folder if nothing else is in it."""
         for header in self._headers():
-            remove(self.root / header.name)
+            discard(self.root / header.name)
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.rmdir()
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
+        """Remove what is older than the newest two and not needed by them; a kill may have kept a save from it."""
         counted = [h for h in self._headers() if h.name not in self._passed_over]
         newest = sorted(counted, key=lambda h: -h.number)[:KEPT]
         kept = {name for h in newest for name in (h.name, *h.needs)}
@@ -158,7 +160,7 @@ class Store:
             if header.name not in kept:
                 # Some network file systems do not let go of what is mapped; the next save tries again.
                 with suppress(OSError):
-                    remove(self.root / header.name)
+                    discard(self.root / header.name)
 
     def _headers(self, damaged: list[str] | None = None) -> list[Header]:
         """Of all checkpoints that say what they are; those that do not go into `damaged`, or are left out of account.
