@@ -40,6 +40,20 @@ def _resolve(*assignments: str) -> driver.Recipe:
     return configs.validate(driver.Recipe, configs.override(_tree(), assignments))
 
 
+@pytest.mark.parametrize("assignment", ["evaluate.sampler.steps=8", "evaluate.sampler={shift: 4.0}", "run.seed=1"])
+def test_saying_one_setting_of_a_sampler_leaves_the_others_at_their_defaults(assignment: str) -> None:
+    evaluation = _resolve(assignment).evaluate
+    assert evaluation is not None
+    assert evaluation.sampler.guidance == 3.0
+
+
+def test_a_group_of_settings_keeps_what_its_own_default_says() -> None:
+    from reelign.methods.dpo import Config as Dpo
+
+    assert Dpo.model_validate({"name": "dpo", "levels": {"shift": 2.0}}).levels.law == "uniform"
+    assert Dpo.model_validate({"name": "dpo", "levels": {"law": "logit_normal"}}).levels.law == "logit_normal"
+
+
 def test_what_a_recipe_does_not_say_is_the_default_in_the_code() -> None:
     from reelign.methods.grpo import Config as Grpo
 

@@ -1,5 +1,6 @@
 """Code that is not ours, called so that it changes neither what it is given nor how torch goes on afterwards."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,8 +22,10 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_device, _set_default_device),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (torch._C._get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (os.getcwd, os.chdir),
 )
-"""What torch does differently for the rest of a process once it is set, as (read, write)."""
+"""What a process does differently once it is set, as (read, write)."""
 
 
 @contextmanager

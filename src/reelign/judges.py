@@ -68,6 +68,11 @@ class Judge:
             self._refuse_off_scale(name, values, prompts)
         return found
 
+    @property
+    def reads(self) -> tuple[int, int, int] | None:
+        """Frames, height and width of the only videos that it reads; None where it reads any."""
+        return getattr(self.part, "reads", None)
+
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Let it refuse prompts that it cannot judge by, before anything is made of them; most take any.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
 from reelign.errors import BadConfig, UnknownPart, UserError, cut, shown
 
@@ -51,6 +51,23 @@ class Settings(BaseModel):
     """What every group of settings starts from: frozen, no unknown keys, no number that is infinite or none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_the_default(cls, given: Any) -> Any:
+        """A group that says some of its settings has for the others what its own default says, not its class's."""
+        if not isinstance(given, Mapping):
+            return given
+        defaults = {name: field.default for name, field in cls.model_fields.items() if name in given}
+        groups = {name: default for name, default in defaults.items() if isinstance(default, Settings)}
+        return {
+            **given,
+            **{
+                name: {**{key: getattr(default, key) for key in default.model_fields_set}, **given[name]}
+                for name, default in groups.items()
+                if isinstance(given[name], Mapping) and not isinstance(default, PartConfig)
+            },
+        }
 
 
 class PartConfig(Settings):

@@ -124,7 +124,8 @@ class Reward(Protocol):
     """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range.
 
     One that reads what prompts say may have `check_prompts(prompts)`, which raises a UserError for what it cannot read,
-    so that a dry run finds it; so may a metric.
+    so that a dry run finds it; one for videos of one size may have `reads`, their (frames, height, width). So may a
+    metric.
     """
 
     names: tuple[str, ...]

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel
-
 from reelign import config as configs
 from reelign import parts
 from reelign.batches import Clips, Pairs
-from reelign.driver.recipe import Recipe
+from reelign.driver import places
+from reelign.driver.recipe import Recipe, datasets_in
 from reelign.errors import BadConfig, BadData
 from reelign.judges import Judge
 from reelign.panel import Metrics, Panel
@@ -65,6 +64,7 @@ def check(recipe: Recipe) -> Findings:
     resolve(recipe.runtime)
     model = parts.find("model", recipe.model.name)
     model.check(recipe.model)
+    places.refuse_inside(recipe)
     found = _Found(model.describe(recipe.model).geometry if hasattr(model, "describe") else None)
     measured = _measures(recipe, found)
     for index, stage in enumerate(recipe.stages):
@@ -80,13 +80,20 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
         return None
     found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
     metrics = Metrics.build(recipe.evaluate.metrics)
-    _check_prompts(metrics.asked, HELD_OUT, found)
+    _check_judges(metrics.asked, HELD_OUT, found)
     return set(metrics.of)
 
 
-def _check_prompts(asked: Sequence[Judge], where: str, found: _Found) -> None:
-    """Let rewards or metrics refuse prompts that they cannot judge by; what a stage is yet to write has none."""
+def _check_judges(asked: Sequence[Judge], where: str, found: _Found) -> None:
+    """Let rewards or metrics refuse what they will be shown: the model's videos, and prompts where they are there."""
+    made = found.geometry and (found.geometry.frames, found.geometry.height, found.geometry.width)
     for judge in asked:
+        if made and judge.reads and tuple(judge.reads) != made:
+            size, own = (f"{frames} frames of {width}x{height}" for frames, height, width in (made, judge.reads))
+            raise BadConfig(
+                f"the {judge.kind} {judge.name!r} reads {own} only, but the model makes {size}; leave it out, or "
+                "use one for other videos."
+            )
         try:
             judge.check_prompts(found.texts.get(where, ()))
         except BadData as error:
@@ -119,21 +126,9 @@ def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
             _check_own(index, stage, config, found)
         else:
             _opened(where, config, found, fit=True)
-    _check_prompts(asked, f"stages.{index}.dataset", found)
+    _check_judges(asked, f"stages.{index}.dataset", found)
     if isinstance(stage, collect.Config):
         found.written.append(f"{{run}}/{stage.path}/pairs.jsonl")
-
-
-def datasets_in(settings: BaseModel, where: str) -> Iterator[tuple[str, PartConfig]]:
-    """Every dataset that settings name, however deep, with its place in the recipe."""
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        for key, inner in enumerate(value) if isinstance(value, tuple) else [("", value)]:
-            place = f"{where}.{name}.{key}".rstrip(".")
-            if name == "dataset" and isinstance(inner, PartConfig):
-                yield place, inner
-            elif isinstance(inner, BaseModel):
-                yield from datasets_in(inner, place)
 
 
 def _check_own(index: int, stage: StageConfig, config: PartConfig, found: _Found) -> None:

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from reelign import config as configs
 from reelign import names, parts
-from reelign.parts import AnyModel, Settings
+from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import collect, offline, online
 from reelign.stages._context import AnyStage
@@ -90,6 +91,18 @@ def essential(tree: Any) -> Any:
 def digest(recipe: Recipe) -> str:
     """Twelve hex digits of what is essential."""
     return hashlib.sha256(json.dumps(essential(configs.dump(recipe)), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def datasets_in(settings: BaseModel, where: str) -> Iterator[tuple[str, PartConfig]]:
+    """Every dataset that settings name, however deep, with its place in the recipe."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        for key, inner in enumerate(value) if isinstance(value, tuple) else [("", value)]:
+            place = f"{where}.{name}.{key}".rstrip(".")
+            if name == "dataset" and isinstance(inner, PartConfig):
+                yield place, inner
+            elif isinstance(inner, BaseModel):
+                yield from datasets_in(inner, place)
 
 
 def reads_run(stage: Any) -> bool:

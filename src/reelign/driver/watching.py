@@ -101,7 +101,7 @@ class _Guard:
         return self._welcome
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             return False
         self._welcome = False
         self._log.say(f"progress is shown no longer, as that failed: {type(error).__name__}: {error}")

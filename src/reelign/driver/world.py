@@ -1,13 +1,15 @@
 """What a run's bits hang on beside its recipe, and what it means for a resumed run that some of it has changed."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 import reelign
+from reelign import config as configs
 from reelign import parts
-from reelign.driver.recipe import Recipe, reads_run
+from reelign.driver.recipe import Recipe, datasets_in
 from reelign.driver.state import World
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
@@ -46,12 +48,14 @@ def moves(then: World, now: World) -> list[str]:
 
 def _datasets(recipe: Recipe, first: int) -> Iterator[tuple[str, PartConfig]]:
     """Datasets still to be read, by their place; what the run itself collects has a record of its own."""
-    stages = [(f"stages.{i}.dataset", stage) for i, stage in enumerate(recipe.stages) if i >= first]
+    owners = [(f"stages.{i}", stage) for i, stage in enumerate(recipe.stages) if i >= first]
     # Once all stages are done, nothing is judged any more either.
-    for place, stage in [*stages, ("evaluate.dataset", recipe.evaluate)] if stages else ():
-        config = getattr(stage, "dataset", None)
-        if config is not None and not reads_run(stage):
-            yield place, config
+    if owners and recipe.evaluate:
+        owners.append(("evaluate", recipe.evaluate))
+    for owner, settings in owners:
+        for where, config in datasets_in(settings, owner):
+            if "{run}" not in json.dumps(configs.dump(config)):
+                yield where, config
 
 
 def _identity(config: PartConfig) -> Identity:

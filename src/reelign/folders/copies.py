@@ -53,8 +53,8 @@ def copy(source: Path, target: Path) -> None:
 def digest(root: Path, files: Iterable[Path]) -> str:
     """sha256 over names, sizes and contents of files below `root`.
 
-    Of files beyond 64 MiB the beginning is read, as far as a safetensors header goes, and `SAMPLES` places evenly spread
-    over the rest: other weights of the same names and shapes differ in nearly all of them.
+    Of files beyond 64 MiB the beginning is read, as far as a safetensors header goes, and `SAMPLES` places evenly
+    spread over them: other weights of the same names and shapes differ in nearly all.
     """
     total = hashlib.sha256()
     for path in sorted(files):

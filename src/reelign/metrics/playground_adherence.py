@@ -9,6 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import verdict
 from reelign.playground.judge import explain
+from reelign.playground.tables import READS
 from reelign.playground.wanted import wanted
 
 
@@ -21,6 +22,7 @@ class Config(PartConfig):
 class Adherence:
     """Attributes, motion and order of events, each right or wrong."""
 
+    reads = READS
     higher_is_better: Mapping[str, bool] = {
         "attributes_right": True,
         "attribute_score": True,

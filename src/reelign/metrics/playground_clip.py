@@ -9,6 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import verdict
 from reelign.playground.judge import explain
+from reelign.playground.tables import READS
 from reelign.playground.wanted import wanted
 
 
@@ -21,6 +22,7 @@ class Config(PartConfig):
 class Clip:
     """Attributes, motion and physics right, and no prohibited symbol."""
 
+    reads = READS
     higher_is_better: Mapping[str, bool] = {"clip_right": True}
     description: Mapping[str, str] = {
         "clip_right": "share of clips with nothing wrong: attributes, motion, physics, no prohibited symbol"

@@ -9,6 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground.codec import psnr
 from reelign.playground.judge import explain, rerender
+from reelign.playground.tables import READS
 from reelign.playground.wanted import pixels
 
 
@@ -21,6 +22,7 @@ class Config(PartConfig):
 class Fidelity:
     """Smudges, ghosts and noise lower it; what the prompt says does not matter."""
 
+    reads = READS
     higher_is_better: Mapping[str, bool] = {"fidelity_db": True}
     description: Mapping[str, str] = {
         "fidelity_db": "peak signal-to-noise ratio of the clip against its best re-rendering, dB"

@@ -9,6 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import verdict
 from reelign.playground.judge import explain
+from reelign.playground.tables import READS
 
 
 class Config(PartConfig):
@@ -20,6 +21,7 @@ class Config(PartConfig):
 class Physics:
     """Teleports, speed jumps, changes of identity and flicker, whatever the prompt says."""
 
+    reads = READS
     higher_is_better: Mapping[str, bool] = {
         "physics_ok": True,
         "physics_residual": False,

@@ -9,6 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import verdict
 from reelign.playground.judge import explain
+from reelign.playground.tables import READS
 
 
 class Config(PartConfig):
@@ -20,6 +21,7 @@ class Config(PartConfig):
 class Safety:
     """No frame shows the magenta cross."""
 
+    reads = READS
     higher_is_better: Mapping[str, bool] = {"symbol_free": True}
     description: Mapping[str, str] = {"symbol_free": "share of clips in which no frame shows the prohibited symbol"}
 

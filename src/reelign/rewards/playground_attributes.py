@@ -10,6 +10,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import credit, tables
 from reelign.playground.detect import COLORS, detect
+from reelign.playground.tables import READS
 from reelign.playground.wanted import wanted
 
 EXTRA = 0.5 * (2 * tables.RADII["small"] ** 2)
@@ -29,6 +30,7 @@ class Attributes:
     one attribute, as far as the prompted ones are there: an empty clip gets nothing for being empty.
     """
 
+    reads = READS
     names = ("playground_attributes",)
     range = (0.0, 1.0)
     version = "2"

@@ -13,6 +13,7 @@ from torch import Tensor
 from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground.detect import detect
+from reelign.playground.tables import READS
 
 
 class Config(PartConfig):
@@ -26,6 +27,7 @@ class Config(PartConfig):
 class Clarity:
     """One number in (0, 1]."""
 
+    reads = READS
     names = ("playground_clarity",)
     range = (0.0, 1.0)
     version = "1"

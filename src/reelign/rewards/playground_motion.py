@@ -11,6 +11,7 @@ from reelign.parts import PartConfig
 from reelign.playground import credit
 from reelign.playground.detect import detect
 from reelign.playground.lawful import prompted_error
+from reelign.playground.tables import READS
 from reelign.playground.wanted import wanted
 
 
@@ -28,6 +29,7 @@ class Config(PartConfig):
 class MotionMatch:
     """The mean over prompted sprites of a score that falls with the distance between the seen and the prompted path."""
 
+    reads = READS
     names = ("playground_motion",)
     range = (0.0, 1.0)
     version = "2"

@@ -10,6 +10,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground.credit import symbol
 from reelign.playground.detect import detect
+from reelign.playground.tables import READS
 
 
 class Config(PartConfig):
@@ -23,6 +24,7 @@ class Config(PartConfig):
 class Safety:
     """1 without the magenta cross; falls smoothly as one appears in a quarter of the frames or more."""
 
+    reads = READS
     names = ("playground_safety",)
     range = (0.0, 1.0)
     version = "2"

@@ -35,6 +35,7 @@ class Worn:
         self.inner = judges.build("reward", config.of)
         self.noise, self.ceiling = config.noise, config.ceiling
         self.names, self.range = self.inner.names, self.inner.part.range
+        self.reads = self.inner.reads
         self.version = f"worn-{config.noise:g}-{config.ceiling:g}-{self.inner.part.version}"
 
     def check_prompts(self, prompts: Sequence[str]) -> None:

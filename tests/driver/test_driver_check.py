@@ -1,0 +1,153 @@
+"""What is known to fail is refused before any compute, and what should be known is said."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.driver.toys import tree_of
+
+from reelign import config as configs
+from reelign import driver, video
+from reelign.errors import BadConfig, BadData, UserError
+
+RUN = {"name": "toy"}
+SFT = {"name": "offline", "steps": 1, "method": "sft"}
+DPO = {"name": "offline", "steps": 1, "method": "dpo"}
+GRPO = {
+    "name": "online",
+    "steps": 1,
+    "prompts": 1,
+    "group": 2,
+    "sampler": {"steps": 2},
+    "rewards": ["playground_motion"],
+}
+PROMPT = "A large red circle moves left slowly on a teal background."
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., driver.Findings]:
+    """Checks stages on the packaged generator, with clips that fit, pairs that are a frame short, and prompts."""
+    monkeypatch.chdir(tmp_path)
+    for folder, frames in (("clips", 9), ("pairs", 8)):
+        for name in ("a", "b"):
+            video.write(tmp_path / folder / f"{name}.mp4", torch.rand(frames, 3, 32, 32), 8, lossless=True)
+            (tmp_path / folder / f"{name}.txt").write_text(PROMPT)
+    (tmp_path / "pairs" / "pairs.jsonl").write_text(f'{{"prompt": "{PROMPT}", "chosen": "a.mp4", "rejected": "b.mp4"}}')
+    (tmp_path / "p.txt").write_text(f"{PROMPT}\n")
+
+    def checked(*stages: dict[str, Any], **more: Any) -> driver.Findings:
+        tree = {"run": RUN, "model": "wan", "stages": list(stages), **more}
+        return driver.check(configs.validate(driver.Recipe, tree))
+
+    return checked
+
+
+CLIPS = {"name": "clip_folder", "path": "clips"}
+PROMPTS = {"name": "prompt_file", "path": "p.txt"}
+
+
+def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Findings]) -> None:
+    found = check({**SFT, "dataset": CLIPS}, {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}})
+    assert found.counts == ("stages.0.dataset: 2 clips read.", "stages.1.dataset: 1 prompt read.")
+    assert found.cautions == found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("stages", "sentence"),
+    [
+        (
+            [{**SFT, "dataset": CLIPS}, {**DPO, "dataset": {"name": "pair_list", "path": "pairs/pairs.jsonl"}}],
+            "2 of 2 clips",
+        ),
+        (
+            [
+                {
+                    **GRPO,
+                    "dataset": PROMPTS,
+                    "method": {
+                        "name": "grpo",
+                        "window": 1,
+                        "modules": [{"name": "ddrl", "dataset": {"name": "clip_folder", "path": "pairs"}}],
+                    },
+                }
+            ],
+            "2 of 2 clips of pairs do not have",
+        ),
+        (
+            [{**DPO, "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}}],
+            r"stages\.0\.dataset: '{run}/pairs/pairs\.jsonl' will not be there, since no stage before it",
+        ),
+        (
+            [
+                {"name": "collect", "prompts": 1, "dataset": PROMPTS, "rewards": ["playground_motion"], "path": "mine"},
+                {**DPO, "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}},
+            ],
+            r"since the stages before it write {run}/mine/pairs\.jsonl; name one of these",
+        ),
+        (
+            [
+                {"name": "collect", "prompts": 1, "dataset": PROMPTS, "rewards": ["playground_motion"]},
+                {**SFT, "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}},
+            ],
+            "holds pairs, but the stage needs clips",
+        ),
+    ],
+)
+def test_data_of_every_stage_is_checked(
+    check: Callable[..., driver.Findings], stages: list[dict[str, Any]], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        check(*stages)
+
+
+@pytest.mark.parametrize("root", ["clips", "clips/deep"])
+def test_a_run_does_not_lie_in_what_it_reads(check: Callable[..., driver.Findings], root: str) -> None:
+    with pytest.raises(
+        BadConfig, match=r"^run\.root: the run would lie in 'clips', which stages\.0\.dataset reads; choose"
+    ):
+        check({**SFT, "dataset": CLIPS}, run={"name": "toy", "root": root})
+
+
+def test_a_reward_of_other_videos_is_refused(check: Callable[..., driver.Findings]) -> None:
+    stage = {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}}
+    with pytest.raises(
+        BadConfig, match=r"'playground_motion' reads 9 frames of 32x32 only, but the model makes 5 frames"
+    ):
+        check(stage, model={"name": "wan", "size": {"frames": 5, "height": 32, "width": 32, "fps": 8}})
+
+
+def test_prompts_that_train_and_judge_are_counted_and_those_that_are_cut(
+    check: Callable[..., driver.Findings], tmp_path: Path
+) -> None:
+    (tmp_path / "judge.txt").write_text(f"{PROMPT.upper()}\na blue square\n")
+    evaluation = {"dataset": {"name": "prompt_file", "path": "judge.txt"}, "metrics": ["diversity"]}
+    found = check({**SFT, "dataset": CLIPS}, evaluate=evaluation, model={"name": "wan", "text_length": 6})
+    assert found.cautions[0].startswith(
+        "evaluate.dataset: 1 of 2 texts are longer than the 6 tokens that the model sees"
+    )
+    assert found.cautions[-1].startswith(
+        "1 of 2 held-out prompts are also in stages.0.dataset: what is measured on them"
+    )
+
+
+def test_clips_that_are_left_out_are_named(check: Callable[..., driver.Findings], tmp_path: Path) -> None:
+    (tmp_path / "clips" / "b.txt").unlink()
+    with pytest.raises(BadData, match="1 of 2 clips of clips have no caption"):
+        check({**SFT, "dataset": CLIPS})
+    found = check({**SFT, "dataset": {**CLIPS, "quarantine": 0.5}})
+    assert found.left_out == ("stages.0.dataset: b.mp4 has no caption",)
+    assert "b.mp4 has no caption" in found.cautions[0]
+
+
+def test_a_part_of_the_model_is_no_place_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "wan" / "tokenizer").mkdir(parents=True)
+    tree = tree_of(tmp_path)
+    recipe = configs.validate(driver.Recipe, {**tree, "run": {"name": "tokenizer", "root": str(tmp_path / "wan")}})
+    from reelign.driver import places
+
+    pipeline = recipe.model.model_copy(update={"weights": str(tmp_path / "wan")})
+    with pytest.raises(BadConfig, match=r"tokenizer', which model.weights reads"):
+        places.refuse_inside(recipe.model_copy(update={"model": pipeline}))
+    places.refuse_inside(recipe)
