@@ -9,6 +9,7 @@ from reelign.errors import RunStopped
 def finite(values: Tensor) -> bool:
     """Whether no value is NaN or infinite; one synchronisation, and no memory of the tensor's size."""
     # A sum is finite only if all its terms are. Where it overflows by itself, each value is looked at.
+    values = values.detach()
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 

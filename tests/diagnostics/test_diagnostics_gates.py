@@ -239,3 +239,23 @@ def test_evaluations_of_other_clips_are_not_compared(other: Any, sentence: str) 
     base, found = _evaluation(_noise(1), label="base"), _evaluation(_noise(1) + 1)
     with pytest.raises(RunStopped, match=sentence):
         gates.judge(base, other(found), GateConfig(targets=("level",)))
+
+
+@pytest.mark.parametrize("left", [0, 30])
+def test_a_guard_that_applies_to_fewer_clips_has_not_held(left: int) -> None:
+    before = _noise(1)
+    old, new = _evaluation(before, label="base"), _evaluation(before + 0.5 + _noise(2, 0.2))
+    for evaluation in (old, new):
+        evaluation["measures"]["alive"] = {"mean": 1.0, "higher_is_better": True}
+        for index, clip in enumerate(evaluation["clips"]):
+            clip["measures"]["alive"] = 1.0 if evaluation is old or index < left else None
+    found = gates.judge(old, new, GateConfig(targets=("level",), guards=("alive",)))
+    assert found["verdict"] == "failed"
+    assert found["sentence"].startswith("worse beyond noise: clips that alive applies to on all (-")
+    assert found["fallen_slices"][0]["difference"] == pytest.approx(left / (N * MEMBERS) - 1)
+
+
+def test_a_guard_that_applies_to_some_clips_only_holds_if_it_still_does() -> None:
+    before = _noise(1)
+    before[::3] = torch.nan
+    assert _judge(before, before + 0.5, guards=("level",))["verdict"] == "passed"

@@ -67,14 +67,21 @@ def test_a_digest_tells_names_sizes_and_contents_and_not_where_they_lie(tmp_path
     assert len({same, of("1", a="weightz", b="x"), of("2", a="weights", c="x"), of("3", a="weightsx", b="")}) == 4
 
 
-def test_of_a_large_file_a_digest_reads_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_file_a_digest_reads_the_header_and_places_all_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(copies, "WHOLE", 20)
+    monkeypatch.setattr(copies, "SAMPLE", 16)
     file = tmp_path / "a.safetensors"
 
     def of(header: bytes, weights: bytes) -> str:
         file.write_bytes(len(header).to_bytes(8, "little") + header + weights)
         return folders.digest(tmp_path, [file])
 
-    assert of(b"{header}", b"weights") == of(b"{header}", b"WEIGHTS")
-    assert of(b"{header}", b"weights") != of(b"{HEADER}", b"weights")
-    assert of(b"{header}", b"weights") != of(b"{header}", b"weights!")
+    weights = bytes(range(256)) * 40
+    known = of(b"{header}", weights)
+    assert known == of(b"{header}", weights)
+    assert known != of(b"{HEADER}", weights)
+    assert known != of(b"{header}", weights + b"!")
+    assert known != of(b"{header}", bytes(len(weights)))
+    assert known != of(b"{header}", weights[:5000] + bytes(len(weights) - 5000))

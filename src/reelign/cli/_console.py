@@ -105,3 +105,8 @@ INSIDE_ONLY = typer.Option(
     callback=_refuse_outside,
     help="Refuse parts by dotted path, which are code that runs, before anything of them is imported.",
 )
+ACCEPT_CHANGES = typer.Option(
+    False,
+    "--accept-changes",
+    help="With --resume: go on although data, base weights or rewards changed since; the ledger says so.",
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from reelign.cli._console import INSIDE_ONLY
+from reelign.cli._console import ACCEPT_CHANGES, INSIDE_ONLY
 
 
 def command(
@@ -16,21 +16,14 @@ def command(
     resume: bool = typer.Option(
         False, "--resume", help="Go on with a run that was interrupted, or that has more steps in its last stage now."
     ),
-    accept_changes: bool = typer.Option(
-        False,
-        "--accept-changes",
-        help="With --resume: go on although data, base weights or rewards changed since; the ledger says so.",
-    ),
+    accept_changes: bool = ACCEPT_CHANGES,
     no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
     """Take a model through its stages, with gates between them, and write a report."""
     from reelign import config as configs
     from reelign import glance
     from reelign.cli._console import say
-    from reelign.errors import BadConfig
 
-    if accept_changes and not resume:
-        raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
     tree = configs.override(configs.read(recipe), overrides)
     glance.recipe(tree)
     glance.paths(tree)
@@ -58,9 +51,12 @@ def finish(recipe: object, resume: bool, accept_changes: bool = False) -> None:
     from reelign.cli._console import complain, say
     from reelign.cli._process import bind_threads
     from reelign.cli._progress import Bar
+    from reelign.errors import BadConfig
     from reelign.report import page
 
     assert isinstance(recipe, driver.Recipe)
+    if accept_changes and not resume:
+        raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
     bind_threads(recipe.runtime)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     try:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from reelign.cli._console import ACCEPT_CHANGES
+
 CLIPS, CLIPS_SEED = 600, 101
 """The clean clips that SFT learns from, and the seed they are drawn with."""
 PROMPTS, PROMPTS_SEED = 512, 202
@@ -17,6 +19,7 @@ def command(
     seed: int = typer.Option(0, help="Seed of the run."),
     overrides: list[str] = typer.Option([], "--set", help="key=value on the demo's recipe; repeatable."),
     resume: bool = typer.Option(False, "--resume", help="Go on with a demo that was interrupted."),
+    accept_changes: bool = ACCEPT_CHANGES,
 ) -> None:
     """Take the packaged tiny generator through SFT, GRPO and DPO, and write a report you can open in a browser."""
     from reelign import config as configs
@@ -27,7 +30,9 @@ def command(
     write_data(data)
     name = f"demo-{seed}" if seed else "demo"
     given = [f"run.name={name}", f"run.root={out}", f"run.seed={seed}"]
-    finish(configs.validate(driver.Recipe, configs.override(recipe(data), [*given, *overrides])), resume)
+    finish(
+        configs.validate(driver.Recipe, configs.override(recipe(data), [*given, *overrides])), resume, accept_changes
+    )
 
 
 def recipe(data: Path) -> dict:

@@ -35,7 +35,7 @@ def judge(before: Json, after: Json, gate: GateConfig) -> Json:
     for name in (*gate.targets, *gate.guards):
         _refuse_unmeasured(name, before, after)
     targets = [_target(name, before, after, pairs, gate) for name in gate.targets]
-    fallen = _fallen(after, pairs, gate)
+    fallen = sorted([*_fallen(after, pairs, gate), *_vanished(pairs, gate)], key=lambda row: row["difference"])
     flat = [t for t in targets if not t["rose"]]
     verdict = "failed" if flat or fallen else "passed"
     return {
@@ -160,7 +160,27 @@ def _fallen(after: Json, pairs: list[_Pair], gate: GateConfig) -> list[Json]:
             if found and found.high < 0 and found.estimate < -tolerated:
                 row = {"slice": name, "metric": metric, "difference": found.estimate}
                 fallen.append({**row, "low": found.low, "high": found.high})
-    return sorted(fallen, key=lambda row: row["difference"])
+    return fallen
+
+
+def _vanished(pairs: list[_Pair], gate: GateConfig) -> list[Json]:
+    """Measures that apply to fewer clips than before, beyond noise: what cannot be measured any more has not held.
+
+    Else a blank clip, which no measure of motion applies to, would pass every guard.
+    """
+    found = []
+    for metric in dict.fromkeys((*gate.targets, *gate.guards)):
+        old, new = ([float(side.get(metric) is not None) for side in sides] for sides in _sides(pairs))
+        groups = torch.tensor([p.prompt for p in pairs])
+        apart = stats.paired_difference(torch.tensor(new), torch.tensor(old), seed=0, groups=groups)
+        if apart.high < 0 and apart.estimate < -SHARE:
+            row = {"slice": "all", "metric": f"clips that {metric} applies to", "difference": apart.estimate}
+            found.append({**row, "low": apart.low, "high": apart.high})
+    return found
+
+
+def _sides(pairs: list[_Pair]) -> tuple[list[Mapping[str, float | None]], list[Mapping[str, float | None]]]:
+    return [p.before for p in pairs], [p.after for p in pairs]
 
 
 def _sentence(targets: list[Json], flat: list[Json], fallen: list[Json]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reelign import soundness
 from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, RunStopped
 from reelign.models._weights import load_trainable, trainable
@@ -94,7 +95,7 @@ def refuse_broken(tensors: Groups) -> None:
         RunStopped: which.
     """
     for name, value in tensors["learner"].items():
-        if name.startswith(("weights/", "average/")) and not bool(torch.isfinite(value).all()):
+        if name.startswith(("weights/", "average/")) and not soundness.finite(value):
             raise RunStopped(
                 f"the weight {name.partition('/')[2]!r} is not finite; it was not saved, and the checkpoint before is "
                 "whole; look at the learning rate and at what was trained on."

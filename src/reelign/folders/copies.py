@@ -14,6 +14,8 @@ LINKED = 2**20
 """Bytes from which a file is linked rather than copied."""
 WHOLE = 2**26
 """Bytes up to which a digest reads a whole file."""
+SAMPLES, SAMPLE = 64, 2**14
+"""Places of a larger file that a digest reads, and the bytes of each."""
 DATA = re.compile(r"\w[\w.-]*\.(json|model|txt|jinja)")
 """Names of the files of parts without weights."""
 
@@ -49,13 +51,23 @@ def copy(source: Path, target: Path) -> None:
 
 
 def digest(root: Path, files: Iterable[Path]) -> str:
-    """sha256 over names, sizes and contents of files below `root`; of large ones only the header is read."""
+    """sha256 over names, sizes and contents of files below `root`.
+
+    Of files beyond 64 MiB the beginning is read, as far as a safetensors header goes, and `SAMPLES` places evenly spread
+    over the rest: other weights of the same names and shapes differ in nearly all of them.
+    """
     total = hashlib.sha256()
     for path in sorted(files):
         size = path.stat().st_size
         total.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape"))
         with path.open("rb") as file:
-            total.update(hashlib.sha256(file.read(size if size <= WHOLE else _header(file.read(8)))).digest())
+            if size <= WHOLE:
+                total.update(hashlib.sha256(file.read()).digest())
+                continue
+            total.update(hashlib.sha256(file.read(_header(file.read(8)))).digest())
+            for k in range(SAMPLES):
+                file.seek((size - SAMPLE) * k // (SAMPLES - 1))
+                total.update(file.read(SAMPLE))
     return total.hexdigest()
 
 

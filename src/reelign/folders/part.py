@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from reelign import soundness
 from reelign.errors import BadCheckpoint
 from reelign.folders import configs, headers
 from reelign.folders.headers import Stored, Weights
@@ -169,14 +170,9 @@ def load(part: Part, **options: Any) -> Any:
     if missing:
         raise BadCheckpoint(f"{str(part.folder)!r} lacks {_first(missing)}; its download may be incomplete.")
     for name, weight in network.named_parameters():
-        if not finite(weight):
+        if not soundness.finite(weight):
             raise BadCheckpoint(
                 f"{str(part.folder)!r} holds numbers that are not finite in the weight {name!r}; "
                 "it diverged or was damaged, so give another copy."
             )
     return network
-
-
-def finite(values: Tensor) -> bool:
-    """Whether no value is infinite or NaN; one pass, no copy."""
-    return values.numel() == 0 or bool(torch.stack(torch.aminmax(values.detach())).isfinite().all())

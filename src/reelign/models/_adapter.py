@@ -14,8 +14,9 @@ from torch import nn
 
 from reelign import folders
 from reelign.errors import BadCheckpoint, BadConfig
-from reelign.folders.part import FLOATS, finite
+from reelign.folders.part import FLOATS
 from reelign.parts import Settings
+from reelign.soundness import finite
 
 RANK = 32
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")

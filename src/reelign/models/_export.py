@@ -15,8 +15,8 @@ from torch import Tensor
 from reelign import folders
 from reelign.errors import RunStopped
 from reelign.folders import Part
-from reelign.folders.part import finite
 from reelign.models._pipeline import Pipeline
+from reelign.soundness import finite
 
 log = logging.getLogger(__name__)
 

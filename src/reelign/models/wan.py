@@ -1,5 +1,6 @@
 """Wan2.1 text-to-video, through diffusers, from any local pipeline folder; also the packaged tiny generator."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -191,13 +192,17 @@ def describe(config: Config) -> Card:
 
 
 def identity(config: Config) -> str:
-    """A digest of the frozen base: files up to 64 MiB whole, of larger ones names, sizes and headers.
+    """A digest of the frozen base, of what it is to make, and of an adapter to start from; see `folders.digest`.
 
     Raises:
         BadCheckpoint, BadConfig: see `build`.
     """
     pipeline = _read(config)
-    return folders.digest(pipeline.folder, (path for path, _ in pipeline.files()))
+    told = [folders.digest(pipeline.folder, (path for path, _ in pipeline.files())), pipeline.card]
+    plan = _plan(config, pipeline)
+    if plan is not None and plan.start is not None:
+        told += [plan.rank, plan.alpha, plan.targets, folders.digest(plan.start.file.parent, [plan.start.file])]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:
