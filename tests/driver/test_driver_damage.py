@@ -11,7 +11,7 @@ import pytest
 from tests.driver.toys import Watcher, newest, outcome_of, recipe_in, tree_of
 
 from reelign import driver
-from reelign.errors import BadCheckpoint, BadConfig, BadData, UserError
+from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite, UserError
 from reelign.runtime.checkpoint import Checkpoint, Store
 
 Whole = tuple[Path, list[str]]
@@ -267,6 +267,18 @@ def test_a_model_that_is_not_whole_is_exported_again(whole: Whole, finished: Pat
     if was:
         assert {p.name: p.read_bytes() for p in beside.iterdir()} == was
         assert "final/ was not as it had been exported; as it was found it is now final.aside-1/." in said
+
+
+def test_a_folder_in_place_of_the_record_is_refused_before_the_model_is_put_aside(finished: Path) -> None:
+    record, before = finished / "toy" / "final.json", outcome_of(finished / "toy")
+    kept = record.read_bytes()
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(CannotWrite, match=r"final.json: Is a directory; move away what stands there"):
+        _resume(finished)
+    record.rmdir()
+    record.write_bytes(kept)
+    assert outcome_of(finished / "toy") == before
 
 
 def test_an_edited_evaluation_of_a_finished_run_is_refused(finished: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.faults.warm import ROOT
 
 
 def lay_out(folder: Path) -> None:
@@ -14,9 +15,9 @@ def lay_out(folder: Path) -> None:
     import torch
 
     from reelign.datasets import _write
-    from reelign.playground import corpora, package
+    from reelign.playground import corpora
 
-    shutil.copytree(package.FOLDER, folder / "model")
+    shutil.copytree(ROOT / "src" / "reelign" / "playground" / "pipeline", folder / "model")
     _cut_in_shards(folder / "model" / "transformer")
     data = folder / "data"
     clips = torch.rand(3, 9, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -25,7 +25,7 @@ def _places(run: Path, other: Path) -> Iterator[tuple[str, str]]:
                 yield name, what
 
 
-@pytest.mark.faults(sample=2, parts=16)
+@pytest.mark.faults(sample=1, parts=16)
 @pytest.mark.parametrize("stage", ["grpo", "dpo", ""], ids=["in GRPO", "in DPO", "finished"])
 def test_a_damaged_run_gives_the_same_bits_or_one_sentence_and_loses_nothing(
     undisturbed: Chain, stopped: Stopped, counts: Start, share: Share, stage: str

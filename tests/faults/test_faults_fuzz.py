@@ -45,7 +45,7 @@ def _model(desk: Path, seed: int) -> Iterator[str]:
         yield f"mutant {seed}, {path.relative_to(desk)}, {what}"
 
 
-@pytest.mark.faults(sample=2, parts=1)
+@pytest.mark.faults(sample=1, parts=1)
 def test_what_mutants_are_made_of_is_fine(desk: Path, warm: Warm, share: Share) -> None:
     for recipe in share(fuzz.recipes()):
         (desk / "recipe.yaml").write_text(recipe)
@@ -57,7 +57,7 @@ def test_what_mutants_are_made_of_is_fine(desk: Path, warm: Warm, share: Share) 
     assert fuzz.run(warm, desk) == "same"
 
 
-@pytest.mark.faults(sample=15, parts=8)
+@pytest.mark.faults(sample=12, parts=8)
 def test_a_mutated_recipe_is_fine_or_refused_in_one_sentence(
     desk: Path, warm: Warm, counts: Start, share: Share, mutants: Mutants
 ) -> None:
@@ -69,7 +69,7 @@ def test_a_mutated_recipe_is_fine_or_refused_in_one_sentence(
     found.settle()
 
 
-@pytest.mark.faults(sample=15, parts=8)
+@pytest.mark.faults(sample=12, parts=8)
 def test_a_mutated_data_file_is_fine_or_refused_in_one_sentence(
     desk: Path, warm: Warm, counts: Start, share: Share, mutants: Mutants
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_mutated_data_file_is_fine_or_refused_in_one_sentence(
     found.settle()
 
 
-@pytest.mark.faults(sample=10, parts=8)
+@pytest.mark.faults(sample=8, parts=8)
 def test_a_mutated_model_folder_is_fine_or_refused_in_one_sentence(
     desk: Path, warm: Warm, counts: Start, share: Share, mutants: Mutants
 ) -> None:

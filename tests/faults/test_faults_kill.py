@@ -11,7 +11,7 @@ from tests.faults.operations import Kill, PowerLoss
 Start = Callable[[str], Counts]
 
 
-@pytest.mark.faults(sample=6, parts=8)
+@pytest.mark.faults(sample=5, parts=8)
 def test_a_run_killed_before_any_file_operation_goes_on_to_the_same_bits(
     undisturbed: Chain, counts: Start, share: Share
 ) -> None:

@@ -204,6 +204,9 @@ def _become(job: Job, out: int, err: int) -> None:
     sys.argv = ["reelign", *job.words]
     from reelign import cli
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests themselves run in the background
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
     for number in job.ignored:
         signal.signal(number, signal.SIG_IGN)
     if job.before is not None:

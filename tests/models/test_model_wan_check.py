@@ -203,6 +203,12 @@ def test_a_tokenizers_config_names_no_code_and_no_other_files(folder: Path, key:
         family.check(_config(folder))
 
 
+def test_a_tokenizer_whose_longest_length_is_a_text(folder: Path) -> None:
+    _edit(folder / "tokenizer" / "tokenizer_config.json", model_max_length="512 tokens")
+    with pytest.raises(BadCheckpoint, match=r"tokenizer' cannot be read as a tokenizer: "):
+        family.check(_config(folder))
+
+
 def test_a_tokenizer_of_another_model_or_without_padding(folder: Path) -> None:
     path = folder / "tokenizer" / "tokenizer.json"
     tree = json.loads(path.read_text())

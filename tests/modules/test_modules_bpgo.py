@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -207,7 +208,7 @@ def test_a_file_that_holds_no_object_of_priors_is_refused(tmp_path: Path, conten
         _begin(_file(tmp_path, content))
 
 
-@pytest.mark.parametrize("value", [True, "0.3", None, [0.3], {"first": False}, math.nan, math.inf])
+@pytest.mark.parametrize("value", [True, "0.3", None, [0.3], {"first": False}, math.nan, math.inf, 10**400])
 def test_a_prior_that_is_no_number_is_refused(tmp_path: Path, value: object) -> None:
     with pytest.raises(BadData, match=r"bpgo's prior of 'a red ball' is .*, but it must be a number"):
         _begin(_file(tmp_path, {TEXTS[0]: value, TEXTS[1]: 0.3}))
@@ -219,6 +220,10 @@ def test_a_file_that_is_not_there_or_not_text_is_refused_with_its_path(tmp_path:
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadData, match=r"bpgo's file '.*bytes.json' is no JSON"):
         _begin(tmp_path / "bytes.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("pipe.json", "."):
+        with pytest.raises(BadData, match=r"bpgo's file .* is not a file; give a JSON of priors by prompt"):
+            _begin(tmp_path / name)
 
 
 @pytest.mark.parametrize("settings", [{"prior": "given"}, {"prior": "own", "file": "priors.json"}])

@@ -1,11 +1,13 @@
 """The exported model: whole at every moment, and known for what a run has put there."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from reelign.errors import CannotWrite
 from reelign.files import aside, digest, replacing_folder, write_text
 
 
@@ -28,7 +30,12 @@ class Final:
 
         Returns:
             A sentence if what stood there was not what this run had put there, and is now beside it; else nothing.
+
+        Raises:
+            CannotWrite: the disk is full, or one of the two places cannot be written.
         """
+        if self._record.is_dir():  # seen before anything is put aside for what could not be recorded
+            raise CannotWrite(self._record, os.strerror(errno.EISDIR), "move away what stands there")
         made, beside = self._made(), ""
         ours = [tree for tree in (made.get("files"), made.get("before")) if isinstance(tree, dict)]
         if os.path.lexists(self.path) and _tree(self.path) not in ours:

@@ -1,7 +1,7 @@
 """Priors of rewards by prompt: what a clear, typical sample of it earns."""
 
 import json
-import math
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from reelign.batches import Scored, Videos
 from reelign.core import rng
 from reelign.engines.slots import Notes, Score
-from reelign.errors import BadConfig, BadData
+from reelign.errors import BadConfig, BadData, shown
 
 KEY = "prior/of/"
 TEXTS = "prior/texts"
@@ -123,25 +123,29 @@ def _first_frame(scored: Scored) -> dict[str, Tensor]:
 def _read(file: Path, texts: Sequence[str]) -> dict[str, Tensor]:
     """Priors by reward name, or under the empty name where one number serves all rewards."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would never end
+            raise BadData(f"modules: bpgo's file {str(file)!r} is not a file; give a JSON of priors by prompt.")
+        content = json.loads(file.read_bytes())
     except FileNotFoundError as error:
         raise BadData(f"modules: bpgo's file {str(file)!r} does not exist; give a JSON of priors by prompt.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise BadData(f"modules: bpgo's file {str(file)!r} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
         raise BadData(f"modules: bpgo's file {str(file)!r} is no JSON ({error}); give priors by prompt.") from error
     if not isinstance(content, dict):
         raise BadData(f"modules: bpgo's file {str(file)!r} must hold an object of priors by prompt.")
     missing = [text for text in texts if text not in content]
     if missing:
         raise BadConfig(
-            f"modules: bpgo's file {str(file)!r} has no prior for {missing[0]!r} ({len(missing)} of {len(texts)} "
+            f"modules: bpgo's file {str(file)!r} has no prior for {shown(missing[0])} ({len(missing)} of {len(texts)} "
             "prompts are missing); add them, or use another source of priors."
         )
     rows: dict[str, list[float]] = {}
     for text in texts:
         value = content[text]
         for name, number in (value if isinstance(value, dict) else {"": value}).items():
-            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-                raise BadData(f"modules: bpgo's prior of {text!r} is {number!r}, but it must be a number.")
+            if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e38:
+                raise BadData(f"modules: bpgo's prior of {shown(text)} is {shown(number)}, but it must be a number.")
             rows.setdefault(name, []).append(float(number))
     short = [name for name, values in rows.items() if len(values) != len(texts)]
     if short:

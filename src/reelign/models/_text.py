@@ -86,6 +86,7 @@ def tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerBase:
         words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         highest = max(words.get_vocab().values())
         words("a", padding="max_length", max_length=2, truncation=True)
+        words("a", verbose=False)  # the two ways in which it is called
     if highest >= vocabulary:
         raise BadCheckpoint(
             f"{str(folder)!r} has words up to number {highest}, but the text encoder has features for {vocabulary}; "
