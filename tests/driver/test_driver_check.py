@@ -113,9 +113,36 @@ def test_a_run_does_not_lie_in_what_it_reads(check: Callable[..., driver.Finding
 def test_a_reward_of_other_videos_is_refused(check: Callable[..., driver.Findings]) -> None:
     stage = {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}}
     with pytest.raises(
-        BadConfig, match=r"'playground_motion' reads 9 frames of 32x32 only, but the model makes 5 frames"
+        BadConfig, match=r"'playground_motion' reads clips of 9 x 32 x 32 only, but the model makes 5 x 32 x 32"
     ):
         check(stage, model={"name": "wan", "size": {"frames": 5, "height": 32, "width": 32, "fps": 8}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"rewards": [{"name": "worn", "of": "playground_motion"}]},
+            r"^stages\.0\.dataset: the reward 'worn' cannot judge by a prompt: the reward 'playground_motion' ",
+        ),
+        (
+            {"rewards": ["playground_attributes"]},
+            r"^stages\.0\.dataset: the reward 'playground_attributes' cannot judge",
+        ),
+    ],
+)
+def test_prompts_that_a_reward_cannot_read_are_refused(
+    check: Callable[..., driver.Findings], tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    (tmp_path / "p.txt").write_text("a dog barks\n")
+    with pytest.raises(BadData, match=sentence):
+        check({**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}, **changes})
+
+
+def test_prompts_that_a_metric_cannot_read_are_refused(check: Callable[..., driver.Findings], tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a dog barks\n")
+    with pytest.raises(BadData, match=r"^evaluate\.dataset: the metric 'playground_clip' cannot judge by a prompt: "):
+        check({**SFT, "dataset": CLIPS}, evaluate={"dataset": PROMPTS, "metrics": ["playground_clip"]})
 
 
 def test_prompts_that_train_and_judge_are_counted_and_those_that_are_cut(

@@ -302,14 +302,6 @@ def test_stages_are_labelled_by_method_and_made_unique(tmp_path: Path) -> None:
             ("stages.1.method={name: dpo}",),
             r"stages\.1\.method: 'dpo' trains on clips or pairs that exist; give it a stage 'offline'\.",
         ),
-        (
-            ("stages.1.rewards=[{name: worn, of: playground_motion}]",),
-            r"stages\.1\.dataset: the reward 'worn' cannot judge by a prompt: the reward 'playground_motion' ",
-        ),
-        (
-            ("evaluate.metrics=[tests.parts.mean_level:build, playground_clip]",),
-            r"evaluate\.dataset: the metric 'playground_clip' cannot judge by a prompt: ",
-        ),
     ],
 )
 def test_what_can_be_known_to_fail_fails_before_any_compute(

@@ -30,7 +30,7 @@ from reelign.cli import (
 class Commands(TyperGroup):
     """Typer's own would leave on Ctrl-C without a word."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)

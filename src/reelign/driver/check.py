@@ -89,9 +89,9 @@ def _check_judges(asked: Sequence[Judge], where: str, found: _Found) -> None:
     made = found.geometry and (found.geometry.frames, found.geometry.height, found.geometry.width)
     for judge in asked:
         if made and judge.reads and tuple(judge.reads) != made:
-            size, own = (f"{frames} frames of {width}x{height}" for frames, height, width in (made, judge.reads))
+            size, own = (f"{frames} x {height} x {width}" for frames, height, width in (made, judge.reads))
             raise BadConfig(
-                f"the {judge.kind} {judge.name!r} reads {own} only, but the model makes {size}; leave it out, or "
+                f"the {judge.kind} {judge.name!r} reads clips of {own} only, but the model makes {size}; leave it out, or "
                 "use one for other videos."
             )
         try:
