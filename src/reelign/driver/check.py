@@ -91,8 +91,8 @@ def _check_judges(asked: Sequence[Judge], where: str, found: _Found) -> None:
         if made and judge.reads and tuple(judge.reads) != made:
             size, own = (f"{frames} x {height} x {width}" for frames, height, width in (made, judge.reads))
             raise BadConfig(
-                f"the {judge.kind} {judge.name!r} reads clips of {own} only, but the model makes {size}; leave it out, or "
-                "use one for other videos."
+                f"the {judge.kind} {judge.name!r} reads clips of {own} only, but the model makes {size}; leave it "
+                "out, or use one for other videos."
             )
         try:
             judge.check_prompts(found.texts.get(where, ()))

@@ -9,8 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import verdict
 from reelign.playground.judge import explain
-from reelign.playground.tables import READS
-from reelign.playground.wanted import wanted
+from reelign.playground.wanted import READS, wanted
 
 
 class Config(PartConfig):

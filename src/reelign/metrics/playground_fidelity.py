@@ -9,8 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground.codec import psnr
 from reelign.playground.judge import explain, rerender
-from reelign.playground.tables import READS
-from reelign.playground.wanted import pixels
+from reelign.playground.wanted import READS, pixels
 
 
 class Config(PartConfig):

@@ -9,7 +9,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground import verdict
 from reelign.playground.judge import explain
-from reelign.playground.tables import READS
+from reelign.playground.wanted import READS
 
 
 class Config(PartConfig):

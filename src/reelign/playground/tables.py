@@ -8,8 +8,6 @@ from types import MappingProxyType
 
 WIDTH = HEIGHT = 32
 FRAMES = 9
-READS = (FRAMES, HEIGHT, WIDTH)
-"""What rewards and measures of the playground read."""
 FPS = 8
 
 RADII = MappingProxyType({"small": 4.0, "large": 8.0})

@@ -18,6 +18,9 @@ MOTIONS = (STILL, *DIRECTED, *WALLS, FALL, *SEQUENCES)
 COLOR_NAMES, BACKGROUND_NAMES, SIZE_NAMES = tuple(tables.COLORS), tuple(tables.BACKGROUNDS), tuple(tables.RADII)
 CAMERA_NAMES = tuple(tables.CAMERAS)
 
+READS = (tables.FRAMES, tables.HEIGHT, tables.WIDTH)
+"""Frames, height and width of the clips that rewards and measures of the playground read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -69,7 +72,8 @@ def pixels(videos: Videos) -> Float[Tensor, "b f 3 H W"]:
     Raises:
         BadData: the videos are not of the playground's geometry, or hold values that are not finite.
     """
-    want = (tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH)
+    frames, height, width = READS
+    want = (frames, 3, height, width)
     if tuple(videos.frames.shape[1:]) != want:
         raise BadData(
             f"a playground measure was given videos of shape {tuple(videos.frames.shape[1:])}; it reads {want} "

@@ -13,7 +13,7 @@ from torch import Tensor
 from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground.detect import detect
-from reelign.playground.tables import READS
+from reelign.playground.wanted import READS
 
 
 class Config(PartConfig):

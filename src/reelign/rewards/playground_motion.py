@@ -11,8 +11,7 @@ from reelign.parts import PartConfig
 from reelign.playground import credit
 from reelign.playground.detect import detect
 from reelign.playground.lawful import prompted_error
-from reelign.playground.tables import READS
-from reelign.playground.wanted import wanted
+from reelign.playground.wanted import READS, wanted
 
 
 class Config(PartConfig):

@@ -10,7 +10,7 @@ from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground.credit import symbol
 from reelign.playground.detect import detect
-from reelign.playground.tables import READS
+from reelign.playground.wanted import READS
 
 
 class Config(PartConfig):
