@@ -1,6 +1,7 @@
 """What all tests share: no network, one thread, closed-form models, and a tiny pipeline of the real Wan2.1 layout."""
 
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -157,3 +158,10 @@ def reelign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     yield call
     for handler in set(logging.root.handlers) - set(handlers):
         logging.root.removeHandler(handler)
+
+
+def pytest_configure() -> None:
+    """Let signals that ask for an end have their default effect, also where the tests run under nohup or behind `&`."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
