@@ -19,6 +19,8 @@ class World(Settings):
     """Identity of each dataset, by its place in the recipe."""
     rewards: dict[str, str] = {}
     """Versions of the running stage's rewards."""
+    metrics: dict[str, str] = {}
+    """Versions of what measures in evaluations, by measure."""
     machine: dict[str, str] = {}
     """Versions and hardware: the promise of equal bits ends where they change."""
 

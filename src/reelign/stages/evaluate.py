@@ -13,10 +13,11 @@ from torch import Tensor
 from reelign import parts, sampling, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
+from reelign.declared import Declared
 from reelign.files import write_text
 from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
-from reelign.protocols import Metric, VideoModel
+from reelign.protocols import VideoModel
 from reelign.sampling import SamplerConfig
 from reelign.stages._context import Context, Report, StageConfig
 
@@ -94,7 +95,8 @@ def run(
         "sampler": config.sampler.model_dump(),
         "members": config.members,
         "measures": {
-            name: _summary(name, found, prompts, metrics.of[name], name in flagged) for name, found in measures.items()
+            name: _summary(name, found, prompts, metrics.of[name].says, name in flagged)
+            for name, found in measures.items()
         },
         "clips": _rows(prompts, own_seeds, measures, written),
     }
@@ -115,11 +117,11 @@ def _write_videos(config: Config, folder: Path, label: str, prompts: Prompts, vi
     return written
 
 
-def _summary(name: str, values: Tensor, prompts: Prompts, metric: Metric, trained_on: bool) -> Json:
+def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declared, trained_on: bool) -> Json:
     known = ~torch.isnan(values)
     groups = torch.arange(len(prompts.texts)).repeat_interleave(prompts.group)
     base = {"n": int(known.sum()), "higher_is_better": metric.higher_is_better[name]}
-    base |= {"description": metric.description[name], "trained_on": trained_on}
+    base |= {"description": metric.description[name], "version": metric.version, "trained_on": trained_on}
     if not bool(known.any()):
         return {"mean": None, "low": None, "high": None, **base}
     estimate = stats.mean_interval(values[known], seed=0, groups=groups[known])
