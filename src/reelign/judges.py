@@ -48,21 +48,7 @@ class Judge:
             PartFailed: it raised, or gave something else than one number a clip for each of its names, a number that is
                 not finite, or one off its declared scale.
         """
-        at = f", at {where}" if where else ""
-        try:
-            with guard.restored(), torch.no_grad():
-                given = self.part(videos, tuple(prompts))
-            with (
-                guard.restored()
-            ):  # once more: what it gave may have code of its own, and its settings end with the call
-                values = {key: (_tensor(value), value) for key, value in _items(given)}
-        except UserError as error:
-            raise PartFailed(f"the {self.kind} {self.name!r} refuses{at}: {_text(error)}") from error
-        except (Exception, SystemExit) as error:
-            raise PartFailed(f"the {self.kind} {self.name!r} {_raised(error, self.part)}{at}; {_MEND}.") from error
-        if not isinstance(given, Mapping):
-            wanted = ", ".join(f"{name!r}: one number a clip" for name in self.names)
-            raise PartFailed(f"the {self.kind} {self.name!r} gave {_shown(given)}; give {{{wanted}}}.")
+        values = self._answer(videos, prompts, f", at {where}" if where else "")
         if set(values) != set(self.names):
             raise PartFailed(
                 f"the {self.kind} {self.name!r} declares {SHORT.repr(sorted(self.names))} but gave "
@@ -93,6 +79,23 @@ class Judge:
         except (Exception, SystemExit) as error:
             what = _raised(error, self.part)
             raise PartFailed(f"the {self.kind} {self.name!r} {what} when it was shown prompts; {_MEND}.") from error
+
+    def _answer(self, videos: Videos, prompts: Sequence[str], at: str) -> dict[Any, tuple[Tensor | None, object]]:
+        """What it gives by name, as a tensor where it can be one, and as it was given."""
+        try:
+            with guard.restored(), torch.no_grad():
+                given = self.part(videos, tuple(prompts))
+            # Its settings end with the call. Reading what it gave may run code of the part's, too.
+            with guard.restored():
+                values = {name: (_tensor(value), value) for name, value in _items(given)}
+        except UserError as error:
+            raise PartFailed(f"the {self.kind} {self.name!r} refuses{at}: {_text(error)}") from error
+        except (Exception, SystemExit) as error:
+            raise PartFailed(f"the {self.kind} {self.name!r} {_raised(error, self.part)}{at}; {_MEND}.") from error
+        if not isinstance(given, Mapping):
+            wanted = ", ".join(f"{name!r}: one number a clip" for name in self.names)
+            raise PartFailed(f"the {self.kind} {self.name!r} gave {_shown(given)}; give {{{wanted}}}.")
+        return values
 
     def _taken(self, name: str, found: Tensor | None, given: object, n: int) -> Float[Tensor, " b"]:
         if found is None or found.ndim == 0 or len(found) != n or found.numel() != n or found.is_complex():
