@@ -50,7 +50,7 @@ PROMPTS = {"name": "prompt_file", "path": "p.txt"}
 
 def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Findings]) -> None:
     found = check({**SFT, "dataset": CLIPS}, {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}})
-    assert found.counts == ("stages.0.dataset: 2 clips read.", "stages.1.dataset: 1 prompt read.")
+    assert found.told == ("stages.0.dataset: 2 clips read.", "stages.1.dataset: 1 prompt read.")
     assert found.cautions == found.left_out == ()
 
 

@@ -27,7 +27,7 @@ from reelign.bakeoff.count import Counted
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
 from reelign.core import rng
 from reelign.driver import Watcher
-from reelign.driver.journal import Journal
+from reelign.runtime.journal import Journal
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
