@@ -113,6 +113,18 @@ def run_folder(tree: Tree, resume: bool) -> Path | None:
     return Path(os.path.expanduser(folder))
 
 
+def label(given: str, option: str) -> None:
+    """Refuse a name that no file can have.
+
+    Raises:
+        BadConfig: it is one.
+    """
+    try:
+        validate(_Stage, {"label": given})
+    except BadConfig as error:
+        raise BadConfig(f"{option}{str(error).removeprefix('label')}") from error
+
+
 def a_run(folder: Path) -> None:
     """Refuse a path that is no folder where a run's is asked for.
 
