@@ -48,7 +48,7 @@ class Settings(BaseModel):
         posing = _posing(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation, given)
         if posing is not None:
             due = "must be a number, not true or false" if isinstance(posing, bool) else "must be a number without quotes"
-            raise ValueError(due if posing is given else f"{due}, but {shown(posing)} is in it")
+            raise ValueError(due if posing is given else f"holds {shown(posing)}, which {due}")
         return given
 
 

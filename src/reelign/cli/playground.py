@@ -123,11 +123,11 @@ def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None
     import json
 
     from reelign.cli._console import emit, table
-    from reelign.playground import package
+    from reelign.playground import PIPELINE
 
-    card = json.loads((package.FOLDER / "card.json").read_text(encoding="utf-8"))
-    parts = {name: _weights(package.FOLDER / name) for name in ("transformer", "text_encoder", "vae")}
-    content = {"folder": str(package.FOLDER), "parameters": sum(parts.values()), **parts, **card}
+    card = json.loads((PIPELINE / "card.json").read_text(encoding="utf-8"))
+    parts = {name: _weights(PIPELINE / name) for name in ("transformer", "text_encoder", "vae")}
+    content = {"folder": str(PIPELINE), "parameters": sum(parts.values()), **parts, **card}
     told = {"parameters": "{:,} weights, of which:", **dict.fromkeys(parts, "{:,}")}
     rows = [(k, told[k].format(v) if k in told else json.dumps(v)) for k, v in content.items()]
     emit(content, as_json, table(("what", "value"), rows))
@@ -142,5 +142,5 @@ def _weights(folder: Path) -> int:
     count = 0
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="np") as file:
-            count += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+            count += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - not a dict
     return count

@@ -106,9 +106,9 @@ def _settings(model: str, size: dict[str, Any], sampler: dict[str, Any]) -> tupl
 def _on_card(model: str) -> dict[str, Any]:
     """The shift that the model was trained with, where its folder says so."""
     from reelign import folders
-    from reelign.playground import package
+    from reelign.playground import PIPELINE
 
-    card = (package.FOLDER if model == "playground" else Path(model).expanduser()) / "card.json"
+    card = (PIPELINE if model == "playground" else Path(model).expanduser()) / "card.json"
     found = folders.read_json(card) if card.is_file() else {}
     return {"shift": found["shift"]} if "shift" in found else {}
 
