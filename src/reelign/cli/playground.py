@@ -25,6 +25,7 @@ def pretrain(
 
     import torch
 
+    from reelign.cli._console import say
     from reelign.cli._progress import Bar
     from reelign.playground.pretrain import PretrainConfig, run
 
@@ -42,7 +43,7 @@ def pretrain(
             curve.write(json.dumps({"phase": phase, **row}) + "\n")
             curve.flush()
             bar.step(int(row["step"]), {"offline/loss": row["loss"]})
-    typer.echo(str(out / "pipeline"))
+    say(str(out / "pipeline"))
 
 
 @app.command()
@@ -57,6 +58,7 @@ def measure(
 
     from reelign import parts
     from reelign.cli import demo
+    from reelign.cli._console import say
     from reelign.cli._process import device
     from reelign.cli._progress import Bar
     from reelign.datasets import _write
@@ -96,7 +98,7 @@ def measure(
     }
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     write_text(folder / "card.json", json.dumps({**card, **found}, indent=2) + "\n")
-    typer.echo(json.dumps(found))
+    say(json.dumps(found))
 
 
 def _codec(model: "VideoModel", clips: int = 64) -> dict[str, float]:
