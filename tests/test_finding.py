@@ -48,7 +48,9 @@ def test_the_first_module_that_is_nowhere_is_named(lab: Path, path: str, lost: s
 
 def test_a_package_that_makes_its_modules_is_let_pass(lab: Path) -> None:
     (lab / "maker").mkdir()
-    (lab / "maker" / "__init__.py").write_text("import sys, types\nsys.modules['maker.made'] = types.ModuleType('made')\n")
+    (lab / "maker" / "__init__.py").write_text(
+        "import sys, types\nsys.modules['maker.made'] = types.ModuleType('made')\n"
+    )
     (lab / "extended").mkdir()
     (lab / "extended" / "__init__.py").write_text("__path__.append('/elsewhere')\n")
     importlib.invalidate_caches()

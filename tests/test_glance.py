@@ -133,7 +133,10 @@ def test_an_entry_of_a_bake_off_may_leave_a_parts_name_to_the_common_stage() -> 
     assert "budget" in Spec.model_fields
 
 
-@pytest.mark.parametrize("value", ["lab.judge", "lab.judge:build", {"name": "worn", "of": "lab.judge"}])
+JUDGE = "tests.parts.linear_reward"
+
+
+@pytest.mark.parametrize("value", [JUDGE, f"{JUDGE}:build", {"name": "worn", "of": JUDGE}])
 def test_outside_parts_are_refused_where_they_stand(value: object) -> None:
     tree = _tree()
     tree["stages"][1]["rewards"][0] = value
@@ -141,7 +144,14 @@ def test_outside_parts_are_refused_where_they_stand(value: object) -> None:
     refuse_outside(True)
     try:
         with pytest.raises(
-            UnknownPart, match=r"^stages\.1\.rewards\.0(\.of)?: the reward 'lab\.judge.*code from outside"
+            UnknownPart,
+            match=r"^stages\.1\.rewards\.0(\.of)?: the reward 'tests\.parts\.linear_reward.*code from outside",
+        ):
+            glance.recipe(tree)
+        refuse_outside(False)
+        tree["stages"][1]["rewards"][0] = "nobodys_lab.judge"
+        with pytest.raises(
+            UnknownPart, match=r"^stages\.1\.rewards\.0: no reward at .* there is no module 'nobodys_lab'; "
         ):
             glance.recipe(tree)
     finally:

@@ -86,7 +86,10 @@ def test_an_outside_module_without_a_package(tmp_path: Path, monkeypatch: pytest
         ("a..b", r"write a module's path"),
         (":build", r"write a module's path"),
         ("diversity", r"^no reward called 'diversity': that is a metric\.$"),
-        ("tests.nowhere.motion", r"^no reward at 'tests\.nowhere\.motion': there is no module 'tests\.nowhere'; install "),
+        (
+            "tests.nowhere.motion",
+            r"^no reward at 'tests\.nowhere\.motion': there is no module 'tests\.nowhere'; install ",
+        ),
     ],
 )
 def test_a_part_that_is_not_there(name: str, sentence: str) -> None:

@@ -70,6 +70,7 @@ def test_what_may_be_a_truth_value_or_a_text_still_is() -> None:
     assert {key: getattr(found, key) for key in given} == {**given, "percent": 5.0}
     assert found.either is True
     assert configs.validate(Given, {"steps": 1e3, "seed": None}).steps == 1000
+    assert configs.validate(Given, {"steps": "15_000"}).steps == 15_000  # YAML gives it as a text
 
 
 def test_a_text_that_is_no_number_is_refused_in_the_usual_words() -> None:

@@ -109,7 +109,10 @@ def test_a_strangers_part_is_shown_without_running_it(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, r"^no reward at 'their_broken\.judge': there is no module 'their_broken'; install its package, or put the "),
+        (
+            None,
+            r"^no reward at 'their_broken\.judge': there is no module 'their_broken'; install its package, or put the ",
+        ),
         ("def (", r"judge\.py' cannot be read as Python: 'invalid syntax"),
         ("x = 1", r"^no reward at 'their_broken\.judge': '.*judge\.py' has no Config; a part has one\.$"),
     ],

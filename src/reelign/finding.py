@@ -26,10 +26,21 @@ def lost(path: str) -> str:
             return ""
         if spec is None:
             return name
-        places = spec.submodule_search_locations or ()
         if number < len(steps) and _makes_modules(spec):
             return ""
+        places = _below(spec, sys.path if places is None else places)
     return ""
+
+
+def _below(spec: ModuleSpec, places: Sequence[str]) -> Sequence[str]:
+    """Where modules below one would lie; nowhere if it is no package."""
+    if spec.submodule_search_locations is None:
+        return ()
+    if spec.origin is not None:
+        return list(spec.submodule_search_locations)
+    # Folders without a file: Python's own list of them cannot be read before the package above is imported.
+    own = [Path(place or ".") / spec.name.rpartition(".")[2] for place in places]
+    return [str(folder) for folder in own if folder.is_dir()]
 
 
 def _makes_modules(spec: ModuleSpec) -> bool:

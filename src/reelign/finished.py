@@ -43,7 +43,7 @@ def sentence(folder: Path, last: Mapping[str, Any], extends: bool) -> str:
 
 
 def look(folder: Path, tree: Tree) -> str:
-    """The sentence for a folder that holds a recipe's run, finished and whole, with its report; nothing in all doubt."""
+    """The sentence for a folder that holds a recipe's run, finished and whole, with its report; else nothing."""
     try:
         return _look(folder, tree)
     except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):

@@ -56,7 +56,7 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """What all steps of a rollout share: the policy, the noise levels, the guidance, and samples in one forward pass."""
+    """What all steps of a rollout share: the policy, the noise levels, the guidance, and samples in a forward pass."""
 
     model: VideoModel
     table: Tensor

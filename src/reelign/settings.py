@@ -9,7 +9,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainValidator,
-    ValidationInfo,
     WrapValidator,
     field_validator,
     model_validator,
@@ -42,12 +41,14 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _numbers_are_numbers(cls, given: Any, info: ValidationInfo) -> Any:
+    def _numbers_are_numbers(cls, given: Any, info: Any) -> Any:  # a ValidationInfo
         """Python takes true for 1, and pydantic "5" for 5; whoever wrote that meant something else."""
         field = cls.model_fields[str(info.field_name)]
         posing = _posing(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation, given)
         if posing is not None:
-            due = "must be a number, not true or false" if isinstance(posing, bool) else "must be a number without quotes"
+            due = (
+                "must be a number, not true or false" if isinstance(posing, bool) else "must be a number without quotes"
+            )
             raise ValueError(due if posing is given else f"holds {shown(posing)}, which {due}")
         return given
 
@@ -59,7 +60,7 @@ class PartConfig(Settings):
 
 
 def _posing(form: Any, given: object) -> bool | str | None:
-    """What would be taken for a number that is due there, and is none: true, false or a text of digits, however deep."""
+    """What would be taken for a number where one is due, and is none: true, false or quoted digits, however deep."""
     forms = tuple(_alternatives(form))
     if isinstance(given, bool | str):
         due = any(each in (int, float) for each in forms) and not any(each in (type(given), Any) for each in forms)
@@ -90,8 +91,9 @@ def _alternatives(form: Any) -> Iterator[Any]:
 
 
 def _is_number(text: str) -> bool:
+    """Whether it would be one without quotes; 15_000, which YAML takes for a text, is one with no other way to say it."""
     try:
-        float(text)
+        float(text.replace("_", "x"))
     except ValueError:
         return False
     return True

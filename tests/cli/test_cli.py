@@ -192,7 +192,10 @@ def test_a_part_has_a_page_with_every_setting(reelign: Call) -> None:
         (("nope",), "no kind called 'nope'; available: method, module, "),
         (("reward", "diversity"), "no reward called 'diversity': that is a metric.\n"),
         (("metric", "wan"), "no metric called 'wan': that is a model.\n"),
-        (("reward", "nobodys_lab.motion"), "no reward at 'nobodys_lab.motion': there is no module 'nobodys_lab'; install "),
+        (
+            ("reward", "nobodys_lab.motion"),
+            "no reward at 'nobodys_lab.motion': there is no module 'nobodys_lab'; install ",
+        ),
     ],
 )
 def test_a_part_that_is_not_there_is_refused_in_one_sentence(
@@ -328,8 +331,8 @@ def test_so_is_that_a_run_is_finished_and_how_it_goes_on(reelign: Call, recipe: 
     assert (code, heavy) == (0, "[]"), done.stderr
     assert seconds < 1
     assert done.stderr == (
-        f"{folder} is finished already; to train on, resume it with more than the 3 steps of its last stage, sft, as in "
-        "--set stages.0.steps=6.\n"
+        f"{folder} is finished already; to train on, resume it with more than the 3 steps of its last stage, sft, as "
+        "in --set stages.0.steps=6.\n"
     )
     assert done.stdout.splitlines()[:-1] == [f"model   {folder / 'final'}", f"report  {folder / 'report.html'}"]
     # In doubt the driver looks: here at files that are not as they were, which it makes again.
@@ -407,8 +410,14 @@ def test_verify_exits_1_when_a_check_fails(reelign: Call, monkeypatch: pytest.Mo
     ("words", "sentence"),
     [
         (("sample", "nowhere", "a"), "'nowhere' is no pipeline folder"),
-        (("sample", "playground", "a", "--steps", "1"), "reelign: --steps: input should be greater than or equal to 2 (given: 1)"),
-        (("sample", "playground", "a", "--guidance", "-1"), "reelign: --guidance: input should be greater than or equal to 0"),
+        (
+            ("sample", "playground", "a", "--steps", "1"),
+            "reelign: --steps: input should be greater than or equal to 2 (given: 1)",
+        ),
+        (
+            ("sample", "playground", "a", "--guidance", "-1"),
+            "reelign: --guidance: input should be greater than or equal to 0",
+        ),
         (("score", "x.mp4", "-p", "a"), "score needs --reward or --metric; rewards: playground_attributes"),
         (("score", "nowhere.mp4", "-p", "a", "-r", "playground_motion"), "there is no video at 'nowhere.mp4'"),
         (("score", "nowhere.mp4", "-r", "playground_motion"), "score needs --prompt, or a .csv with the columns file,"),

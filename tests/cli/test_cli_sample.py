@@ -1,4 +1,4 @@
-"""The command `sample`: videos of the model's own size or of the one asked for, and options that are refused by name."""
+"""The command `sample`: the model's own size or the one asked for, and options that are refused by name."""
 
 import inspect
 import json

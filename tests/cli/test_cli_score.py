@@ -74,9 +74,7 @@ def clip() -> tuple[torch.Tensor, str]:
     return shown.clips[0], shown.captions[0]
 
 
-def test_a_measure_that_does_not_apply_is_a_dash(
-    reelign: Call, clip: tuple[torch.Tensor, str], tmp_path: Path
-) -> None:
+def test_a_measure_that_does_not_apply_is_a_dash(reelign: Call, clip: tuple[torch.Tensor, str], tmp_path: Path) -> None:
     video.write(tmp_path / "a.mp4", clip[0], tables.FPS, lossless=True)
     code, out, err = reelign("score", tmp_path / "a.mp4", "-p", clip[1], "-m", "diversity", "-r", "playground_motion")
     assert code == 0, err
@@ -85,8 +83,8 @@ def test_a_measure_that_does_not_apply_is_a_dash(
 
 
 ENLARGED = (
-    "the reward 'playground_motion' reads 9 frames of 32 x 32 only, but this video has 9 frames of 64 x 64; write it with "
-    "`reelign sample --lossless` and no --scale, or leave that measure out."
+    "the reward 'playground_motion' reads 9 frames of 32 x 32 only, but this video has 9 frames of 64 x 64; write it "
+    "with `reelign sample --lossless` and no --scale, or leave that measure out."
 )
 
 
@@ -111,7 +109,9 @@ def test_what_is_wrong_with_a_row_is_said_with_its_line_before_anything_is_score
     (tmp_path / "t.csv").write_text(f"file,prompt\na.mp4,{clip[1]}\nbroken.mp4,a dog barks\n")
     code, _, err = reelign("score", tmp_path / "t.csv", "-r", "playground_motion")
     assert code == 2
-    assert err.startswith(f"reelign: {tmp_path}/t.csv, line 3: the reward 'playground_motion' cannot judge by a prompt: ")
+    assert err.startswith(
+        f"reelign: {tmp_path}/t.csv, line 3: the reward 'playground_motion' cannot judge by a prompt: "
+    )
     (tmp_path / "t.csv").write_text(f"file,prompt\na.mp4,{clip[1]}\nbroken.mp4,{clip[1]}\n")
     code, _, err = reelign("score", tmp_path / "t.csv", "-r", "playground_motion")
     assert code == 2
@@ -134,7 +134,9 @@ def test_a_reward_that_fails_on_a_row_is_named_with_it(
     (tmp_path / "t.csv").write_text("file,prompt\na.mp4,a\n")
     code, _, err = reelign("score", tmp_path / "t.csv", "-r", "tests.parts.linear_reward:build")
     assert code == 2
-    assert err.startswith(f"reelign: {tmp_path}/t.csv, line 2: the reward 'tests.parts.linear_reward:build' raised Runt")
+    assert err.startswith(
+        f"reelign: {tmp_path}/t.csv, line 2: the reward 'tests.parts.linear_reward:build' raised Runt"
+    )
 
 
 def test_the_examples_of_the_commands_page_run_as_printed(

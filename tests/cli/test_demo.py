@@ -57,9 +57,7 @@ def test_the_whole_chain_runs_and_its_ratio_is_exactly_1(reelign: Call, tmp_path
     assert ratios == [0.0, 0.0]
 
 
-def test_a_folder_may_be_spelled_in_any_way(
-    reelign: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_may_be_spelled_in_any_way(reelign: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
     monkeypatch.setattr(demo, "write_data", lambda folder: None)
     monkeypatch.setattr(align, "finish", lambda tree, *_: made.append(tree))

@@ -171,7 +171,8 @@ def test_clips_that_are_left_out_are_named(check: Callable[..., driver.Findings]
 def test_what_is_said_of_data_comes_in_the_recipes_order(check: Callable[..., driver.Findings], tmp_path: Path) -> None:
     (tmp_path / "clips" / "b.txt").unlink()
     found = check(
-        {**SFT, "dataset": {**CLIPS, "quarantine": 0.5}}, {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}}
+        {**SFT, "dataset": {**CLIPS, "quarantine": 0.5}},
+        {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}},
     )
     assert [sentence.partition(":")[0] for sentence in found.told] == ["stages.0.dataset", "stages.1.dataset"]
     assert found.cautions == found.told[:1]

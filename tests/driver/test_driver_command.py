@@ -60,5 +60,6 @@ def test_a_run_that_was_started_with_other_settings_is_refused_with_its_command(
     assert (code, out) == (2, "")
     assert err.endswith(
         "was started with other settings (stages.0.batch: 3 then, 8 now); resume with the same recipe, and with each "
-        f"--set that was given then: it was started by `reelign align {recipe} --set stages.0.batch=3 --set run.seed=4`.\n"
+        f"--set that was given then: it was started by `reelign align {recipe} --set stages.0.batch=3 --set run.seed=4`"
+        ".\n"
     )

@@ -15,7 +15,9 @@ from reelign import driver, finished
 from reelign.files import seal
 from reelign.report import page
 
-SENTENCE = "is finished already; to train on, resume it with more than the 2 steps of its last stage, dpo, as in --set st"
+SENTENCE = (
+    "is finished already; to train on, resume it with more than the 2 steps of its last stage, dpo, as in --set st"
+)
 
 
 def _tree(root: Path, **changes: Any) -> dict[str, Any]:

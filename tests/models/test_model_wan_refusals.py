@@ -169,9 +169,7 @@ def test_a_json_file_that_is_none(wan: Make, folder: Path, file: str) -> None:
         ((5, 32, 8), "width: 8 does not fit; it must be a multiple of 16, such as 16"),
     ],
 )
-def test_a_geometry_that_codec_and_patches_cannot_make(
-    wan: Make, size: tuple[int, int, int], refused: str
-) -> None:
+def test_a_geometry_that_codec_and_patches_cannot_make(wan: Make, size: tuple[int, int, int], refused: str) -> None:
     frames, height, width = size
     with pytest.raises(BadConfig, match=rf"^model\.size\.{refused}\.$"):
         wan(size={"frames": frames, "height": height, "width": width})

@@ -27,12 +27,12 @@ from reelign.bakeoff.count import Counted
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
 from reelign.core import rng
 from reelign.driver import Watcher
-from reelign.runtime.journal import Journal
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
 from reelign.models._weights import load_trainable, trainable
 from reelign.protocols import VideoModel
+from reelign.runtime.journal import Journal
 from reelign.runtime.local import Local, device
 from reelign.stages import evaluate
 from reelign.stages._context import Context, Report, Stage

@@ -16,7 +16,13 @@ NOTE = "<!-- Written by `reelign parts --write docs/reference` from the docstrin
 def text(page: Page) -> str:
     """A part's page for a terminal."""
     settings = list(source.flat(page.settings))
-    lines = [f"{page.kind} {page.name}", "", _plain(page.about), "", page.purpose if settings else "There is nothing to set."]
+    lines = [
+        f"{page.kind} {page.name}",
+        "",
+        _plain(page.about),
+        "",
+        page.purpose if settings else "There is nothing to set.",
+    ]
     for each in settings:
         lines += ["", f"  {each.name}", textwrap.indent(_allowed(each), "      ")]
         lines += textwrap.wrap(each.meaning, WIDTH, initial_indent="      ", subsequent_indent="      ")

@@ -42,7 +42,11 @@ def command(
     measures = json.loads(path.read_text(encoding="utf-8"))["measures"]
     rows = [[measure, m["mean"], m["low"], m["high"], m["n"]] for measure, m in measures.items()]
     columns = table(("measure", "mean", "low", "high", "clips"), rows)
-    emit(measures, as_json, f"{columns}\n\nlow and high: 95 % bootstrap interval of the mean over prompts\nwritten {path}")
+    emit(
+        measures,
+        as_json,
+        f"{columns}\n\nlow and high: 95 % bootstrap interval of the mean over prompts\nwritten {path}",
+    )
 
 
 def _name_of(model: str) -> str:

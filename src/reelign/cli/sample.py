@@ -88,7 +88,8 @@ def _settings(model: str, size: dict[str, Any], sampler: dict[str, Any]) -> tupl
     from reelign.sampling import SamplerConfig
     from reelign.stages import evaluate
 
-    family, tree = parts.find("model", "wan"), {"name": "wan", "weights": model}
+    tree: dict[str, Any] = {"name": "wan", "weights": model}
+    family = parts.find("model", "wan")
     own = family.describe(configs.part("model", tree)).geometry
     given = {key: value for key, value in size.items() if value is not None}
     default = evaluate.Config.model_fields["sampler"].default.model_dump() | _on_card(model)
@@ -100,7 +101,9 @@ def _settings(model: str, size: dict[str, Any], sampler: dict[str, Any]) -> tupl
         family.describe(config)
         return config, configs.validate(SamplerConfig, {**default, **asked})
     except BadConfig as error:
-        raise BadConfig(re.sub(rf"^(model\.)?(size\.)?(?=({'|'.join((*size, *sampler))}):)", "--", str(error))) from error
+        raise BadConfig(
+            re.sub(rf"^(model\.)?(size\.)?(?=({'|'.join((*size, *sampler))}):)", "--", str(error))
+        ) from error
 
 
 def _on_card(model: str) -> dict[str, Any]:
