@@ -162,7 +162,8 @@ def test_what_changes_no_bit_goes_on_without_a_word(whole: Whole, again: Path, a
 def test_a_finished_run_can_move(whole: Whole, finished: Path) -> None:
     moved = shutil.move(finished, finished.with_name("disk2"))
     folder, said = _resume(moved, "run.save_every=1", "runtime.threads=1")
-    assert not said
+    assert len(said) == 1
+    assert " is finished already; to train on, " in said[0]
     assert outcome_of(folder) == outcome_of(whole[0])
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from reelign.driver.journal import Seal
 from reelign.driver.recipe import Recipe
 from reelign.errors import BadCheckpoint
 from reelign.parts import Settings
+from reelign.runtime.journal import Seal
 
 
 class World(Settings):
