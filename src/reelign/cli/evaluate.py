@@ -45,4 +45,4 @@ def command(
             bar.step(round(100 * share), {})
     measures = json.loads((out / "evaluations" / "model.json").read_text(encoding="utf-8"))["measures"]
     rows = [[name, m["mean"], m["low"], m["high"], m["n"]] for name, m in measures.items()]
-    emit(measures, as_json, table(("measure", "mean", "low", "high", "n"), rows))
+    emit(measures, as_json, table(("measure", "mean", "95 % low", "95 % high", "clips"), rows))

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from reelign.report import words
+from reelign.report import facts, words
 from reelign.report.load import Run
-from reelign.report.tables import FEWEST_PROMPTS, MeasureTable, Row
+from reelign.report.tables import FEWEST_PROMPTS, TOO_FEW, MeasureTable, Row
 
 _EDGE = 5
 """A reward's rise compares the first and the last such part of a stage's steps."""
@@ -41,7 +41,10 @@ def _in_general(run: Run) -> list[Caveat]:
     if run.final is None:
         return []
     prompts = len(run.final.prompts)
-    few = f"Only {words.count(prompts, 'prompt')} evaluated; below {FEWEST_PROMPTS}, nothing is called a difference."
+    few = (
+        f"Only {words.count(prompts, 'prompt')} evaluated: {TOO_FEW} a difference from chance, also where a gate "
+        f"passed; evaluate {FEWEST_PROMPTS} or more."
+    )
     return [
         *([Caveat(few)] if prompts < FEWEST_PROMPTS else []),
         Caveat(
@@ -71,7 +74,7 @@ def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
                 Caveat(
                     f"In {words.title(stage.stage)} the reward rose from {words.number(before)} to "
                     f"{words.number(after)} while held-out {words.join(fell)} got worse. That is what a hacked reward "
-                    "looks like: watch the clips.",
+                    f"looks like: watch the clips.{_dropped(run, stage.stage)}",
                     grave=True,
                 )
             )
@@ -126,7 +129,7 @@ def _infinite(run: Run) -> list[Caveat]:
     return [
         Caveat(
             f"{words.sentence(words.plain(name))[:-1]} was infinite on {words.count(clips, 'clip')} of "
-            f"{words.title(evaluation.label)}, which are left out of its numbers; mend the metric.",
+            f"{facts.named(run, evaluation.label)}, which are left out of its numbers; mend the metric.",
             grave=True,
         )
         for evaluation in run.evaluations.values()
@@ -140,10 +143,11 @@ def _unlike_evaluations(run: Run) -> list[Caveat]:
     for evaluation in run.evaluations.values():
         if base is None or evaluation is base:
             continue
-        name = words.title(evaluation.label)
         if evaluation.label in run.aside:
+            name = words.title(evaluation.label)
             found.append(Caveat(f"{name} is an evaluation with settings of its own, so it is shown but not compared."))
             continue
+        name = facts.named(run, evaluation.label)
         if evaluation.sampler != base.sampler:
             found.append(
                 Caveat(f"{name} was sampled with other settings than the base; part of a difference is theirs.", True)
