@@ -141,3 +141,13 @@ def test_more_quantities_than_a_page_holds_are_counted(tmp_path: Path):
     drawn, more = quantities.charts(load.load(tmp_path), "grpo")
     assert (len(drawn), more) == (quantities.MOST_CHARTS, 1)
     assert "1 further quantity is in" in page.write(tmp_path).read_text()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 500])
+def test_what_can_be_pointed_at_lies_within_the_axes(steps: int):
+    svg = curves.line_chart(points([0.5] * steps), name="q")
+    bands = [
+        (float(x), float(w)) for x, w in re.findall(r'<g class="at"><rect x="([\d.]+)" y="10.0" width="([\d.]+)"', svg)
+    ]
+    assert len(bands) == min(steps, curves.MOST_BANDS)
+    assert all(x >= curves.LEFT and x + w <= curves.WIDTH - curves.RIGHT + 0.2 for x, w in bands)

@@ -120,8 +120,9 @@ def _hovers(points: Points, field: Frame, unit: str) -> list[Markup]:
     found = []
     for step, value in shown:
         x, y = field.x(step), field.y(value)
+        start, end = max(field.left, x - width / 2), min(field.right, x + width / 2)
         told = step, words.number(value), behind
-        found.append(band.format(x - width / 2, field.top, width, height, x, y, *told))
+        found.append(band.format(start, field.top, end - start, height, x, y, *told))
     return found
 
 
