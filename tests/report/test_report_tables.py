@@ -131,7 +131,7 @@ def test_the_table_tells_the_interval_that_the_gate_judged_by(make_run: Make):
         limits = sorted((sign * target["low"], sign * target["high"]))
         assert (found.difference, found.low, found.high) == pytest.approx((sign * target["difference"], *limits))
         assert finding.difference == words.signed(found.difference, row.rate, cell.mean)
-        assert finding.interval == words.limits(found.low, found.high, row.rate, True, cell.mean)
+        assert finding.interval == words.signed_limits(found.low, found.high, row.rate, cell.mean)
 
 
 def test_a_comparison_tells_the_interval_of_the_table(make_run: Make):
@@ -361,7 +361,7 @@ def test_the_same_noise_makes_no_difference_of_what_prints_alike(make_run: Make)
 
 def test_differences_have_one_decimal_more_than_their_level():
     assert words.signed(0.0065, like=0.494) == "+0.0065"
-    assert words.limits(-0.00175, 0.0147, difference=True, like=0.494) == "[\N{MINUS SIGN}0.0018, +0.0147]"
+    assert words.signed_limits(-0.00175, 0.0147, like=0.494) == "[\N{MINUS SIGN}0.0018, +0.0147]"
     assert words.limits(0.0982, 0.102, like=0.1) == "[0.098, 0.102]"
     assert words.signed(2e-7, like=0.0404) == "0"
 

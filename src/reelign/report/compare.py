@@ -62,7 +62,7 @@ class Comparison:
                 words.number(m.a, m.rate),
                 words.number(m.b, m.rate),
                 words.signed(m.difference, m.rate, m.b),
-                words.limits(m.low, m.high, m.rate, difference=True, like=m.b),
+                words.signed_limits(m.low, m.high, m.rate, m.b),
                 str(m.n),
                 m.verdict,
             )

@@ -226,7 +226,7 @@ def _own_sign(run: Run, found: Target | FallenSlice, like: float | None) -> tupl
     rate, middle, low, high = found.metric in run.rates, found.difference, found.low, found.high
     if _lower(run, found.metric):
         middle, low, high = -middle, -high, -low
-    return words.signed(middle, rate, like), words.limits(low, high, rate, True, like)
+    return words.signed(middle, rate, like), words.signed_limits(low, high, rate, like)
 
 
 def _lower(run: Run, measure: str) -> bool:

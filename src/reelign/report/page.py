@@ -97,6 +97,7 @@ def render(run: Run) -> str:
         settings=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True, width=100),
         heat=_heat,
         limits=words.limits,
+        signed_limits=words.signed_limits,
         least_effect=tables.LEAST_EFFECT,
         too_few=tables.TOO_FEW,
         fewest_prompts=tables.FEWEST_PROMPTS,
