@@ -1,15 +1,13 @@
 """What a run's bits hang on beside its recipe, and what it means for a resumed run that some of it has changed."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 import reelign
-from reelign import config as configs
 from reelign import parts
-from reelign.driver.recipe import Recipe, datasets_in
+from reelign.driver.recipe import Recipe, datasets_in, names_run
 from reelign.driver.state import World
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
@@ -20,7 +18,7 @@ Identity = dict[str, str | int]
 def around(recipe: Recipe, model: VideoModel, stage: int) -> World:
     """The world of a run at the beginning of a stage: base weights, machine, and the data of this and later stages."""
     data = {place: _identity(config) for place, config in _datasets(recipe, stage)}
-    return World(base=_base(recipe), data=data, machine=_machine(model))
+    return World(base=getattr(model, "identity", ""), data=data, machine=_machine(model))
 
 
 def changes(then: World, now: World) -> list[str]:
@@ -54,7 +52,7 @@ def _datasets(recipe: Recipe, first: int) -> Iterator[tuple[str, PartConfig]]:
         owners.append(("evaluate", recipe.evaluate))
     for owner, settings in owners:
         for where, config in datasets_in(settings, owner):
-            if "{run}" not in json.dumps(configs.dump(config)):
+            if not names_run(config):
                 yield where, config
 
 
@@ -62,11 +60,6 @@ def _identity(config: PartConfig) -> Identity:
     """What a dataset says of its content; nothing where a dataset from outside says nothing."""
     give = getattr(parts.build("dataset", config), "identity", None)
     return dict(give()) if give else {}
-
-
-def _base(recipe: Recipe) -> str:
-    give = getattr(parts.find("model", recipe.model.name), "identity", None)
-    return give(recipe.model) if give else ""
 
 
 def _machine(model: VideoModel) -> dict[str, str]:
