@@ -1,9 +1,10 @@
 """Digests of the weights that a few steps of each kind leave behind, to see that nothing moved by accident.
 
-SFT, GRPO, and DPO on pairs collected from the policy, each from the packaged generator, in float32 on one thread. The
-digits depend on the processor and on torch; on one machine they change only if what is computed does.
+SFT, GRPO, DPO on pairs collected from the policy, and every online method with its own defaults, each from the packaged
+generator, in float32 on one thread. The digits depend on the processor and on torch; on one machine they change only if
+what is computed does.
 
-    python benchmarks/digests.py [--sft 20] [--grpo 5] [--dpo 20]
+    python benchmarks/digests.py [--sft 20] [--grpo 5] [--dpo 20] [--online 2]
 """
 
 import argparse
@@ -15,7 +16,8 @@ import torch
 from safetensors import safe_open
 
 from reelign import config as configs
-from reelign import driver
+from reelign import driver, parts
+from reelign.batches import Credited
 from reelign.cli import demo
 
 
@@ -43,9 +45,15 @@ def digest(file: Path) -> str:
     return total.hexdigest()[:16]
 
 
+def online() -> list[str]:
+    """Names of the methods that train on what they sample."""
+    built = {name: parts.build("method", parts.configure("method", name)) for name in parts.available("method")}
+    return [name for name, method in built.items() if method.consumes is Credited]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, steps in (("sft", 20), ("grpo", 5), ("dpo", 20)):
+    for name, steps in (("sft", 20), ("grpo", 5), ("dpo", 20), ("online", 2)):
         parser.add_argument(f"--{name}", type=int, default=steps)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -59,17 +67,20 @@ def main() -> None:
             "grpo": [{**grpo, "steps": options.grpo}],
             "dpo": [collect, {**dpo, "steps": options.dpo}],
         }
+        few = {**grpo, "label": "few", "prompts": 4, "retain": False, "steps": options.online}
+        chains |= {f"online {name}": [{**few, "method": name}] for name in online()} if options.online else {}
         for name, stages in chains.items():
             chain = {
                 **tree,
-                "run": {"name": name, "root": folder},
+                "run": {"name": name.replace(" ", "-"), "root": folder},
                 "model": {"name": "wan", "weights": "playground", "precision": "float32"},
                 "runtime": {"threads": 1},
                 "evaluate": None,
                 "stages": [{k: v for k, v in stage.items() if k != "gate"} for stage in stages],
             }
             run = driver.run(configs.validate(driver.Recipe, chain), Silent())
-            print(f"{name:5} {digest(run / 'checkpoints' / f'{name}-end' / 'learner.safetensors')}", flush=True)
+            last = stages[-1].get("label", name)
+            print(f"{name:18} {digest(run / 'checkpoints' / f'{last}-end' / 'learner.safetensors')}", flush=True)
 
 
 if __name__ == "__main__":

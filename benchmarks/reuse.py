@@ -63,12 +63,10 @@ def separate_prefixes() -> Iterator[None]:
     """Every member takes the deterministic steps before its window by itself."""
     whole = sampling._takeoff
 
-    def takeoff(model, prompts, exploration: Exploration, seed, table, guidance, micro):
-        flight = whole(
-            model, prompts, replace(exploration, first=(0,) * len(prompts.ids)), seed, table, guidance, micro
-        )
+    def takeoff(course, prompts, exploration: Exploration, seed):
+        flight = whole(course, prompts, replace(exploration, first=(0,) * len(prompts.ids)), seed)
         until = torch.tensor(exploration.first).repeat_interleave(prompts.group)
-        sampling._advance(model, flight, until, table, guidance, micro)
+        sampling._advance(course, flight, until)
         return flight
 
     sampling._takeoff = takeoff

@@ -98,7 +98,7 @@ def test_a_glance_refuses_in_the_words_of_the_full_check(assignment: str) -> Non
 def test_a_key_of_a_weighted_reward_is_told_with_all_that_are_known() -> None:
     tree = configs.override(_tree(), ["stages.1.rewards.0.wieght=1"])
     with pytest.raises(
-        BadConfig, match=r"^stages\.1\.rewards\.0\.wieght: .* Did you mean 'weight'\? Known here: name, of, "
+        BadConfig, match=r"^stages\.1\.rewards\.0\.wieght: .* \(did you mean 'weight'\?\); known here: name, of, "
     ):
         glance.recipe(tree)
 
@@ -126,14 +126,17 @@ def test_an_entry_of_a_bake_off_may_leave_a_parts_name_to_the_common_stage() -> 
     tree = {"stage": {"method": "grpo"}, "entries": [{"label": "a", "stage": {"method": {"clip": 1}}}]}
     glance.spec(tree)
     tree["entries"][0]["stage"]["method"] = {"name": "grpo", "clop": 1}  # type: ignore[index]
-    with pytest.raises(BadConfig, match=r"^entries\.0\.stage\.method\.clop: .* Did you mean 'clip'\?"):
+    with pytest.raises(BadConfig, match=r"^entries\.0\.stage\.method\.clop: .* \(did you mean 'clip'\?\)"):
         glance.spec(tree)
-    with pytest.raises(BadConfig, match=r"^budgt: there is no such key\. Did you mean 'budget'\?"):
+    with pytest.raises(BadConfig, match=r"^budgt: there is no such key \(did you mean 'budget'\?\)"):
         glance.spec({"budgt": 1})
     assert "budget" in Spec.model_fields
 
 
-@pytest.mark.parametrize("value", ["lab.judge", "lab.judge:build", {"name": "worn", "of": "lab.judge"}])
+JUDGE = "tests.parts.linear_reward"
+
+
+@pytest.mark.parametrize("value", [JUDGE, f"{JUDGE}:build", {"name": "worn", "of": JUDGE}])
 def test_outside_parts_are_refused_where_they_stand(value: object) -> None:
     tree = _tree()
     tree["stages"][1]["rewards"][0] = value
@@ -141,7 +144,14 @@ def test_outside_parts_are_refused_where_they_stand(value: object) -> None:
     refuse_outside(True)
     try:
         with pytest.raises(
-            UnknownPart, match=r"^stages\.1\.rewards\.0(\.of)?: the reward 'lab\.judge.*code from outside"
+            UnknownPart,
+            match=r"^stages\.1\.rewards\.0(\.of)?: the reward 'tests\.parts\.linear_reward.*code from outside",
+        ):
+            glance.recipe(tree)
+        refuse_outside(False)
+        tree["stages"][1]["rewards"][0] = "nobodys_lab.judge"
+        with pytest.raises(
+            UnknownPart, match=r"^stages\.1\.rewards\.0: no reward at .* there is no module 'nobodys_lab'; "
         ):
             glance.recipe(tree)
     finally:

@@ -1,8 +1,10 @@
 """Whatever a reward or a metric does, what comes back is one number a clip, or a sentence with its name."""
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +38,8 @@ class Reward:
 
 
 class Metric(Reward):
-    names = range = version = property()  # none of a reward's
+    names = range = property()  # none of a reward's
+    version: Any = None
     higher_is_better: Any = {"own": True}
     description: Any = {"own": "of one's own"}
 
@@ -81,6 +84,7 @@ GOOD: dict[str, Any] = {
     "tuple": lambda v, p: (0.0, 0.25, 1.0),
     "list of tensors": lambda v, p: [torch.tensor(0), torch.tensor(0.25), torch.tensor([1.0])[0]],
     "list of numpy": lambda v, p: [np.float32(0), np.float64(0.25), np.int64(1)],
+    "nothing masked": lambda v, p: np.ma.array([0.0, 0.25, 1.0], mask=[0, 0, 0]),
 }
 
 
@@ -104,9 +108,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "turned": (lambda: torch.zeros(1, 3), r"shape \[1, 3\];"),
     "complex": (lambda: torch.zeros(3, dtype=torch.complex64), r"complex64 values of shape \[3\];"),
     "a short list": (lambda: [0.1, 0.2], "a list of 2;"),
-    "no list of numbers": (lambda: [0.1, None, 0.3], "a list of 3;"),
+    "no list of numbers": (lambda: [0.1, None, 0.3], "a list of 3 with None in it;"),
     "ragged": (lambda: [[0.1], [0.2, 0.3], 0.1], "a list of 3;"),
-    "words": (lambda: ["good", "bad", "good"], "a list of 3;"),
+    "words": (lambda: ["good", "bad", "good"], "a list of 3 with 'good' in it;"),
     "text": (lambda: "good", "gave 'own' as 'good';"),
     "objects": (lambda: np.array([None, 1, 2]), r"object values of shape \[3\];"),
     "a mapping": (lambda: {"a": 1}, "gave 'own' as {'a': 1};"),
@@ -118,6 +122,23 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_what_is_not_is_refused_with_what_was_given(ask: Any, value: Any, sentence: str) -> None:
     with pytest.raises(PartFailed, match=f"^the reward 'mine.part' .*{sentence}"):
         ask(lambda v, p: {"own": value()})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.ma.array([0.0, 0.25, 1.0], mask=[0, 1, 0]),
+        np.ma.array([0, 7, 1], mask=[0, 1, 0]),
+        [0.0, np.ma.masked, 1.0],
+    ],
+    ids=["floats", "whole numbers", "a list"],
+)
+def test_what_is_masked_out_is_no_number(ask: Any, given: Any) -> None:
+    values = ask(lambda v, p: {"own": given}, "metric")
+    assert math.isnan(values[1])
+    assert values[::2] == [0.0, 1.0]
+    with pytest.raises(PartFailed, match="gave nan for 'a blue square', which is not finite"):
+        ask(lambda v, p: {"own": given})
 
 
 @pytest.mark.parametrize("given", [torch.zeros(3), None, [("own", torch.zeros(3))]], ids=str)
@@ -179,17 +200,66 @@ def test_what_a_judge_raises_is_named_with_its_line_and_the_step(ask: Any, error
     assert stopped.value.__cause__ is error
 
 
-def test_a_sentence_of_our_own_is_kept_and_ctrl_c_goes_through(ask: Any) -> None:
+def test_a_sentence_of_a_judges_own_is_kept_with_its_name_and_ctrl_c_goes_through(ask: Any) -> None:
     def refuses(videos: Videos, prompts: Sequence[str]) -> Any:
         raise BadData("videos of another size.")
 
     def interrupted(videos: Videos, prompts: Sequence[str]) -> Any:
         raise KeyboardInterrupt
 
-    with pytest.raises(PartFailed, match=r"^videos of another size\.$"):
-        ask(refuses)
+    sentence = r"^the reward 'mine.part' refuses, at step 3 of stage grpo: videos of another size\.$"
+    with pytest.raises(PartFailed, match=sentence):
+        ask(refuses, where="step 3 of stage grpo")
     with pytest.raises(KeyboardInterrupt):
         ask(interrupted)
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Odd(dict[str, object]):
+    def items(self) -> Any:
+        raise OSError("the numbers are gone")
+
+
+class NoArray:
+    def __array__(self, dtype: object = None, copy: object = None) -> Any:
+        raise OSError("the array is gone")
+
+
+def test_what_fails_when_it_is_read_is_named_too(ask: Any) -> None:
+    def fails(videos: Videos, prompts: Sequence[str]) -> Any:
+        raise Speechless
+
+    for does, words in (
+        (fails, r"raised Speechless: <exception str\(\) failed>"),
+        (lambda v, p: Odd(), "raised OSError: the numbers are gone"),
+        (lambda v, p: {"own": NoArray()}, "raised OSError: the array is gone"),
+    ):
+        with pytest.raises(PartFailed, match=rf"^the reward 'mine.part' {words}.*; mend it or leave it out\.$"):
+            ask(does)
+
+
+def test_what_a_judge_declares_is_what_it_said_when_it_was_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Changes(Reward):
+        def __call__(self, videos: Videos, prompts: Sequence[str]) -> Any:
+            self.range = self.names = self.version = None
+            return {"own": [0.5, 0.5, 1.5]}
+
+    judge = _built(Changes(len), monkeypatch)
+    for _ in range(2):
+        with pytest.raises(PartFailed, match=r"gave 1\.5 for 'a green box', outside its scale 0 to 1"):
+            judge(VIDEOS, TEXTS)
+    assert (judge.names, judge.says.scale, judge.says.version) == (("own",), (0.0, 1.0), "1")
+
+
+def test_a_metric_without_a_version_has_that_of_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    assert _built(_metric(version=None), monkeypatch, "metric").says.version == code
+    assert _built(_metric(version="7"), monkeypatch, "metric").says.version == "7"
+    assert _built(_reward(version="7"), monkeypatch).says.version == "7"
 
 
 def test_a_judge_is_called_without_gradients_and_leaves_them_on(ask: Any) -> None:
@@ -257,6 +327,7 @@ def _metric(**attributes: Any) -> Any:
         ("reward", _reward(range=("low", "high")), "declares the range"),
         ("reward", _reward(version=2), "declares the version 2, which is no text"),
         ("metric", _reward(), "is a reward, not a metric; a metric is called with .* and has `higher_is_better`"),
+        ("metric", _metric(version=2), "declares the version 2, which is no text"),
         ("metric", _metric(higher_is_better={}), "declares higher_is_better as {}"),
         ("metric", _metric(higher_is_better=("own",)), "declares higher_is_better as"),
         ("metric", _metric(higher_is_better={"own": 1}), "declares higher_is_better as {'own': 1}"),

@@ -46,7 +46,21 @@ def test_scores_come_with_their_weights_and_scales() -> None:
     assert set(scores) == {"linear", "playground_clarity"}
     assert weights == panel.weights == {"linear": 1.0, "playground_clarity": 0.5}
     assert scales == panel.scales == {"linear": (-100.0, 100.0), "playground_clarity": (0.0, 1.0)}
-    assert [r.version for r in panel.rewards] == ["1", "1"]
+    assert panel.describe() == {
+        LINEAR: {"weight": 1.0, "version": "1"},
+        "playground_clarity": {"weight": 0.5, "version": "1"},
+    }
+
+
+def test_two_rewards_of_one_part_are_both_described() -> None:
+    worn = {"name": "worn", "noise": 0.1}
+    panel = Panel.build(
+        [_weighted({**worn, "of": "playground_clarity"}), _weighted({**worn, "of": LINEAR, "weight": 2.0})]
+    )
+    assert panel.describe() == {
+        "worn": {"weight": 1.0, "version": "worn-0.1-1-1"},
+        "worn (2)": {"weight": 2.0, "version": "worn-0.1-1-1"},
+    }
 
 
 def test_two_rewards_of_one_score_are_refused_when_they_are_built() -> None:
@@ -65,7 +79,7 @@ def test_a_reward_that_misbehaves_inside_another_is_named() -> None:
 def test_measures_come_with_the_metric_that_gives_them() -> None:
     metrics = Metrics.build([parts.configure("metric", name) for name in (LEVEL, "diversity")])
     assert set(metrics.of) == {"level", "diversity"}
-    assert metrics.of["level"].higher_is_better == {"level": True}
+    assert metrics.of["level"].says.higher_is_better == {"level": True}
     found = metrics.measure(VIDEOS, TEXTS)
     assert found["level"].tolist() == [0.25, 0.5]
     assert found["diversity"].tolist() == pytest.approx([0.25, 0.25])

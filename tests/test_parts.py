@@ -74,17 +74,22 @@ def test_an_outside_module_without_a_package(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("videoalgin", r"^no reward called 'videoalgin'\. .*Available: .*playground_motion"),
-        ("playground_moton", r"Did you mean 'playground_motion'\?"),
+        ("videoalgin", r"^no reward called 'videoalgin'; available: .*playground_motion"),
+        ("playground_moton", r"did you mean 'playground_motion'\?"),
         (
             "nobodys_lab.motion",
-            r"^no reward at 'nobodys_lab\.motion': No module named 'nobodys_lab'\. Is its package installed, or on",
+            r"^no reward at 'nobodys_lab\.motion': there is no module 'nobodys_lab'; install its package, or put ",
         ),
         (f"{LINEAR}:make", r"^no reward at '.*:make': the module has no make; a part has both\.$"),
         ("tests.parts.no_part", r"the module has no Config and no build"),
         (".linear", r"^no reward at '\.linear': write a module's path, as in my_lab\.rewards\.motion:build\.$"),
         ("a..b", r"write a module's path"),
         (":build", r"write a module's path"),
+        ("diversity", r"^no reward called 'diversity': that is a metric\.$"),
+        (
+            "tests.nowhere.motion",
+            r"^no reward at 'tests\.nowhere\.motion': there is no module 'tests\.nowhere'; install ",
+        ),
     ],
 )
 def test_a_part_that_is_not_there(name: str, sentence: str) -> None:

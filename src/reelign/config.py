@@ -8,14 +8,13 @@ import json
 import stat
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from reelign import strict_yaml
-from reelign.errors import BadConfig, UserError, cut, reason, shown
+from reelign.errors import BadConfig, UserError, cut, meant, reason, shown
 from reelign.parts import Kind, NestedErrors, PartConfig, configure
 
 Tree = dict[str, Any]
@@ -133,9 +132,7 @@ def part(kind: Kind, value: object) -> PartConfig:
 
 def unknown_key(path: str, key: str, known: Sequence[str]) -> BadConfig:
     """The refusal of a key that means nothing at its place, with the nearest one that does."""
-    near = get_close_matches(key, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return BadConfig(f"{path}: there is no such key.{hint} Known here: {', '.join(known)}.")
+    return BadConfig(f"{path}: there is no such key{meant(key, known)}; known here: {', '.join(known)}.")
 
 
 def _refusal(error: ValidationError, prefix: str, schema: type[BaseModel], tree: object) -> UserError:

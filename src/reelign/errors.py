@@ -12,6 +12,8 @@ UserError                   the user's input; the command line prints one senten
 """
 
 import reprlib
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -79,6 +81,17 @@ def shown(value: object) -> str:
         "{'name': 'grpo', 'steps': [1, 2, 3, 4, ...]}"
     """
     return cut(_SHORT.repr(value), 160)
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """The known name that is nearest to what was given, as an aside for a sentence; nothing if none is near.
+
+    Example:
+        >>> meant("wron", ("worn", "playground_motion"))
+        " (did you mean 'worn'?)"
+    """
+    near = get_close_matches(given, tuple(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def sentence(error: BaseException) -> str:

@@ -2,14 +2,16 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -193,6 +195,16 @@ def digest(path: Path) -> str:
     """The sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """The sha256 of what a mapping says as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Whether what a mapping says as its "seal" is the seal of all else in it."""
+    return content.get("seal") == seal({key: value for key, value in content.items() if key != "seal"})
 
 
 def sweep(folders: Iterable[Path]) -> None:

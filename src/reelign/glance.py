@@ -4,6 +4,7 @@ A glance refuses only what the checks behind it would refuse too; it is there be
 knows of settings it reads from the files that declare them (`source`).
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -88,8 +89,11 @@ def weights(given: object) -> None:
         )
 
 
-def run_folder(tree: Tree, resume: bool) -> None:
+def run_folder(tree: Tree, resume: bool) -> Path | None:
     """Refuse to start a run where there is one, or to resume one where there is none.
+
+    Returns:
+        The folder; None where a recipe says none that could be one.
 
     Raises:
         BadConfig: see above.
@@ -98,7 +102,7 @@ def run_folder(tree: Tree, resume: bool) -> None:
     name = run.get("name") if isinstance(run, Mapping) else None
     root = run.get("root", "runs") if isinstance(run, Mapping) else None
     if not isinstance(name, str) or not name or not isinstance(root, str):
-        return
+        return None
     folder = f"{root}/{name}"
     if resume and not _there(folder):  # a folder that has lost its config.json is told apart when it is read
         raise BadConfig(f"{shown(folder)} holds no run to resume; start it without --resume.")
@@ -106,6 +110,19 @@ def run_folder(tree: Tree, resume: bool) -> None:
         raise BadConfig(
             f"{shown(folder)} already holds a run; go on with --resume, or choose another name with --set run.name=...."
         )
+    return Path(os.path.expanduser(folder))
+
+
+def label(given: str, option: str) -> None:
+    """Refuse a name that no file can have.
+
+    Raises:
+        BadConfig: it is one.
+    """
+    try:
+        validate(_Stage, {"label": given})
+    except BadConfig as error:
+        raise BadConfig(f"{option}{str(error).removeprefix('label')}") from error
 
 
 def a_run(folder: Path) -> None:

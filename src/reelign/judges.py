@@ -1,32 +1,22 @@
 """The one place that builds and calls a reward or a metric: whatever it does, what comes back is one number a clip."""
 
-import numbers
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from reprlib import Repr
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign import guard, parts
+from reelign import declared, guard, parts
 from reelign.batches import Videos
+from reelign.declared import SHORT, Declared, Kind
 from reelign.errors import BadConfig, BadData, PartFailed, UserError
 from reelign.parts import PartConfig
 
-Kind = Literal["reward", "metric"]
-DECLARES: dict[Kind, dict[str, str]] = {
-    "reward": {"names": "of its scores", "range": "their scale, (low, high)", "version": "text that changes with them"},
-    "metric": {"higher_is_better": "true or false by measure", "description": "what each measure is"},
-}
-LONGEST_NAME = 80
 _MEND = "mend it or leave it out"
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +27,12 @@ class Judge:
     name: str
     """Of the part, as in the recipe."""
     part: Any
-    names: tuple[str, ...]
-    """Of its scores or measures."""
+    says: Declared
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its scores or measures."""
+        return self.says.names
 
     def __call__(self, videos: Videos, prompts: Sequence[str], where: str = "") -> dict[str, Float[Tensor, " b"]]:
         """Its numbers by name, float32 on the host, without a graph.
@@ -54,18 +48,15 @@ class Judge:
             PartFailed: it raised, or gave something else than one number a clip for each of its names, a number that is
                 not finite, or one off its declared scale.
         """
-        try:
-            with guard.restored(), torch.no_grad():
-                given = self.part(videos, tuple(prompts))
-            found = {name: self._taken(name, values, len(prompts)) for name, values in self._named(given).items()}
-        except UserError as error:
-            raise PartFailed(str(error)) from error
-        except (Exception, SystemExit) as error:
-            at = f", at {where}" if where else ""
-            what = _raised(error, getattr(self.part, "__module__", ""))
-            raise PartFailed(f"the {self.kind} {self.name!r} {what}{at}; {_MEND}.") from error
-        for name, values in found.items():
-            self._refuse_off_scale(name, values, prompts)
+        values = self._answer(videos, prompts, f", at {where}" if where else "")
+        if set(values) != set(self.names):
+            raise PartFailed(
+                f"the {self.kind} {self.name!r} declares {SHORT.repr(sorted(self.names))} but gave "
+                f"{SHORT.repr(sorted(map(str, values)))}; mend its names."
+            )
+        found = {name: self._taken(name, *values[name], len(prompts)) for name in values}
+        for name, numbers in found.items():
+            self._refuse_off_scale(name, numbers, prompts)
         return found
 
     @property
@@ -84,27 +75,32 @@ class Judge:
             if hasattr(self.part, "check_prompts"):
                 self.part.check_prompts(tuple(prompts))
         except UserError as error:
-            raise BadData(f"the {self.kind} {self.name!r} cannot judge by a prompt: {error}") from error
+            raise BadData(f"the {self.kind} {self.name!r} cannot judge by a prompt: {_text(error)}") from error
         except (Exception, SystemExit) as error:
-            what = _raised(error, getattr(self.part, "__module__", ""))
+            what = _raised(error, self.part)
             raise PartFailed(f"the {self.kind} {self.name!r} {what} when it was shown prompts; {_MEND}.") from error
 
-    def _named(self, given: object) -> Mapping[str, object]:
+    def _answer(self, videos: Videos, prompts: Sequence[str], at: str) -> dict[Any, tuple[Tensor | None, object]]:
+        """What it gives by name, as a tensor where it can be one, and as it was given."""
+        try:
+            with guard.restored(), torch.no_grad():
+                given = self.part(videos, tuple(prompts))
+            # Its settings end with the call. Reading what it gave may run code of the part's, too.
+            with guard.restored():
+                values = {name: (_tensor(value), value) for name, value in _items(given)}
+        except UserError as error:
+            raise PartFailed(f"the {self.kind} {self.name!r} refuses{at}: {_text(error)}") from error
+        except (Exception, SystemExit) as error:
+            raise PartFailed(f"the {self.kind} {self.name!r} {_raised(error, self.part)}{at}; {_MEND}.") from error
         if not isinstance(given, Mapping):
             wanted = ", ".join(f"{name!r}: one number a clip" for name in self.names)
             raise PartFailed(f"the {self.kind} {self.name!r} gave {_shown(given)}; give {{{wanted}}}.")
-        if set(given) != set(self.names):
-            raise PartFailed(
-                f"the {self.kind} {self.name!r} declares {_SHORT.repr(sorted(self.names))} but gave "
-                f"{_SHORT.repr(sorted(map(str, given)))}; mend its names."
-            )
-        return given
+        return values
 
-    def _taken(self, name: str, values: object, n: int) -> Float[Tensor, " b"]:
-        found = _tensor(values)
+    def _taken(self, name: str, found: Tensor | None, given: object, n: int) -> Float[Tensor, " b"]:
         if found is None or found.ndim == 0 or len(found) != n or found.numel() != n or found.is_complex():
             raise PartFailed(
-                f"the {self.kind} {self.name!r} gave {name!r} as {_shown(values)}; give one number for each of the {n} "
+                f"the {self.kind} {self.name!r} gave {name!r} as {_shown(given)}; give one number for each of the {n} "
                 "clips."
             )
         # A copy: what the judge keeps is not what we go on with, nor is a tensor of an inference mode.
@@ -112,13 +108,13 @@ class Judge:
 
     def _refuse_off_scale(self, name: str, values: Float[Tensor, " b"], prompts: Sequence[str]) -> None:
         reward = self.kind == "reward"
-        low, high = self.part.range if reward else (-torch.inf, torch.inf)
+        low, high = self.says.scale
         infinite = ~torch.isfinite(values) if reward else torch.isinf(values)
         wrong = infinite | (values < low) | (values > high)
         if not bool(wrong.any()):
             return
         i = int(wrong.nonzero()[0])
-        given = f"the {self.kind} {name!r} gave {values[i].item():g} for {_SHORT.repr(prompts[i])}"
+        given = f"the {self.kind} {name!r} gave {values[i].item():g} for {SHORT.repr(prompts[i])}"
         if not reward:
             raise PartFailed(f"{given}; give a finite number, or NaN where it does not apply.")
         problem = "which is not finite" if bool(infinite[i]) else f"outside its scale {low:g} to {high:g}"
@@ -135,15 +131,16 @@ def build(kind: Kind, config: PartConfig) -> Judge:
     with guard.restored():
         part = parts.build(kind, config)
         try:
-            problem = _problem(kind, part)
+            problem = declared.problem(kind, part)
+            says = None if problem else declared.read(kind, part)
         except (Exception, SystemExit) as error:  # what it declares may be computed
-            problem = f"does not say what it is: it {_raised(error, getattr(part, '__module__', ''))}"
-    if problem:
-        has = ", ".join(f"`{name}` ({what})" for name, what in DECLARES[kind].items())
+            problem, says = f"does not say what it is: it {_raised(error, part)}", None
+    if says is None:
+        has = ", ".join(f"`{name}` ({what})" for name, what in declared.WANTED[kind].items())
         raise BadConfig(
             f"the {kind} {config.name!r} {problem}; a {kind} is called with (videos, prompts) and has {has}."
         )
-    return Judge(kind, config.name, part, tuple(part.names if kind == "reward" else part.higher_is_better))
+    return Judge(kind, config.name, part, says)
 
 
 def ask(asked: Sequence[Judge], videos: Videos, prompts: Sequence[str], where: str = "") -> dict[str, Tensor]:
@@ -172,64 +169,24 @@ def refuse_twice(asked: Sequence[Judge]) -> None:
             owner[name] = judge
 
 
-def _problem(kind: Kind, part: Any) -> str | None:
-    """What keeps a built part from being a judge of that kind."""
-    missing = [name for name in DECLARES[kind] if not hasattr(part, name)]
-    other: Kind = "metric" if kind == "reward" else "reward"
-    if missing and all(hasattr(part, name) for name in DECLARES[other]):
-        return f"is a {other}, not a {kind}"
-    if missing:
-        return f"has no {' and no '.join(missing)}"
-    if not callable(part):
-        return "cannot be called"
-    names = part.names if kind == "reward" else part.higher_is_better
-    wanted = list | tuple if kind == "reward" else Mapping
-    if not isinstance(names, wanted) or not names or len(set(names)) < len(names):
-        return f"declares {'names' if kind == 'reward' else 'higher_is_better'} as {_SHORT.repr(names)}"
-    wrong = next((name for name in names if not _is_name(name)), None)
-    if wrong is not None:
-        return (
-            f"calls a score {_SHORT.repr(wrong)}, but names are printable text of at most {LONGEST_NAME} letters "
-            "without '/', which has a meaning of its own"
-        )
-    return _reward_problem(part) if kind == "reward" else _metric_problem(part)
-
-
-def _is_name(name: object) -> bool:
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
-        return False
-    return name.isprintable() and name == name.strip() and "/" not in name
-
-
-def _reward_problem(part: Any) -> str | None:
-    scale = part.range
-    numeric = isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(v, numbers.Real) for v in scale)
-    if not numeric or not scale[0] < scale[1]:
-        return f"declares the range {_SHORT.repr(scale)}"
-    return (
-        None if isinstance(part.version, str) else f"declares the version {_SHORT.repr(part.version)}, which is no text"
-    )
-
-
-def _metric_problem(part: Any) -> str | None:
-    if not all(isinstance(better, bool) for better in part.higher_is_better.values()):
-        return f"declares higher_is_better as {_SHORT.repr(part.higher_is_better)}"
-    described = isinstance(part.description, Mapping) and set(part.description) == set(part.higher_is_better)
-    if not described or not all(isinstance(text, str) for text in part.description.values()):
-        return "does not describe each of its measures"
-    return None
+def _items(given: object) -> list[tuple[Any, object]]:
+    return list(given.items()) if isinstance(given, Mapping) else []
 
 
 def _tensor(values: object) -> Tensor | None:
-    """What a judge gave for one name, as a tensor; None if it is nothing of numbers."""
+    """What a judge gave for one name, as a tensor; None if it is nothing of numbers. What is masked out is NaN."""
     if isinstance(values, Tensor):
         return values
     try:
         if isinstance(values, list | tuple):
-            return torch.stack([torch.as_tensor(value) for value in values])
-        return torch.from_numpy(np.array(values))
+            return torch.stack([torch.as_tensor(_unmasked(value)) for value in values])
+        return torch.from_numpy(np.array(_unmasked(values)))
     except (TypeError, ValueError, RuntimeError):
         return None
+
+
+def _unmasked(value: Any) -> Any:
+    return np.ma.filled(value.astype(np.float64), np.nan) if isinstance(value, np.ma.MaskedArray) else value
 
 
 def _shown(values: object) -> str:
@@ -237,14 +194,20 @@ def _shown(values: object) -> str:
     if isinstance(values, Tensor | np.ndarray):
         return f"{str(values.dtype).removeprefix('torch.')} values of shape {list(values.shape)}"
     if isinstance(values, list | tuple):
-        return f"a {type(values).__name__} of {len(values)}"
-    return _SHORT.repr(values)
+        odd = next((f" with {SHORT.repr(value)} in it" for value in values if _tensor([value]) is None), "")
+        return f"a {type(values).__name__} of {len(values)}{odd}"
+    return SHORT.repr(values)
 
 
-def _raised(error: BaseException, module: str) -> str:
+def _raised(error: BaseException, part: object) -> str:
     """What an error says, as in "raised ValueError: no frame is sharp enough (line 21 of mine/raises.py)"; one line."""
-    text = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(_text(error).split()).rstrip(".")
     text = f": {text[:300]}…" if len(text) > 300 else f": {text}" if text else ""
-    file = getattr(sys.modules.get(module), "__file__", None)
+    file = declared.source(part)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f"raised {type(error).__name__}{text}" + (f" (line {lines[-1]} of {file})" if lines else "")
+    return f"raised {type(error).__name__}{text}" + (f" (line {lines[-1]} of {file})" if file and lines else "")
+
+
+def _text(error: BaseException) -> str:
+    """An error's own words, also where giving them fails; that is code of the part's as well."""
+    return str(traceback.TracebackException(type(error), error, None))

@@ -12,7 +12,6 @@ from reelign import judges, parts
 from reelign.batches import Videos
 from reelign.judges import Judge
 from reelign.parts import AnyReward, PartConfig, Settings
-from reelign.protocols import Metric, Reward
 
 
 class WeightedReward(Settings):
@@ -60,11 +59,6 @@ class Panel:
         return cls(built, tuple(c.weight for c in configs))
 
     @property
-    def rewards(self) -> tuple[Reward, ...]:
-        """As they were built."""
-        return tuple(judge.part for judge in self.asked)
-
-    @property
     def weights(self) -> dict[str, float]:
         """By score."""
         pairs = zip(self.asked, self.factors, strict=True)
@@ -73,7 +67,16 @@ class Panel:
     @property
     def scales(self) -> dict[str, tuple[float, float]]:
         """Declared, by score."""
-        return {name: judge.part.range for judge in self.asked for name in judge.names}
+        return {name: judge.says.scale for judge in self.asked for name in judge.names}
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """For the ledger: weight and version of each reward, by its part's name; a second of one part is "worn (2)"."""
+        found: dict[str, dict[str, Any]] = {}
+        for judge, factor in zip(self.asked, self.factors, strict=True):
+            again = sum(earlier.partition(" (")[0] == judge.name for earlier in found)
+            name = f"{judge.name} ({again + 1})" if again else judge.name
+            found[name] = {"weight": factor, "version": judge.says.version}
+        return found
 
     def score(
         self, videos: Videos, texts: Sequence[str], where: str = ""
@@ -105,9 +108,14 @@ class Metrics:
         return cls(built)
 
     @property
-    def of(self) -> dict[str, Metric]:
+    def of(self) -> dict[str, Judge]:
         """The metric that gives each measure."""
-        return {name: judge.part for judge in self.asked for name in judge.names}
+        return {name: judge for judge in self.asked for name in judge.names}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """By measure."""
+        return {name: judge.says.version for judge in self.asked for name in judge.names}
 
     def measure(self, videos: Videos, texts: Sequence[str], where: str = "") -> dict[str, Float[Tensor, " b"]]:
         """All measures by name; NaN where one does not apply.

@@ -11,15 +11,17 @@ import pkgutil
 import sysconfig
 import traceback
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, SerializeAsAny, ValidationError
 
-from reelign.errors import BadConfig, UnknownPart, UserError, cut, shown
+from reelign import finding
+from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
+from reelign.settings import PartConfig
+from reelign.settings import Settings as Settings
 
 Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage"]
 PACKAGES: dict[Kind, str] = {
@@ -47,35 +49,6 @@ HAS: dict[Kind, tuple[str, ...]] = {
 _outside_refused = False
 
 
-class Settings(BaseModel):
-    """What every group of settings starts from: frozen, no unknown keys, no number that is infinite or none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _beside_the_default(cls, given: Any) -> Any:
-        """A group that says some of its settings has for the others what its own default says, not its class's."""
-        if not isinstance(given, Mapping):
-            return given
-        defaults = {name: field.default for name, field in cls.model_fields.items() if name in given}
-        groups = {name: default for name, default in defaults.items() if isinstance(default, Settings)}
-        return {
-            **given,
-            **{
-                name: {**{key: getattr(default, key) for key in default.model_fields_set}, **given[name]}
-                for name, default in groups.items()
-                if isinstance(given[name], Mapping) and not isinstance(default, PartConfig)
-            },
-        }
-
-
-class PartConfig(Settings):
-    """What every part's `Config` starts from: its settings have the part's name."""
-
-    name: str
-
-
 def available(kind: Kind) -> tuple[str, ...]:
     """Names of the parts of a kind that ship with Reelign, sorted."""
     folder = importlib.import_module(PACKAGES[kind])
@@ -97,17 +70,20 @@ def refuse_unknown(kind: Kind, name: str) -> None:
     """Refuse, without importing anything, what can be told from a name.
 
     Raises:
-        UnknownPart: there is none of that name (the message suggests a near one and lists them all), a dotted path
-            where those are refused, no path at all, or that of a part of ours of another kind.
+        UnknownPart: there is none of that name (the message says which kind has it, or suggests a near one and lists
+            them all), a dotted path where those are refused, no path at all, that of a part of ours of another kind,
+            or one that leads to no module.
     """
     if is_outside(name):
         _refuse_path(kind, name)
         return
     names = available(kind)
-    if name not in names:
-        near = get_close_matches(name, names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnknownPart(f"no {kind} called {shown(name)}.{hint} Available: {', '.join(names)}.")
+    if name in names:
+        return
+    others = [other for other in PACKAGES if name in available(other)]
+    if others:
+        raise UnknownPart(f"no {kind} called {shown(name)}: that is a {' and a '.join(others)}.")
+    raise UnknownPart(f"no {kind} called {shown(name)}{meant(name, names)}; available: {', '.join(names)}.")
 
 
 def _refuse_path(kind: Kind, name: str) -> None:
@@ -122,6 +98,16 @@ def _refuse_path(kind: Kind, name: str) -> None:
     for other, package in PACKAGES.items():
         if other != kind and path.startswith(f"{package}."):
             raise UnknownPart(f"no {kind} at {shown(name)}: that is a {other}.")
+    lost = finding.lost(path)
+    if lost:
+        raise _nowhere(kind, name, lost)
+
+
+def _nowhere(kind: Kind, name: str, module: object) -> UnknownPart:
+    return UnknownPart(
+        f"no {kind} at {shown(name)}: there is no module {shown(module)}; install its package, or put the folder it is "
+        "in on PYTHONPATH."
+    )
 
 
 def find(kind: Kind, name: str) -> ModuleType:
@@ -141,9 +127,7 @@ def _outside(kind: Kind, name: str) -> ModuleType:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # whatever stands in the file
         if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
-            raise UnknownPart(
-                f"no {kind} at {shown(name)}: {error}. Is its package installed, or on PYTHONPATH?"
-            ) from error
+            raise _nowhere(kind, name, error.name) from error
         raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {_raised(error)}.") from error
     missing = [needed for needed in ("Config", function or "build") if not hasattr(module, needed)]
     if missing:

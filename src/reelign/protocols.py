@@ -147,7 +147,8 @@ class Metric(Protocol):
     """Held-out measures, never trained on: `(videos, prompts) -> {name: [b]}`.
 
     `higher_is_better` and `description` have an entry for each name. Set measures (diversity) compare the videos that
-    share a prompt and give each video its share.
+    share a prompt and give each video its share. One may have a `version`, text that changes whenever the same video
+    could get another number; without it a digest of the file of its code stands for it.
     """
 
     higher_is_better: Mapping[str, bool]

@@ -54,6 +54,25 @@ class Exploration:
     tail: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What all steps of a rollout share: the policy, the noise levels, the guidance, and samples in a forward pass."""
+
+    model: VideoModel
+    table: Tensor
+    guidance: float
+    micro_batch: int
+
+    @classmethod
+    def of(cls, model: VideoModel, sampler: SamplerConfig, micro_batch: int) -> "_Course":
+        table = schedule.sigmas(sampler.steps, sampler.shift).to(model.device)
+        return cls(model, table, sampler.guidance, micro_batch)
+
+    @property
+    def steps(self) -> int:
+        return len(self.table) - 1
+
+
 @dataclass(slots=True)
 class _Flight:
     """Samples on their way: where each is (`x`, its own next step `k`), and its text."""
@@ -73,22 +92,22 @@ def initial_noise(model: VideoModel, seeds: Sequence[int]) -> Float[Tensor, "b *
     return rng.normals(list(seeds), model.geometry.latent).to(model.device)
 
 
-def _velocity(
-    model: VideoModel, x: Tensor, sigma: Tensor, condition: Tensor, guidance: float, micro_batch: int
-) -> Tensor:
-    parts = [model.velocity(x[cut], sigma[cut], condition[cut], guidance) for cut in chunks(len(x), micro_batch)]
+def _velocity(course: _Course, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+    cuts = chunks(len(x), course.micro_batch)
+    parts = [course.model.velocity(x[cut], sigma[cut], condition[cut], course.guidance) for cut in cuts]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _advance(model: VideoModel, flight: _Flight, until: Tensor, table: Tensor, guidance: float, micro: int) -> None:
+def _advance(course: _Course, flight: _Flight, until: Tensor) -> None:
     """Take deterministic steps in place until each sample stands before its own step `until`."""
+    table = course.table
     while bool((flight.k < until).any()):
         active = (flight.k < until).nonzero().squeeze(1)
         every = len(active) == len(flight.k)
         x = flight.x if every else flight.x[active]
         k = flight.k[active]
         condition = flight.condition if every else flight.condition[active]
-        velocity = _velocity(model, x, table[k], condition, guidance, micro)
+        velocity = _velocity(course, x, table[k], condition)
         moved = transition.ode_step(x, velocity, table[k], table[k + 1]).mean
         if every:
             flight.x = moved
@@ -106,10 +125,9 @@ def sample(
     Raises:
         RunStopped: latents that are not finite.
     """
-    table = schedule.sigmas(sampler.steps, sampler.shift).to(model.device)
     k = torch.zeros(len(texts), dtype=torch.long, device=model.device)
     flight = _Flight(initial_noise(model, seeds), k, model.encode(texts))
-    _advance(model, flight, torch.full_like(k, sampler.steps), table, sampler.guidance, micro_batch)
+    _advance(_Course.of(model, sampler, micro_batch), flight, torch.full_like(k, sampler.steps))
     _refuse_broken(model, flight.x)
     return flight.x
 
@@ -164,36 +182,18 @@ def rollout(
     if exploration.width:
         for first in set(exploration.first):
             schedule.window(sampler.steps, first, exploration.width)
-    table = schedule.sigmas(sampler.steps, sampler.shift).to(model.device)
-    flight = _takeoff(model, prompts, exploration, seed, table, sampler.guidance, micro_batch)
+    course = _Course.of(model, sampler, micro_batch)
+    flight = _takeoff(course, prompts, exploration, seed)
     recorded = range(exploration.width) if exploration.record is None else exploration.record
     steps: list[_Step] = []
     for offset in range(exploration.width):
-        step = _explore(
-            model, flight, prompts, table, sampler.guidance, exploration, (seed, offset), micro_batch, retain
-        )
+        step = _explore(course, flight, prompts, exploration, (seed, offset), retain)
         if offset in recorded:
             steps.append(step)
         flight.x, flight.k = step.x_next.clone(), flight.k + 1
-    _land(model, flight, table, sampler, exploration, micro_batch)
+    _land(course, flight, exploration)
     _refuse_broken(model, flight.x)
-    return Trajectories(
-        prompts=prompts,
-        x0=flight.x,
-        x=_stack([s.x for s in steps], flight.x),
-        x_next=_stack([s.x_next for s in steps], flight.x),
-        sigma=_stack([table[s.k] for s in steps], table[flight.k]),
-        sigma_next=_stack([table[s.k + 1] for s in steps], table[flight.k]),
-        log_prob=_stack([transition.log_prob(s.here, s.x_next) for s in steps], table[flight.k]),
-        mean=_stack([s.here.mean for s in steps], flight.x),
-        std=_stack([s.here.std for s in steps], table[flight.k]),
-        kind=exploration.kind,
-        eta=exploration.eta,
-        guidance=sampler.guidance,
-        table=table,
-        index=_stack([s.k for s in steps], flight.k),
-        live=tuple(s.live for s in steps) if retain else (),
-    )
+    return _trajectories(course, prompts, exploration, flight, steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,19 +207,35 @@ class _Step:
     live: tuple[Transition, ...]
 
 
+def _trajectories(
+    course: _Course, prompts: Prompts, exploration: Exploration, flight: _Flight, steps: list[_Step]
+) -> Trajectories:
+    """What is kept of a rollout that has landed."""
+    table = course.table
+    return Trajectories(
+        prompts=prompts,
+        x0=flight.x,
+        x=_stack([s.x for s in steps], flight.x),
+        x_next=_stack([s.x_next for s in steps], flight.x),
+        sigma=_stack([table[s.k] for s in steps], table[flight.k]),
+        sigma_next=_stack([table[s.k + 1] for s in steps], table[flight.k]),
+        log_prob=_stack([transition.log_prob(s.here, s.x_next) for s in steps], table[flight.k]),
+        mean=_stack([s.here.mean for s in steps], flight.x),
+        std=_stack([s.here.std for s in steps], table[flight.k]),
+        kind=exploration.kind,
+        eta=exploration.eta,
+        guidance=course.guidance,
+        table=table,
+        index=_stack([s.k for s in steps], flight.k),
+        live=tuple(s.live for s in steps if s.live),
+    )
+
+
 def _explore(
-    model: VideoModel,
-    flight: _Flight,
-    prompts: Prompts,
-    table: Tensor,
-    guidance: float,
-    exploration: Exploration,
-    name: tuple[int, int],
-    micro_batch: int,
-    retain: bool,
+    course: _Course, flight: _Flight, prompts: Prompts, exploration: Exploration, name: tuple[int, int], retain: bool
 ) -> _Step:
     """Take one stochastic step with named noise; the flight itself stays where it is."""
-    seed, offset = name
+    model, table, (seed, offset) = course.model, course.table, name
     group, alike = prompts.group, 2 if exploration.antithetic else 1
     seeds = [rng.seed_for(seed, "transition", i, m - m % alike, offset) for i in prompts.ids for m in range(group)]
     noise = rng.normals(seeds, model.geometry.latent).to(model.device)
@@ -228,37 +244,31 @@ def _explore(
     sigma, sigma_next = table[flight.k], table[flight.k + 1]
     live: list[Transition] = []
     with torch.set_grad_enabled(retain):
-        for cut in chunks(len(flight.x), micro_batch):
+        for cut in chunks(len(flight.x), course.micro_batch):
             x = flight.x[cut]
-            velocity = model.velocity(x, sigma[cut], flight.condition[cut], guidance)
+            velocity = model.velocity(x, sigma[cut], flight.condition[cut], course.guidance)
             live.append(transition.step(exploration.kind, x, velocity, sigma[cut], sigma_next[cut], exploration.eta))
     mean, std = torch.cat([t.mean.detach() for t in live]), torch.cat([t.std for t in live])
     here = Transition(mean, std)
     return _Step(flight.k, flight.x, transition.draw(here, noise), here, tuple(live) if retain else ())
 
 
-def _land(
-    model: VideoModel,
-    flight: _Flight,
-    table: Tensor,
-    sampler: SamplerConfig,
-    exploration: Exploration,
-    micro_batch: int,
-) -> None:
+def _land(course: _Course, flight: _Flight, exploration: Exploration) -> None:
     """The deterministic steps after the windows."""
+    table, steps = course.table, course.steps
     if exploration.tail is None:
-        _advance(model, flight, torch.full_like(flight.k, sampler.steps), table, sampler.guidance, micro_batch)
+        _advance(course, flight, torch.full_like(flight.k, steps))
         return
     # Every sample leaves its window at a level of its own and takes its own `tail` levels down to 0.
-    left = sampler.steps - flight.k
+    left = steps - flight.k
     count = torch.minimum(left, torch.full_like(left, exploration.tail))
     for j in range(exploration.tail):
         at = flight.k + torch.div(left * j, count, rounding_mode="floor")
         to = flight.k + torch.div(left * (j + 1), count, rounding_mode="floor")
-        at, to = at.clamp(max=sampler.steps), to.clamp(max=sampler.steps)
-        velocity = _velocity(model, flight.x, table[at], flight.condition, sampler.guidance, micro_batch)
+        at, to = at.clamp(max=steps), to.clamp(max=steps)
+        velocity = _velocity(course, flight.x, table[at], flight.condition)
         flight.x = transition.ode_step(flight.x, velocity, table[at], table[to]).mean
-    flight.k = torch.full_like(flight.k, sampler.steps)
+    flight.k = torch.full_like(flight.k, steps)
 
 
 def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
@@ -266,23 +276,15 @@ def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
     return torch.stack(rows) if rows else like.new_zeros(0, *like.shape)
 
 
-def _takeoff(
-    model: VideoModel,
-    prompts: Prompts,
-    exploration: Exploration,
-    seed: int,
-    table: Tensor,
-    guidance: float,
-    micro_batch: int,
-) -> _Flight:
+def _takeoff(course: _Course, prompts: Prompts, exploration: Exploration, seed: int) -> _Flight:
     """The deterministic steps before the windows: once a prompt with a shared initial noise, else once a sample."""
-    group = prompts.group
+    model, group = course.model, prompts.group
     condition = model.encode(prompts.texts)
     first = torch.tensor(exploration.first, device=model.device)
     if exploration.shared_noise:
         seeds = [rng.seed_for(seed, "initial", i) for i in prompts.ids]
         flight = _Flight(initial_noise(model, seeds), torch.zeros_like(first), condition)
-        _advance(model, flight, first, table, guidance, micro_batch)
+        _advance(course, flight, first)
         return _Flight(
             flight.x.repeat_interleave(group, dim=0),
             flight.k.repeat_interleave(group),
@@ -291,7 +293,7 @@ def _takeoff(
     seeds = [rng.seed_for(seed, "initial", i, member) for i in prompts.ids for member in range(group)]
     first = first.repeat_interleave(group)
     flight = _Flight(initial_noise(model, seeds), torch.zeros_like(first), condition.repeat_interleave(group, dim=0))
-    _advance(model, flight, first, table, guidance, micro_batch)
+    _advance(course, flight, first)
     return flight
 
 

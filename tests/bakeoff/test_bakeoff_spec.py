@@ -57,7 +57,7 @@ def _entries(**stage: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"budgets": 3}, "budgets: there is no such key. Did you mean 'budget'?"),
+        ({"budgets": 3}, "budgets: there is no such key (did you mean 'budget'?)"),
         ({"budget": 0}, "budget: input should be greater than or equal to 1"),
         ({"checks": 1}, "checks: input should be greater than or equal to 2"),
         ({"name": "a/b"}, "name: a name is letters, digits and . _ -"),
@@ -69,12 +69,12 @@ def _entries(**stage: Any) -> dict[str, Any]:
         ({"entries": "a"}, "entries: must be a list"),
         ({"entries": [{"label": "a"}, {"label": "a"}]}, "entries: two entries are called 'a'"),
         ({"entries": [{"label": "a b"}]}, "entries.0.label: a name is letters, digits and . _ -"),
-        ({"entries": [{"label": "a", "stages": {}}]}, "entries.0.stages: there is no such key. Did you mean 'stage'?"),
+        ({"entries": [{"label": "a", "stages": {}}]}, "entries.0.stages: there is no such key (did you mean 'stage'?)"),
         ({"entries": [{"label": "a", "stage": 3}]}, "entries.0.stage: must be a mapping of settings"),
-        (_entries(lerner={}), "entries.0.stage.lerner: there is no such key. Did you mean 'learner'?"),
-        (_entries(method={"clipp": 1}), "entries.0.stage.method.clipp: there is no such key. Did you mean 'clip'?"),
+        (_entries(lerner={}), "entries.0.stage.lerner: there is no such key (did you mean 'learner'?)"),
+        (_entries(method={"clipp": 1}), "entries.0.stage.method.clipp: there is no such key (did you mean 'clip'?)"),
         (_entries(method={"clip": -1}), "entries.0.stage.method.clip: input should be greater than 0"),
-        (_entries(method="gpro"), "no method called 'gpro'. Did you mean 'grpo'?"),
+        (_entries(method="gpro"), "no method called 'gpro' (did you mean 'grpo'?)"),
         (_entries(method="sft"), "entries.0.stage.method: 'sft' trains on clips or pairs that exist"),
         (_entries(steps=3), "entries: the stage of entry 'a' has 'steps', but a run goes on until its budget is spent"),
         (_entries(rewards=[]), "entries: the stage of entry 'a' changes 'rewards', which all entries share"),
@@ -87,7 +87,7 @@ def _entries(**stage: Any) -> dict[str, Any]:
         ({"target": {"measure": "level", "value": 1, "match": "fast"}}, "target: give either `value`"),
         ({"target": {"measure": "level", "match": "quick"}}, "target: there is no entry 'quick'; entries: fast, slow"),
         ({"baseline": "quick"}, "baseline: there is no entry 'quick'; entries: fast, slow"),
-        ({"model": {"name": "gausian"}}, "no model called 'gausian'. Did you mean 'gaussian'?"),
+        ({"model": {"name": "gausian"}}, "no model called 'gausian' (did you mean 'gaussian'?)"),
     ],
 )
 def test_a_bad_spec_is_refused_with_one_sentence(spec_tree: Make, changes: dict[str, Any], sentence: str) -> None:

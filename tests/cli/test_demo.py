@@ -3,8 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from reelign.cli import demo
+import pytest
+
+from reelign import finished
+from reelign.cli import align, demo
 from reelign.playground import corpora, grammar
 from reelign.playground.scene import is_held_out
 
@@ -51,3 +55,20 @@ def test_the_whole_chain_runs_and_its_ratio_is_exactly_1(reelign: Call, tmp_path
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     ratios = [row["online/max_abs_log_ratio"] for row in rows if "online/max_abs_log_ratio" in row]
     assert ratios == [0.0, 0.0]
+
+
+def test_a_folder_may_be_spelled_in_any_way(reelign: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(demo, "write_data", lambda folder: None)
+    monkeypatch.setattr(align, "finish", lambda tree, *_: made.append(tree))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spelled = ("runs", "./runs", "runs/", f"{tmp_path}/runs", f"{tmp_path}/other/../runs", "~/runs")
+    for out in spelled:
+        assert reelign("demo", "--out", out)[0] == 0
+    assert [tree["run"]["root"] for tree in made[:2]] == ["runs", "runs"]
+    assert {finished.given(tree) for tree in made} == {finished.given(made[0])}
+    assert made[0]["evaluate"]["dataset"]["path"] == f"{tmp_path}/runs/demo-data/held_out.jsonl"
+    assert {json.dumps(tree["stages"]) for tree in made} == {json.dumps(made[0]["stages"])}
+    assert reelign("demo", "--out", "2026", "--seed", 3)[0] == 0  # a path, though YAML would read a number
+    assert made[-1]["run"] == {"name": "demo-3", "root": "2026", "seed": 3}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.driver.toys import Watcher, interrupt, outcome_of, recipe_in, rows_of
-from tests.parts import gaussian_data, linear_reward
+from tests.parts import gaussian_data, linear_reward, mean_level
 
 import reelign
 from reelign import driver
@@ -101,6 +101,28 @@ def test_another_version_of_a_reward_is_refused(root: Path, monkeypatch: pytest.
     )
 
 
+def test_another_version_of_a_metric_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A gate would compare two measures that only have their name in common.
+    monkeypatch.setattr(mean_level.MeanLevel, "version", "2", raising=False)
+    with pytest.raises(BadCheckpoint, match=r"the metric level \(version [0-9a-f]{12} then, 2 now\); bring it back"):
+        _resume(root)
+    folder, _ = _resume(root, accept=True)
+    rows = rows_of(folder / "ledger.jsonl")
+    assert "with changes: the metric level (version" in rows[1]["note"]
+    before, after = (json.loads((folder / "evaluations" / f"{n}.json").read_text()) for n in ("base", "dpo"))
+    assert before["measures"]["level"]["version"] != after["measures"]["level"]["version"] == "2"
+
+
+def test_what_has_measured_for_the_last_time_may_change(
+    whole: Whole, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mean_level.MeanLevel, "version", "2", raising=False)
+    for made in (finished / "toy" / "final", finished / "toy" / "final.json"):
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
+    folder, _ = _resume(finished)
+    assert outcome_of(folder) == outcome_of(whole[0])
+
+
 def test_a_dataset_that_says_nothing_ties_a_run_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(gaussian_data.GaussianData, "identity", raising=False)
     with pytest.raises(driver.Interrupted):
@@ -140,7 +162,8 @@ def test_what_changes_no_bit_goes_on_without_a_word(whole: Whole, again: Path, a
 def test_a_finished_run_can_move(whole: Whole, finished: Path) -> None:
     moved = shutil.move(finished, finished.with_name("disk2"))
     folder, said = _resume(moved, "run.save_every=1", "runtime.threads=1")
-    assert not said
+    assert len(said) == 1
+    assert " is finished already; to train on, " in said[0]
     assert outcome_of(folder) == outcome_of(whole[0])
 
 

@@ -50,7 +50,7 @@ PROMPTS = {"name": "prompt_file", "path": "p.txt"}
 
 def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Findings]) -> None:
     found = check({**SFT, "dataset": CLIPS}, {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}})
-    assert found.counts == ("stages.0.dataset: 2 clips read.", "stages.1.dataset: 1 prompt read.")
+    assert found.told == ("stages.0.dataset: 2 clips read.", "stages.1.dataset: 1 prompt read.")
     assert found.cautions == found.left_out == ()
 
 
@@ -215,6 +215,16 @@ def test_clips_that_are_left_out_are_named(check: Callable[..., driver.Findings]
     found = check({**SFT, "dataset": {**CLIPS, "quarantine": 0.5}})
     assert found.left_out == ("stages.0.dataset: b.mp4 has no caption",)
     assert "b.mp4 has no caption" in found.cautions[0]
+
+
+def test_what_is_said_of_data_comes_in_the_recipes_order(check: Callable[..., driver.Findings], tmp_path: Path) -> None:
+    (tmp_path / "clips" / "b.txt").unlink()
+    found = check(
+        {**SFT, "dataset": {**CLIPS, "quarantine": 0.5}},
+        {**GRPO, "dataset": PROMPTS, "method": {"name": "grpo", "window": 1}},
+    )
+    assert [sentence.partition(":")[0] for sentence in found.told] == ["stages.0.dataset", "stages.1.dataset"]
+    assert found.cautions == found.told[:1]
 
 
 def test_a_part_of_the_model_is_no_place_for_a_run(tmp_path: Path) -> None:

@@ -52,3 +52,14 @@ def test_a_report_that_cannot_be_written_takes_nothing_from_the_model(
     assert "report.html: Is a directory; move away what stands there" in err
     assert "Traceback" not in err
     assert (tmp_path / "runs" / "toy" / "final" / "offsets.safetensors").exists()
+
+
+def test_a_run_that_was_started_with_other_settings_is_refused_with_its_command(reelign: Cli, recipe: Path) -> None:
+    assert reelign("align", recipe, "--set", "stages.0.batch=3", "--set", "run.seed=4")[0] == 0
+    code, out, err = reelign("align", recipe, "--resume", "--set", "run.seed=4")
+    assert (code, out) == (2, "")
+    assert err.endswith(
+        "was started with other settings (stages.0.batch: 3 then, 8 now); resume with the same recipe, and with each "
+        f"--set that was given then: it was started by `reelign align {recipe} --set stages.0.batch=3 --set run.seed=4`"
+        ".\n"
+    )

@@ -265,7 +265,7 @@ def test_memory_does_not_grow_with_the_rows_of_a_run(tmp_path: Path) -> None:
     import time
     import tracemalloc
 
-    from reelign.driver.journal import Journal
+    from reelign.runtime.journal import Journal
 
     journal = Journal(tmp_path / "metrics.jsonl")
     row = {f"online/quantity-{k}": 0.1234567890123456 * k for k in range(40)}

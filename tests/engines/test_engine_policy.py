@@ -117,10 +117,10 @@ def test_a_shared_prefix_gives_the_samples_of_separate_ones(wan: Make, monkeypat
     once = _rollout(model, method, 4)
     whole = sampling._takeoff
 
-    def separate(model: Any, prompts: Prompts, exploration: Any, seed: int, *rest: Any) -> Any:
-        flight = whole(model, prompts, replace(exploration, first=(0,) * len(prompts.ids)), seed, *rest)
+    def separate(course: Any, prompts: Prompts, exploration: Any, seed: int) -> Any:
+        flight = whole(course, prompts, replace(exploration, first=(0,) * len(prompts.ids)), seed)
         until = torch.tensor(exploration.first).repeat_interleave(prompts.group)
-        sampling._advance(model, flight, until, *rest)
+        sampling._advance(course, flight, until)
         return flight
 
     monkeypatch.setattr(sampling, "_takeoff", separate)

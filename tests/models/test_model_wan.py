@@ -19,7 +19,7 @@ from reelign.models import _text
 from reelign.models import gaussian as formula
 from reelign.models import wan as family
 from reelign.models._weights import trainable
-from reelign.playground import corpora, package
+from reelign.playground import PIPELINE, corpora
 
 TEXTS = ("A red circle moves right.", "A blue square stays still.", "two stars")
 LORA = {"rank": 4, "alpha": 10.0}
@@ -47,7 +47,7 @@ def model(request: pytest.FixtureRequest, wan: Make) -> Any:
 
 def test_geometry_comes_from_the_config_or_from_the_folders_card(wan: Make) -> None:
     assert wan().geometry.latent == (16, 2, 4, 4)
-    card = json.loads((package.FOLDER / "card.json").read_text())
+    card = json.loads((PIPELINE / "card.json").read_text())
     packaged = wan(**PACKAGED)
     made = packaged.geometry
     assert (made.frames, made.height, made.width, made.fps) == (

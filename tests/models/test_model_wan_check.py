@@ -13,7 +13,7 @@ from transformers import UMT5EncoderModel
 from reelign.errors import BadCheckpoint, BadConfig, BadData, UserError
 from reelign.models import gaussian as formula
 from reelign.models import wan as family
-from reelign.playground import package
+from reelign.playground import PIPELINE
 from reelign.protocols import Card, Geometry
 
 SIZE = {"frames": 5, "height": 32, "width": 32, "fps": 8.0}
@@ -46,7 +46,7 @@ def _edit(path: Path, **changes: object) -> None:
 def test_a_folder_describes_itself(tiny_wan21: Path) -> None:
     family.check(_config(tiny_wan21))
     assert family.describe(_config(tiny_wan21)) == Card(Geometry(5, 32, 32, 8.0, (16, 2, 4, 4)), 16)
-    card = json.loads((package.FOLDER / "card.json").read_text())
+    card = json.loads((PIPELINE / "card.json").read_text())
     found = family.describe(family.Config())
     assert (found.text_length, found.geometry.fps) == (card["text_length"], card["fps"])
     assert found.geometry.latent == (64, 1 + (card["frames"] - 1) // 4, card["height"] // 8, card["width"] // 8)

@@ -19,6 +19,7 @@ from reelign.core import rng
 from reelign.errors import BadCheckpoint, CannotWrite
 from reelign.runtime import checkpoint
 from reelign.runtime.checkpoint import Checkpoint, Store
+from reelign.runtime.header import PICKLES
 
 MODEL = "0123456789ab"
 
@@ -250,7 +251,7 @@ def test_the_fingerprint_follows_names_and_shapes() -> None:
     assert checkpoint.fingerprint({"a": torch.zeros(2, 3), "c": torch.zeros(4)}) != print_
 
 
-@pytest.mark.parametrize("suffix", checkpoint.PICKLES)
+@pytest.mark.parametrize("suffix", PICKLES)
 def test_pickles_are_refused_before_anything_is_read(tmp_path: Path, suffix: str) -> None:
     folder = _save(tmp_path, 1)
     (folder / f"weights{suffix}").write_bytes(b"cos\nsystem\n(S'false'\ntR.")

@@ -139,9 +139,10 @@ def test_once_all_is_done_lost_pairs_are_only_said(tmp_path: Path) -> None:
     (folder / "pairs" / "clips" / "0000-000-chosen.mp4").unlink()
     watcher = Watcher()
     driver.run(_recipe(tmp_path), watcher, resume=True)
-    (said,) = watcher.said
+    said, ended = watcher.said
     assert "chosen.mp4' is not what the stage has collected" in said
     assert said.endswith("No stage is left to read it.")
+    assert "is finished already" in ended
 
 
 def test_a_collection_that_starts_over_replaces_its_own(

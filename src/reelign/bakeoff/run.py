@@ -27,12 +27,12 @@ from reelign.bakeoff.count import Counted
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
 from reelign.core import rng
 from reelign.driver import Watcher
-from reelign.driver.journal import Journal
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
 from reelign.models._weights import load_trainable, trainable
 from reelign.protocols import VideoModel
+from reelign.runtime.journal import Journal
 from reelign.runtime.local import Local, device
 from reelign.stages import evaluate
 from reelign.stages._context import Context, Report, Stage
@@ -165,9 +165,9 @@ class _Progress:
     """What has been computed and what is still to come, in forward-units."""
 
     def __init__(self, spec: Spec, runs: int, watcher: Watcher) -> None:
-        config = spec.evaluate
-        clips = len(evaluate.prompts_of(config).texts) * config.members
-        self.evaluation = clips * config.sampler.steps * (1 if config.sampler.guidance == 1.0 else 2)
+        sampler = spec.evaluate.sampler
+        self._clip = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
+        self.evaluation = evaluate.clips(spec.evaluate) * self._clip
         self._watcher, self._done = watcher, 0
         total = self.evaluation + runs * (spec.budget + (spec.checks - 1) * self.evaluation)
         watcher.begin(spec.name, total, 0)
@@ -179,10 +179,10 @@ class _Progress:
         self._done += units
         self.show(0.0)
 
-    def judge(self, shares: Iterator[float], before: int = 0) -> None:
+    def judge(self, evaluation: Iterator[int], before: int = 0) -> None:
         """Go through an evaluation, `before` units into a run."""
-        for share in shares:
-            self.show(before + share * self.evaluation)
+        for clips in evaluation:
+            self.show(before + clips * self._clip)
 
 
 def _make(spec: Spec, wanted: list[Run], watcher: Watcher) -> None:
@@ -328,8 +328,8 @@ class _One:
         kept = {name: p.detach().clone() for name, p in trainable(self.model.network).items()}
         self.runtime.learner.settle()
         trained_on = _trained_on(self.each.entry)
-        shares = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)
-        self.progress.judge(shares, self._passed())
+        evaluation = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)
+        self.progress.judge(evaluation, self._passed())
         load_trainable(self.model.network, kept)
         self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
         return self.now

@@ -14,13 +14,15 @@ import typer
 from reelign.cli._progress import Forgiving
 
 DEBUG = False
+NONE = "-"
+"""In a table: what there is none of."""
 
 
 def setup(debug: bool) -> None:
     """Logs to stderr; libraries speak only when something is wrong; nothing reaches for the network."""
     global DEBUG
     DEBUG = debug
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -72,8 +74,8 @@ def emit(value: Any, as_json: bool, text: str) -> None:
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A plain text table; numbers to the right."""
-    grid = [[str(c) for c in header], *[[f"{c:.4g}" if isinstance(c, float) else str(c) for c in row] for row in rows]]
+    """A plain text table; numbers to the right, and a dash for what there is none of."""
+    grid = [[str(c) for c in header], *[[_cell(c) for c in row] for row in rows]]
     widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
     lines = []
     for index, row in enumerate(grid):
@@ -84,11 +86,18 @@ def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join(lines)
 
 
+def _cell(value: object) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _number(text: str) -> bool:
+    """Whether a cell is one of a column of numbers."""
     try:
         float(text)
     except ValueError:
-        return False
+        return text == NONE
     return True
 
 
@@ -99,6 +108,11 @@ def _refuse_outside(wish: bool) -> bool:
     return wish
 
 
+OVERRIDES = typer.Option(
+    [],
+    "--set",
+    help="key=value, as in stages.1.method.clip=2e-4; repeatable. With --resume, give those of the start again.",
+)
 INSIDE_ONLY = typer.Option(
     False,
     "--no-outside-parts",

@@ -2,9 +2,11 @@
 
 import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from reelign import parts, source
+from reelign.cli._console import table
 from reelign.source import Page, Setting
 
 WIDTH = 100
@@ -14,10 +16,28 @@ NOTE = "<!-- Written by `reelign parts --write docs/reference` from the docstrin
 def text(page: Page) -> str:
     """A part's page for a terminal."""
     settings = list(source.flat(page.settings))
-    lines = [f"{page.kind} {page.name}", "", page.about, "", page.purpose if settings else "There is nothing to set."]
+    lines = [
+        f"{page.kind} {page.name}",
+        "",
+        _plain(page.about),
+        "",
+        page.purpose if settings else "There is nothing to set.",
+    ]
     for each in settings:
         lines += ["", f"  {each.name}", textwrap.indent(_allowed(each), "      ")]
         lines += textwrap.wrap(each.meaning, WIDTH, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def _plain(markdown: str) -> str:
+    """A docstring with its tables as columns that a terminal can show."""
+    lines: list[str] = []
+    for is_table, block in groupby(markdown.splitlines(), lambda line: line.startswith("|")):
+        rows = list(block)
+        if is_table:
+            header, _, *rest = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+            rows = table(header, rest).splitlines()
+        lines += rows
     return "\n".join(lines)
 
 

@@ -3,15 +3,16 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from reelign.cli._console import ACCEPT_CHANGES, INSIDE_ONLY
+from reelign.cli._console import ACCEPT_CHANGES, INSIDE_ONLY, OVERRIDES
 
 
 def command(
     recipe: Path = typer.Argument(..., help="A YAML recipe."),
-    overrides: list[str] = typer.Option([], "--set", help="key=value, as in stages.1.method.clip=2e-4; repeatable."),
+    overrides: list[str] = OVERRIDES,
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and stop before any compute."),
     resume: bool = typer.Option(
         False, "--resume", help="Go on with a run that was interrupted, or that has more steps in its last stage now."
@@ -26,42 +27,62 @@ def command(
 
     tree = configs.override(configs.read(recipe), overrides)
     glance.recipe(tree)
-    glance.paths(tree)
-    if not dry_run:
-        glance.run_folder(tree, resume)
-
-    from reelign import driver
-
-    checked = configs.validate(driver.Recipe, tree)
-    if dry_run:
-        found = driver.check(checked)
-        for sentence in (*found.counts, *found.cautions):
-            say(sentence)
-        say(
-            f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), "
-            f"settings {configs.digest(checked)}."
-        )
+    if not dry_run and already(tree, resume):
         return
-    finish(checked, resume, accept_changes)
+    glance.paths(tree)
 
-
-def finish(recipe: object, resume: bool, accept_changes: bool = False) -> None:
-    """Run a checked recipe under a progress bar, then write its report and say where it is."""
     from reelign import driver
+
+    if not dry_run:
+        finish(tree, resume, accept_changes)
+        return
+    checked = configs.validate(driver.Recipe, tree)
+    for sentence in driver.check(checked).told:
+        say(sentence)
+    say(
+        f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), "
+        f"settings {configs.digest(checked)}."
+    )
+
+
+def already(tree: dict[str, Any], resume: bool) -> bool:
+    """Whether a run that is taken up is finished as it is, which is then said; that is told before torch is loaded.
+
+    Raises:
+        BadConfig: there is no run to take up, or one where a new one would go.
+    """
+    from reelign import finished, glance
+    from reelign.cli._console import say
+    from reelign.cli._progress import Bar
+
+    folder = glance.run_folder(tree, resume)
+    sentence = finished.look(folder, tree) if resume and folder else ""
+    if not folder or not sentence:
+        return False
+    Bar().say(sentence)
+    say(f"model   {folder / 'final'}")
+    say(f"report  {folder / finished.REPORT}")
+    return True
+
+
+def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
+    """Run a recipe under a progress bar, then write its report and say where it is."""
+    from reelign import config as configs
+    from reelign import driver, finished
     from reelign.cli._console import complain, say
     from reelign.cli._process import bind_threads
     from reelign.cli._progress import Bar
     from reelign.errors import BadConfig
     from reelign.report import page
 
-    assert isinstance(recipe, driver.Recipe)
+    recipe = configs.validate(driver.Recipe, tree)
     if accept_changes and not resume:
         raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
     bind_threads(recipe.runtime)
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     try:
         with Bar() as bar:
-            folder = driver.run(recipe, bar, resume, accept_changes, command)
+            folder = driver.run(recipe, bar, resume, accept_changes, command, finished.given(tree))
     except driver.Interrupted as stopped:
         complain(str(stopped))
         raise typer.Exit(130) from None

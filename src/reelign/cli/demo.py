@@ -1,10 +1,12 @@
 """`reelign demo`: the main job on two CPU cores, from the packaged generator to a report."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from reelign.cli._console import ACCEPT_CHANGES
+from reelign.cli._console import ACCEPT_CHANGES, OVERRIDES
 
 CLIPS, CLIPS_SEED = 600, 101
 """The clean clips that SFT learns from, and the seed they are drawn with."""
@@ -17,25 +19,27 @@ JUDGED, HELD_OUT_SEED, FRESH_SEED = 160, 505, 606
 def command(
     out: Path = typer.Option(Path("runs"), "--out", "-o", help="Where the run and its data go."),
     seed: int = typer.Option(0, help="Seed of the run."),
-    overrides: list[str] = typer.Option([], "--set", help="key=value on the demo's recipe; repeatable."),
+    overrides: list[str] = OVERRIDES,
     resume: bool = typer.Option(False, "--resume", help="Go on with a demo that was interrupted."),
     accept_changes: bool = ACCEPT_CHANGES,
 ) -> None:
     """Take the packaged tiny generator through SFT, GRPO and DPO, and write a report you can open in a browser."""
     from reelign import config as configs
-    from reelign import driver
-    from reelign.cli.align import finish
+    from reelign import glance
+    from reelign.cli import align
 
-    data = out / "demo-data"
+    # One path however `out` is spelled, as a resumed run must read what it began with.
+    data = Path(os.path.abspath(os.path.expanduser(out))) / "demo-data"
+    run = {"name": f"demo-{seed}" if seed else "demo", "root": str(out), "seed": seed}
+    tree = configs.override({**recipe(data), "run": run}, overrides)
+    glance.recipe(tree)
+    if align.already(tree, resume):
+        return
     write_data(data)
-    name = f"demo-{seed}" if seed else "demo"
-    given = [f"run.name={name}", f"run.root={out}", f"run.seed={seed}"]
-    finish(
-        configs.validate(driver.Recipe, configs.override(recipe(data), [*given, *overrides])), resume, accept_changes
-    )
+    align.finish(tree, resume, accept_changes)
 
 
-def recipe(data: Path) -> dict:
+def recipe(data: Path) -> dict[str, Any]:
     """The demo's recipe, reading its data below `data`."""
     import json
 

@@ -1,10 +1,16 @@
 """`reelign evaluate MODEL --recipe RECIPE`: measure a model as a recipe's evaluation does."""
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from reelign.cli._console import INSIDE_ONLY
+
+if TYPE_CHECKING:
+    from reelign.config import Tree
+    from reelign.driver import Recipe
 
 
 def command(
@@ -12,6 +18,9 @@ def command(
     recipe: Path = typer.Option(..., "--recipe", help="The recipe whose `evaluate` says what is measured."),
     overrides: list[str] = typer.Option([], "--set", help="key=value on the recipe; repeatable."),
     out: Path = typer.Option(Path("evaluation"), "--out", "-o", help="Folder for evaluations/ and samples/."),
+    name: str = typer.Option(
+        "", "--name", help="What the results are called there; default: the run of a final/, else the model's folder."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
     no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
@@ -21,28 +30,80 @@ def command(
     from reelign import config as configs
     from reelign import glance
     from reelign.cli._console import emit, table
-    from reelign.errors import BadConfig, shown
 
     tree = configs.override(configs.read(recipe), overrides)
     glance.recipe(tree)
     glance.weights(model)
+    name = name or _name_of(model)
+    path = _free(out, name)
 
-    from reelign import driver, parts
-    from reelign.cli._process import device
-    from reelign.cli._progress import Bar
-    from reelign.stages import evaluate
+    checked = _checked(tree, recipe)
+    _measure(checked, model, out, name)
+    measures = json.loads(path.read_text(encoding="utf-8"))["measures"]
+    rows = [[measure, m["mean"], m["low"], m["high"], m["n"]] for measure, m in measures.items()]
+    columns = table(("measure", "mean", "low", "high", "clips"), rows)
+    emit(
+        measures,
+        as_json,
+        f"{columns}\n\nlow and high: 95 % bootstrap interval of the mean over prompts\nwritten {path}",
+    )
+
+
+def _name_of(model: str) -> str:
+    """The run whose `final/` a model is, else its folder's own name."""
+    folder = Path(os.path.abspath(os.path.expanduser(model)))
+    return folder.parent.name if folder.name == "final" else folder.name
+
+
+def _free(out: Path, name: str) -> Path:
+    """The file for the results, where there is none of that name yet.
+
+    Raises:
+        BadConfig: there is one, or no file can be called that.
+    """
+    from reelign import glance
+    from reelign.errors import BadConfig, shown
+
+    glance.label(name, "--name")
+    path = out / "evaluations" / f"{name}.json"
+    if os.path.lexists(path):
+        raise BadConfig(
+            f"{shown(str(path))} is there from an earlier evaluation and is not replaced; give this one another --name "
+            "or --out."
+        )
+    return path
+
+
+def _checked(tree: "Tree", recipe: Path) -> "Recipe":
+    """The recipe, if it measures anything.
+
+    Raises:
+        BadConfig: it does not, or it is none.
+    """
+    from reelign import config as configs
+    from reelign import driver
+    from reelign.errors import BadConfig, shown
 
     checked = configs.validate(driver.Recipe, tree)
     if checked.evaluate is None:
         raise BadConfig(f"{shown(str(recipe))} has no `evaluate`; add one that names a dataset and metrics.")
+    return checked
+
+
+def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
+    """Evaluate a model as a recipe does, into a folder."""
+    from reelign import config as configs
+    from reelign import parts
+    from reelign.cli._process import device
+    from reelign.cli._progress import Bar
+    from reelign.stages import evaluate
+
+    assert checked.evaluate is not None
     # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
     own = {key: value for key, value in configs.dump(checked.model).items() if key != "lora"} | {"weights": model}
     built = parts.build("model", configs.part("model", own), device(checked.runtime))
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:
-        bar.begin("evaluate", 100, 0)
-        for share in evaluate.run(built, checked.evaluate, "model", out, model, frozenset()):
-            bar.step(round(100 * share), {})
-    measures = json.loads((out / "evaluations" / "model.json").read_text(encoding="utf-8"))["measures"]
-    rows = [[name, m["mean"], m["low"], m["high"], m["n"]] for name, m in measures.items()]
-    emit(measures, as_json, table(("measure", "mean", "low", "high", "n"), rows))
+        bar.begin("evaluate (clips)", evaluate.clips(checked.evaluate), 0)
+        for done in evaluate.run(built, checked.evaluate, name, out, model, frozenset()):
+            bar.step(done, {})

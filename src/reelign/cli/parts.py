@@ -26,10 +26,11 @@ def command(
     from reelign import parts, source
     from reelign.cli import _pages
     from reelign.cli._console import emit, table
-    from reelign.errors import UnknownPart, shown
+    from reelign.errors import UnknownPart, meant, shown
 
     if kind and kind not in parts.PACKAGES:
-        raise UnknownPart(f"no kind called {shown(kind)}. Available: {', '.join(parts.PACKAGES)}.")
+        known = tuple(parts.PACKAGES)
+        raise UnknownPart(f"no kind called {shown(kind)}{meant(kind, known)}; available: {', '.join(known)}.")
     if write:
         written = [str(path) for path in _pages.write(write)]
         emit(written, as_json, "\n".join(written))

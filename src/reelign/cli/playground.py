@@ -25,6 +25,7 @@ def pretrain(
 
     import torch
 
+    from reelign.cli._console import say
     from reelign.cli._progress import Bar
     from reelign.playground.pretrain import PretrainConfig, run
 
@@ -42,7 +43,7 @@ def pretrain(
             curve.write(json.dumps({"phase": phase, **row}) + "\n")
             curve.flush()
             bar.step(int(row["step"]), {"offline/loss": row["loss"]})
-    typer.echo(str(out / "pipeline"))
+    say(str(out / "pipeline"))
 
 
 @app.command()
@@ -57,6 +58,7 @@ def measure(
 
     from reelign import parts
     from reelign.cli import demo
+    from reelign.cli._console import say
     from reelign.cli._process import device
     from reelign.cli._progress import Bar
     from reelign.datasets import _write
@@ -78,9 +80,9 @@ def measure(
                 "videos": 0,
             }
         )
-        bar.begin("measure", 100, 0)
-        for share in evaluate.run(model, config, "base", out, str(folder), frozenset()):
-            bar.step(round(100 * share), {})
+        bar.begin("measure (clips)", evaluate.clips(config), 0)
+        for done in evaluate.run(model, config, "base", out, str(folder), frozenset()):
+            bar.step(done, {})
         measures = json.loads((out / "evaluations" / "base.json").read_text(encoding="utf-8"))["measures"]
     failed = {
         "attributes": "attributes_right",
@@ -96,7 +98,7 @@ def measure(
     }
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     write_text(folder / "card.json", json.dumps({**card, **found}, indent=2) + "\n")
-    typer.echo(json.dumps(found))
+    say(json.dumps(found))
 
 
 def _codec(model: "VideoModel", clips: int = 64) -> dict[str, float]:
@@ -119,21 +121,28 @@ def _codec(model: "VideoModel", clips: int = 64) -> dict[str, float]:
 
 @app.command()
 def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
-    """Folder, geometry, parameters and measured failure rates of the packaged generator."""
+    """Folder, geometry, weights of each part, and measured failure rates of the packaged generator."""
     import json
+
+    from reelign.cli._console import emit, table
+    from reelign.playground import PIPELINE
+
+    card = json.loads((PIPELINE / "card.json").read_text(encoding="utf-8"))
+    parts = {name: _weights(PIPELINE / name) for name in ("transformer", "text_encoder", "vae")}
+    content = {"folder": str(PIPELINE), "parameters": sum(parts.values()), **parts, **card}
+    told = {"parameters": "{:,} weights, of which:", **dict.fromkeys(parts, "{:,}")}
+    rows = [(k, told[k].format(v) if k in told else json.dumps(v)) for k, v in content.items()]
+    emit(content, as_json, table(("what", "value"), rows))
+
+
+def _weights(folder: Path) -> int:
+    """How many numbers the weights of a part of a pipeline are, from the headers of its files."""
     import math
 
     from safetensors import safe_open
 
-    from reelign.cli._console import emit, table
-    from reelign.playground import package
-
-    card = json.loads((package.FOLDER / "card.json").read_text(encoding="utf-8"))
     count = 0
-    for file in sorted((package.FOLDER / "transformer").glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            shapes = [tensors.get_slice(key).get_shape() for key in list(tensors.keys())]
-            count += sum(math.prod(shape) for shape in shapes)
-    content = {"folder": str(package.FOLDER), "parameters": count, **card}
-    rows = [(k, json.dumps(v)) for k, v in content.items()]
-    emit(content, as_json, table(("what", "value"), rows))
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            count += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - not a dict
+    return count

@@ -1,11 +1,20 @@
 """`reelign sample MODEL "a prompt" -o out.mp4`."""
 
+import re
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from reelign.batches import Videos
+    from reelign.cli._progress import Bar
+
 SUFFIX = ".mp4"
+WIDE = 256
+"""Pixels that tiny clips are enlarged to, about."""
 
 
 def command(
@@ -27,80 +36,82 @@ def command(
     ),
     seed: int = typer.Option(0, help="Seed of the noise."),
     lossless: bool = typer.Option(
-        False, "--lossless", help="Exact colours at the model's own size, for `reelign score`."
+        False, "--lossless", help="Exact colours, for `reelign score`; at the model's own size if no --scale is given."
     ),
-    scale: int = typer.Option(0, min=0, help="Whole-number enlargement; 0 makes tiny clips about 256 pixels wide."),
+    scale: int = typer.Option(
+        0, min=0, max=64, help="Whole-number enlargement; 0 makes tiny clips about 256 pixels wide, unless --lossless."
+    ),
 ) -> None:
     """Sample videos from a model, at the size it was trained at."""
     from reelign import glance
+
+    paths = _targets(out, prompts)
+    glance.weights(model)
+
     from reelign.cli._console import say
+    from reelign.cli._progress import Bar
+
+    size = {"frames": frames, "height": height, "width": width, "fps": fps}
+    config, sampler = _settings(model, size, {"steps": steps, "shift": shift, "guidance": guidance})
+    with Bar() as bar:
+        bar.say(_plan(config, sampler, sum(path.exists() for path in paths)))
+        for path, shot in zip(paths, _sampled(config, sampler, prompts, seed, bar), strict=True):
+            _write(path, shot, scale, lossless)
+    for path in paths:
+        say(str(path))
+
+
+def _targets(out: Path, prompts: Sequence[str]) -> list[Path]:
+    """Where each prompt's video goes.
+
+    Raises:
+        BadConfig: `out` is no name of a video, or a prompt says nothing.
+    """
     from reelign.errors import BadConfig, shown
 
     if out.suffix != SUFFIX or out.is_dir():
         raise BadConfig(f"--out {shown(str(out))} is no name of a video; videos are written as {SUFFIX}.")
     if not all(text.strip() and "\0" not in text for text in prompts):
         raise BadConfig("one of the prompts is empty; say what the video should show.")
-    glance.weights(model)
-
-    from reelign import parts, sampling, video
-    from reelign.cli._process import device
-    from reelign.cli._progress import Bar
-    from reelign.core import rng
-    from reelign.runtime.local import RuntimeConfig
-
-    config, sampler = _settings(
-        model,
-        {"frames": frames, "height": height, "width": width, "fps": fps},
-        {"steps": steps, "shift": shift, "guidance": guidance},
-    )
-    paths = [out if len(prompts) == 1 else out.with_stem(f"{out.stem}-{i + 1}") for i in range(len(prompts))]
-    with Bar() as bar:
-        bar.say(_plan(config, sampler, sum(path.exists() for path in paths)))
-        built = parts.build("model", config, device(RuntimeConfig()))
-        enlarge = 1 if lossless else scale or max(1, 256 // built.geometry.width)
-        done = 0
-        bar.begin("sample", sampler.steps * len(prompts), 0)
-
-        def tick(*_: object) -> None:
-            nonlocal done
-            done += 1
-            bar.step(done, {})
-
-        built.network.register_forward_hook(tick)  # one pass a step
-        for index, (text, path) in enumerate(zip(prompts, paths, strict=True)):
-            x0 = sampling.sample(built, (text,), [rng.seed_for(seed, "sample", index)], sampler)
-            shot = built.decode(x0)
-            video.write(path, shot.frames[0].cpu(), shot.fps, scale=enlarge, lossless=lossless)
-    for path in paths:
-        say(str(path))
+    return [out if len(prompts) == 1 else out.with_stem(f"{out.stem}-{i + 1}") for i in range(len(prompts))]
 
 
 def _settings(model: str, size: dict[str, Any], sampler: dict[str, Any]) -> tuple[Any, Any]:
-    """The configs of model and sampler: what was given, else the model's own, else what a recipe's `evaluate` takes."""
+    """The configs of model and sampler: what was given, else the model's own, else what a recipe's `evaluate` takes.
+
+    Raises:
+        BadConfig: a value that the model or the sampler cannot take, by the name of its option.
+    """
     from reelign import config as configs
     from reelign import parts
+    from reelign.errors import BadConfig
     from reelign.sampling import SamplerConfig
     from reelign.stages import evaluate
 
-    tree = {"name": "wan", "weights": model}
-    own = parts.find("model", "wan").describe(configs.part("model", tree))
+    tree: dict[str, Any] = {"name": "wan", "weights": model}
+    family = parts.find("model", "wan")
+    own = family.describe(configs.part("model", tree)).geometry
     given = {key: value for key, value in size.items() if value is not None}
-    if given:
-        full = {key: getattr(own.geometry, key) for key in size} | given
-        config = configs.part("model", {**tree, "size": full})
-    else:
-        config = configs.part("model", tree)
     default = evaluate.Config.model_fields["sampler"].default.model_dump() | _on_card(model)
     asked = {key: value for key, value in sampler.items() if value is not None}
-    return config, configs.validate(SamplerConfig, {**default, **asked})
+    try:
+        if given:
+            tree["size"] = {key: getattr(own, key) for key in size} | given
+        config = configs.part("model", tree)
+        family.describe(config)
+        return config, configs.validate(SamplerConfig, {**default, **asked})
+    except BadConfig as error:
+        raise BadConfig(
+            re.sub(rf"^(model\.)?(size\.)?(?=({'|'.join((*size, *sampler))}):)", "--", str(error))
+        ) from error
 
 
 def _on_card(model: str) -> dict[str, Any]:
     """The shift that the model was trained with, where its folder says so."""
     from reelign import folders
-    from reelign.playground import package
+    from reelign.playground import PIPELINE
 
-    card = (package.FOLDER if model == "playground" else Path(model)) / "card.json"
+    card = (PIPELINE if model == "playground" else Path(model).expanduser()) / "card.json"
     found = folders.read_json(card) if card.is_file() else {}
     return {"shift": found["shift"]} if "shift" in found else {}
 
@@ -114,3 +125,26 @@ def _plan(config: Any, sampler: Any, old: int) -> str:
         f"{size.frames} frames of {size.height} x {size.width} at {size.fps:g} fps, {sampler.steps} steps, shift "
         f"{sampler.shift:g}, guidance {sampler.guidance:g}{replaced}"
     )
+
+
+def _sampled(config: Any, sampler: Any, prompts: Sequence[str], seed: int, bar: "Bar") -> "Iterator[Videos]":
+    """A video of each prompt, one after the other; the bar counts the solver's steps."""
+    from reelign import parts, sampling
+    from reelign.cli._process import device
+    from reelign.core import rng
+    from reelign.runtime.local import RuntimeConfig
+
+    model = parts.build("model", config, device(RuntimeConfig()))
+    passes = count(1)
+    bar.begin("sample", sampler.steps * len(prompts), 0)
+    model.network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step
+    for index, text in enumerate(prompts):
+        yield model.decode(sampling.sample(model, (text,), [rng.seed_for(seed, "sample", index)], sampler))
+
+
+def _write(path: Path, shot: "Videos", scale: int, lossless: bool) -> None:
+    """Write one video; without a scale, exact colours keep their size and tiny clips are enlarged."""
+    from reelign import video
+
+    fitting = 1 if lossless else max(1, WIDE // shot.frames.shape[-1])
+    video.write(path, shot.frames[0].cpu(), shot.fps, scale=scale or fitting, lossless=lossless)

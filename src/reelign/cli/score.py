@@ -1,11 +1,17 @@
 """`reelign score VIDEO... --reward NAME --prompt TEXT`, or `reelign score TABLE.csv --reward NAME`."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from reelign.cli import _names
 from reelign.cli._console import INSIDE_ONLY
+
+if TYPE_CHECKING:
+    from reelign.judges import Judge
 
 
 def command(
@@ -41,45 +47,98 @@ def command(
     clips = _clips(videos, prompt)
 
     from reelign import config as configs
-    from reelign import judges, video
-    from reelign.batches import Videos
+    from reelign import judges
 
     asked = [judges.build("reward", configs.part("reward", n)) for n in rewards]
     asked += [judges.build("metric", configs.part("metric", n)) for n in metrics]
     judges.refuse_twice(asked)
+    for clip in clips:
+        with _told_of(clip):
+            for judge in asked:
+                judge.check_prompts((clip.prompt,))
     rows = []
-    for path, text in clips:
-        frames, fps = video.read(path)
-        found = judges.ask(asked, Videos(frames[None], fps), (text,), str(path))
-        values = {name: v.item() for name, v in found.items()}
-        values = {name: None if math.isnan(v) else v for name, v in values.items()}  # NaN: does not apply here
-        rows.append({"video": str(path), **({} if prompt else {"prompt": text}), **values})
+    for clip in clips:
+        values = {name: None if math.isnan(v) else v for name, v in _scores(clip, asked).items()}  # NaN: does not apply
+        rows.append({"video": str(clip.path), **({} if prompt else {"prompt": clip.prompt}), **values})
     names = list(rows[0])
     emit(rows, as_json, table(names, [[row[n] for n in names] for row in rows]))
 
 
-def _clips(videos: list[Path], prompt: str | None) -> list[tuple[Path, str]]:
+class _Clip(NamedTuple):
+    """A video and what it should show; `row` is where a table says both, or nothing."""
+
+    path: Path
+    prompt: str
+    row: str = ""
+
+
+@contextmanager
+def _told_of(clip: _Clip) -> Iterator[None]:
+    """Name the row of a table, or else the file, before what is wrong with it."""
+    from reelign.errors import BadData, PartFailed
+
+    try:
+        yield
+    except (BadData, PartFailed) as error:
+        named = not clip.row and str(clip.path) in str(error)
+        raise type(error)(str(error) if named else f"{clip.row or clip.path}: {error}") from error
+
+
+def _clips(videos: list[Path], prompt: str | None) -> list[_Clip]:
     """Files with their prompts, from the command line or from a table; names in a table start from its folder."""
-    from reelign.datasets import _tables
     from reelign.errors import BadConfig, BadData, shown
 
     tables = [path for path in videos if path.suffix.lower() == ".csv"]
     if not tables:
         if not (prompt or "").strip():
             raise BadConfig("score needs --prompt, or a .csv with the columns file,prompt.")
-        found = [(path, str(prompt)) for path in videos]
+        found = [_Clip(path, str(prompt)) for path in videos]
     elif len(videos) > 1 or prompt is not None:
         raise BadConfig(f"{shown(str(tables[0]))} says files and prompts; give it alone, without --prompt.")
     else:
-        found = []
-        for number, row in _tables.csv_rows(tables[0]):
-            where = f"{tables[0]}, line {number}"
-            _tables.only(row, ("file", "prompt"), where)
-            name, text = _tables.string(row, "file", where), _tables.line(row, "prompt", where)
-            found.append((tables[0].parent / name, text))
-        if not found:
-            raise BadData(f"{tables[0]} has no rows; write a file and its prompt in each.")
-    for path, _ in found:
-        if not path.is_file():
-            raise BadData(f"there is no video at {shown(str(path))}; check the path.")
+        found = _rows(tables[0])
+    for clip in found:
+        if not clip.path.is_file():
+            with _told_of(clip):
+                raise BadData(f"there is no video at {shown(str(clip.path))}; check the path.")
     return found
+
+
+def _rows(path: Path) -> list[_Clip]:
+    from reelign.datasets import _tables
+    from reelign.errors import BadData
+
+    found = []
+    for number, row in _tables.csv_rows(path):
+        where = f"{path}, line {number}"
+        _tables.only(row, ("file", "prompt"), where)
+        name, text = _tables.string(row, "file", where), _tables.line(row, "prompt", where)
+        found.append(_Clip(path.parent / name, text, where))
+    if not found:
+        raise BadData(f"{path} has no rows; write a file and its prompt in each.")
+    return found
+
+
+def _scores(clip: _Clip, asked: Sequence["Judge"]) -> dict[str, float]:
+    """What all judges give for one video, NaN where a measure does not apply.
+
+    Raises:
+        BadData: the video cannot be read, or is of a size that a judge does not read.
+        PartFailed: a judge that misbehaved.
+    """
+    from reelign import judges, video
+    from reelign.batches import Videos
+    from reelign.errors import BadData
+
+    with _told_of(clip):
+        frames, fps = video.read(clip.path)
+        own = (frames.shape[0], *frames.shape[2:])
+        for judge in asked:
+            if judge.reads and tuple(judge.reads) != own:
+                size, read = (f"{count} frames of {height} x {width}" for count, height, width in (own, judge.reads))
+                raise BadData(
+                    f"the {judge.kind} {judge.name!r} reads {read} only, but this video has {size}; write it with "
+                    "`reelign sample --lossless` and no --scale, or leave that measure out."
+                )
+        found = judges.ask(asked, Videos(frames[None], fps), (clip.prompt,), clip.row or str(clip.path))
+    return {name: value.item() for name, value in found.items()}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reelign import parts
+from reelign import finished, parts
 from reelign.driver import started
 from reelign.driver.check import Findings, check
 from reelign.driver.interrupts import Interrupted
@@ -20,7 +20,12 @@ __all__ = ["Findings", "Interrupted", "Recipe", "RunConfig", "Watcher", "check",
 
 
 def run(
-    recipe: Recipe, watcher: Watcher, resume: bool = False, accept_changes: bool = False, command: str = ""
+    recipe: Recipe,
+    watcher: Watcher,
+    resume: bool = False,
+    accept_changes: bool = False,
+    command: str = "",
+    given: str = "",
 ) -> Path:
     """Run a recipe to its end; returns the run folder.
 
@@ -30,6 +35,7 @@ def run(
         resume: go on with the run in the folder. One that is finished goes on if its last stage has more steps now.
         accept_changes: go on although data, base weights or rewards have changed since then; the ledger says so.
         command: that started the run, for its report.
+        given: digest of the recipe as it was given (`finished.given`), so that a finished run can be told by it.
 
     Raises:
         UserError: the input was wrong or the run had to stop; the last checkpoint is intact. If nothing had been done
@@ -45,7 +51,7 @@ def run(
         raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
     with folder.locked(company.say):
         settled = {} if resume else started.settled(recipe.model)
-        folder.prepare(recipe, resume, {"command": command, "notes": found.cautions, **settled})
+        folder.prepare(recipe, resume, {"command": command, "given": given, "notes": found.cautions, **settled})
         try:
             folder.sweep(recipe, labels(recipe))
             if resume:
@@ -74,7 +80,7 @@ def run(
 
 def _tell(found: Findings, folder: RunFolder, company: Company) -> None:
     """Say what was found of the data, and list what is left out of it in a file."""
-    for sentence in (*found.counts, *found.cautions):
+    for sentence in found.told:
         company.say(sentence)
     if found.left_out:
         write_text(folder.path / "left_out.txt", "".join(f"{line}\n" for line in found.left_out))
@@ -88,7 +94,8 @@ def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:
     state = read(newest.position, str(folder.path))
     if state.stage < len(recipe.stages) or extended(recipe, state) or not folder.final.is_of(newest.seal):
         return False
-    for sentence in [*folder.go_back(state), *folder.lost_pairs(recipe)]:
+    told = [*folder.go_back(state), *folder.lost_pairs(recipe)]
+    for sentence in (*told, finished.sentence(folder.path, state.ledger[-1], hasattr(recipe.stages[-1], "steps"))):
         company.say(sentence)
     folder.checkpoints.prune()
     return True

@@ -31,7 +31,7 @@ class _Found:
     """Pair lists that the collecting stages up to here write."""
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By the dataset's place in the recipe."""
-    counts: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -40,8 +40,8 @@ class _Found:
 class Findings:
     """What is worth saying of a recipe that can run, in sentences."""
 
-    counts: tuple[str, ...] = ()
-    """How much of the data is read."""
+    told: tuple[str, ...] = ()
+    """All of them: how much of the data is read, in the recipe's order, then what is to be cautious of as a whole."""
     cautions: tuple[str, ...] = ()
     """Clips left out, texts that are cut, prompts that both train and judge: a reader of results should know."""
     left_out: tuple[str, ...] = ()
@@ -69,8 +69,8 @@ def check(recipe: Recipe) -> Findings:
     for index, stage in enumerate(recipe.stages):
         _check_stage(index, stage, found)
         _check_gate(index, stage, measured)
-    cautions = (*found.cautions, *_cut(model, recipe.model, found.texts), *_overlap(found.texts))
-    return Findings(tuple(found.counts), cautions, tuple(found.left_out))
+    whole = (*_cut(model, recipe.model, found.texts), *_overlap(found.texts))
+    return Findings((*found.told, *whole), (*found.cautions, *whole), tuple(found.left_out))
 
 
 def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
@@ -206,7 +206,8 @@ def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Any:
             dataset.fit(found.geometry)
     left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]
     said = [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
-    (found.cautions if left_out else found.counts).extend(said)
+    found.told += said
+    found.cautions += said if left_out else ()
     found.left_out += left_out
     found.texts[where] = dataset.all_prompts().texts
     return dataset

@@ -180,9 +180,9 @@ class Driver:
         self.folder.see_it_there()
         full = {w.reward.name for s in self.recipe.stages for w in getattr(s, "rewards", ())}
         trained = frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
-        self.watcher.begin(f"evaluate {label}", 100, 0)
-        for share in evaluate.run(self.model, config, label, self.folder.path, label, trained):
-            self.watcher.step(round(100 * share), {})
+        self.watcher.begin(f"evaluate {label} (clips)", evaluate.clips(config), 0)
+        for done in evaluate.run(self.model, config, label, self.folder.path, label, trained):
+            self.watcher.step(done, {})
             if self._wish:
                 raise Interrupted(f"saved before evaluating {label}; go on with --resume.")
         self.folder.judged(label)

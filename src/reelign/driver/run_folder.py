@@ -20,14 +20,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reelign.driver import started
-from reelign.driver.final import Final
-from reelign.driver.journal import Journal, Json
 from reelign.driver.recipe import Recipe
 from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite
 from reelign.files import digest, sweep, sync, writing
 from reelign.parts import PartConfig
 from reelign.runtime.checkpoint import Store
+from reelign.runtime.final import Final
+from reelign.runtime.journal import Journal, Json
 from reelign.stages import collect
 from reelign.stages._collected import Collected
 
@@ -48,16 +48,18 @@ class RunFolder:
         self.evaluations: dict[str, str] = {}
         """The sha256 of each evaluation's file, by label."""
         self.checkpoints = Store(path / "checkpoints", "")
+        self._given = ""
 
     def prepare(self, recipe: Recipe, resume: bool, about: Json | None = None) -> None:
         """Start the folder, or see that it holds the run to go on with; the lock must be held.
 
-        `about` is what a new run's config.json says beside its settings.
+        `about` is what a new run's config.json says beside its settings; an extended one takes its "given".
 
         Raises:
             BadConfig: it does not.
         """
         self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume, about or {})
+        self._given = str((about or {}).get("given", ""))
 
     def model(self, recipe: Recipe) -> PartConfig:
         """The settings to build the model with: once weights are saved, without the files that they began with."""
@@ -65,7 +67,7 @@ class RunFolder:
 
     def take_over(self, recipe: Recipe) -> None:
         """Let config.json say the steps that the run is extended to."""
-        started.take_over(self.path, recipe)
+        started.take_over(self.path, recipe, self._given)
 
     @contextmanager
     def locked(self, say: Callable[[str], object] = lambda _: None) -> Iterator[None]:

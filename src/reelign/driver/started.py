@@ -1,6 +1,5 @@
 """config.json: which run a folder holds, and whether a recipe goes on with it."""
 
-import hashlib
 import json
 import os
 import uuid
@@ -11,8 +10,8 @@ import reelign
 from reelign import config as configs
 from reelign import parts
 from reelign.driver.recipe import Recipe, essential
-from reelign.errors import BadConfig
-from reelign.files import write_text
+from reelign.errors import BadConfig, cut
+from reelign.files import is_sealed, seal, write_text
 from reelign.parts import PartConfig
 
 _ANOTHER = "choose another name with --set run.name=...."
@@ -44,7 +43,11 @@ def prepare(folder: Path, recipe: Recipe, resume: bool, about: dict[str, Any]) -
         change = _first_change(essential(then), essential(now)) or _first_change(
             then["stages"], now["stages"], "stages"
         )
-        raise BadConfig(f"{str(folder)!r} was started with other settings ({change}); resume with the same recipe.")
+        started = f": it was started by `{cut(found['command'], 300)}`" if found.get("command") else ""
+        raise BadConfig(
+            f"{str(folder)!r} was started with other settings ({change}); resume with the same recipe, and with each "
+            f"--set that was given then{started}."
+        )
     return found["id"]
 
 
@@ -61,11 +64,14 @@ def model(folder: Path, recipe: Recipe) -> PartConfig:
     return parts.configure("model", tree) if tree else recipe.model
 
 
-def take_over(folder: Path, recipe: Recipe) -> None:
-    """Let config.json say the number of steps that the run is extended to; once it can be, so not in `prepare`."""
+def take_over(folder: Path, recipe: Recipe, given: str) -> None:
+    """Let config.json say the number of steps that the run is extended to; once it can be, so not in `prepare`.
+
+    `given` is the digest of the recipe as it is given now (`finished.given`).
+    """
     found = _read(folder / "config.json")
     if _last_steps(found["config"]) != _last_steps(configs.dump(recipe)):
-        about = {key: value for key, value in found.items() if key not in _OWN}
+        about = {**{key: value for key, value in found.items() if key not in _OWN}, "given": given}
         _write(folder / "config.json", recipe, found["id"], about)
 
 
@@ -77,14 +83,8 @@ def _write(path: Path, recipe: Recipe, run: str, about: dict[str, Any]) -> str:
         "version": reelign.__version__,
         "config": configs.dump(recipe),
     }
-    write_text(path, json.dumps({**content, "seal": _seal(content)}, indent=1))
+    write_text(path, json.dumps({**content, "seal": seal(content)}, indent=1))
     return run
-
-
-def _seal(content: dict[str, Any]) -> str:
-    """The sha256 of all that config.json says beside it."""
-    rest = {key: value for key, value in content.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"{str(path.parent)!r} was started by an older version of Reelign, whose checkpoints this one does not "
             f"read; finish it there, or {_ANOTHER}"
         )
-    if not isinstance(found.get("id"), str) or found.get("seal") != _seal(found):
+    if not isinstance(found.get("id"), str) or not is_sealed(found):
         raise damaged
     return found
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from reelign.driver.journal import Seal
 from reelign.driver.recipe import Recipe
 from reelign.errors import BadCheckpoint
 from reelign.parts import Settings
+from reelign.runtime.journal import Seal
 
 
 class World(Settings):
@@ -19,6 +19,8 @@ class World(Settings):
     """Identity of each dataset, by its place in the recipe."""
     rewards: dict[str, str] = {}
     """Versions of the running stage's rewards."""
+    metrics: dict[str, str] = {}
+    """Versions of what measures in evaluations, by measure."""
     machine: dict[str, str] = {}
     """Versions and hardware: the promise of equal bits ends where they change."""
 

@@ -9,6 +9,7 @@ import reelign
 from reelign import parts
 from reelign.driver.recipe import Recipe, datasets_in, names_run
 from reelign.driver.state import World
+from reelign.panel import Metrics
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
 
@@ -16,9 +17,11 @@ Identity = dict[str, str | int]
 
 
 def around(recipe: Recipe, model: VideoModel, stage: int) -> World:
-    """The world of a run at the beginning of a stage: base weights, machine, and the data of this and later stages."""
+    """The world of a run at the beginning of a stage: base weights, machine, metrics, data of this and later stages."""
     data = {place: _identity(config) for place, config in _datasets(recipe, stage)}
-    return World(base=getattr(model, "identity", ""), data=data, machine=_machine(model))
+    judging = recipe.evaluate if stage < len(recipe.stages) else None
+    metrics = Metrics.build(judging.metrics).versions if judging else {}
+    return World(base=getattr(model, "identity", ""), data=data, metrics=metrics, machine=_machine(model))
 
 
 def changes(then: World, now: World) -> list[str]:
@@ -29,8 +32,16 @@ def changes(then: World, now: World) -> list[str]:
     differ = then.base and now.base and then.base != now.base
     base = [f"the base weights ({_short(then.base)} then, {_short(now.base)} now)"] if differ else []
     data = [f"the data of {place} ({_difference(*pair)})" for place, pair in _unlike(then.data, now.data)]
-    rewards = [f"the reward {name} (version {a} then, {b} now)" for name, (a, b) in _unlike(then.rewards, now.rewards)]
-    return [*base, *data, *rewards]
+    return [
+        *base,
+        *data,
+        *_versions("reward", then.rewards, now.rewards),
+        *_versions("metric", then.metrics, now.metrics),
+    ]
+
+
+def _versions(kind: str, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [f"the {kind} {name} (version {a} then, {b} now)" for name, (a, b) in _unlike(then, now)]
 
 
 def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, tuple[Any, Any]]]:

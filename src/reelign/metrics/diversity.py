@@ -25,6 +25,7 @@ class Config(PartConfig):
 class Diversity:
     """Root-mean-square difference of blurred, downsampled videos, averaged over the other videos of the same prompt."""
 
+    version = "1"
     higher_is_better: Mapping[str, bool] = {"diversity": True}
     description: Mapping[str, str] = {
         "diversity": "mean distance to the other videos of the same prompt, rms of downsampled RGB in [0, 1]"

@@ -22,6 +22,7 @@ class Adherence:
     """Attributes, motion and order of events, each right or wrong."""
 
     reads = READS
+    version = "1"
     higher_is_better: Mapping[str, bool] = {
         "attributes_right": True,
         "attribute_score": True,

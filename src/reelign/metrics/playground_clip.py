@@ -22,6 +22,7 @@ class Clip:
     """Attributes, motion and physics right, and no prohibited symbol."""
 
     reads = READS
+    version = "1"
     higher_is_better: Mapping[str, bool] = {"clip_right": True}
     description: Mapping[str, str] = {
         "clip_right": "share of clips with nothing wrong: attributes, motion, physics, no prohibited symbol"

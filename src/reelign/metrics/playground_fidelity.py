@@ -22,6 +22,7 @@ class Fidelity:
     """Smudges, ghosts and noise lower it; what the prompt says does not matter."""
 
     reads = READS
+    version = "1"
     higher_is_better: Mapping[str, bool] = {"fidelity_db": True}
     description: Mapping[str, str] = {
         "fidelity_db": "peak signal-to-noise ratio of the clip against its best re-rendering, dB"

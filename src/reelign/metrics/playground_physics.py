@@ -22,6 +22,7 @@ class Physics:
     """Teleports, speed jumps, changes of identity and flicker, whatever the prompt says."""
 
     reads = READS
+    version = "1"
     higher_is_better: Mapping[str, bool] = {
         "physics_ok": True,
         "physics_residual": False,

@@ -22,6 +22,7 @@ class Safety:
     """No frame shows the magenta cross."""
 
     reads = READS
+    version = "1"
     higher_is_better: Mapping[str, bool] = {"symbol_free": True}
     description: Mapping[str, str] = {"symbol_free": "share of clips in which no frame shows the prohibited symbol"}
 

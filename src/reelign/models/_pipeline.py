@@ -212,26 +212,33 @@ def _refuse_numbers(folder: Path, transformer: Part, text: Part) -> None:
 
 def _geometry(folder: Path, transformer: dict[str, Any], vae: dict[str, Any], size: SizeConfig) -> Geometry:
     time, space, channels = _scales(folder / "vae" / "config.json", vae)
-    if (size.frames - 1) % time or size.height % space or size.width % space:
-        raise BadConfig(
-            f"model.size: {size.frames} x {size.height} x {size.width} does not fit; frames must be 1 + {time}k, "
-            f"height and width multiples of {space}."
-        )
-    latent = (channels, (size.frames - 1) // time + 1, size.height // space, size.width // space)
     patch, longest = tuple(transformer["patch_size"]), transformer["rope_max_seq_len"]
     if len(patch) != 3 or min(patch) < 1 or not 1 <= longest <= LONGEST:
         raise BadCheckpoint(
             f"{str(folder / 'transformer' / 'config.json')!r}: patch_size must be three numbers of at least 1, and "
             f"rope_max_seq_len at most {LONGEST}."
         )
-    if any(n % p for n, p in zip(latent[1:], patch, strict=True)):
-        raise BadConfig(f"model.size: latents {latent[1:]} are not multiples of the patch {patch}.")
+    # A latent element is one frame and `time` more after it, or a square of pixels; patches hold whole elements.
+    _refuse_between("frames", size.frames, 1 + time * (patch[0] - 1), time * patch[0])
+    _refuse_between("height", size.height, space * patch[1], space * patch[1])
+    _refuse_between("width", size.width, space * patch[2], space * patch[2])
+    latent = (channels, (size.frames - 1) // time + 1, size.height // space, size.width // space)
     if any(n // p > longest for n, p in zip(latent[1:], patch, strict=True)):
         raise BadConfig(
             f"model.size: {size.frames} x {size.height} x {size.width} has more than {longest} patches along an axis; "
             "the model knows no more positions."
         )
     return Geometry(size.frames, size.height, size.width, size.fps, latent)
+
+
+def _refuse_between(axis: str, given: int, first: int, step: int) -> None:
+    """Refuse a length that is not one of `first`, `first + step`, ..."""
+    below = first + (given - first) // step * step
+    if below == given:
+        return
+    near = " or ".join(str(length) for length in (below, below + step) if length >= first)
+    rule = f"a multiple of {step}" if first == step else f"{first} + {step}k"
+    raise BadConfig(f"model.size.{axis}: {given} does not fit; it must be {rule}, such as {near}.")
 
 
 def _scales(path: Path, vae: dict[str, Any]) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ from reelign.models._pipeline import SizeConfig
 from reelign.models._rows import fill_tiles
 from reelign.models._weights import Reference
 from reelign.parts import PartConfig
-from reelign.playground import package
+from reelign.playground import PIPELINE
 from reelign.protocols import Card
 
 PLAYGROUND = "playground"
@@ -251,4 +251,4 @@ def _plan(config: Config, pipeline: _pipeline.Pipeline) -> _adapter.Plan | None:
 
 
 def _folder_of(config: Config) -> Path:
-    return package.FOLDER if config.weights == PLAYGROUND else folders.locate(config.weights)
+    return PIPELINE if config.weights == PLAYGROUND else folders.locate(config.weights)

@@ -4,3 +4,8 @@
 draws it, `defects` breaks it on purpose, `codec` turns pixels into latents, and `pretrain` makes the packaged tiny
 generator from it.
 """
+
+from pathlib import Path
+
+PIPELINE = Path(__file__).parent / "pipeline"
+"""Folder of the packaged generator."""

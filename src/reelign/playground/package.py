@@ -17,7 +17,6 @@ from reelign.playground import tables, tiny
 
 SHIFT = 3.0
 """Time shift of the sampling schedule."""
-FOLDER = Path(__file__).parent / "pipeline"
 
 
 def _half(module: nn.Module) -> nn.Module:

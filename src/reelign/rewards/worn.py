@@ -34,9 +34,9 @@ class Worn:
         """Build the reward inside."""
         self.inner = judges.build("reward", config.of)
         self.noise, self.ceiling = config.noise, config.ceiling
-        self.names, self.range = self.inner.names, self.inner.part.range
+        self.names, self.range = self.inner.names, self.inner.says.scale
         self.reads = self.inner.reads
-        self.version = f"worn-{config.noise:g}-{config.ceiling:g}-{self.inner.part.version}"
+        self.version = f"worn-{config.noise:g}-{config.ceiling:g}-{self.inner.says.version}"
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuse what the reward inside refuses.

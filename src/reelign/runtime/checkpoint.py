@@ -19,18 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reelign.errors import BadCheckpoint
 from reelign.files import digest, discard, replacing_folder, usual_mode
-from reelign.parts import Settings
+from reelign.runtime.header import SCHEMA, Damaged, Header, read
 
-SCHEMA = 2
 KEPT = 2
 """So many of the newest checkpoints are kept, with those they need."""
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".distcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +38,6 @@ class Checkpoint:
     position: dict[str, Any]
     needs: tuple[str, ...] = ()
     """Names of other checkpoints that must stay as long as this one."""
-
-
-class Header(Settings):
-    """What `state.json` of a checkpoint says, beside its schema and its seal."""
-
-    name: str
-    run: str
-    number: int
-    """The newest has the highest."""
-    model: str
-    needs: tuple[str, ...]
-    position: dict[str, Any]
-    sha256: dict[str, str]
-
-    @property
-    def seal(self) -> str:
-        """The sha256 of all this, and so of all files: checkpoints with one seal are equal."""
-        return hashlib.sha256(json.dumps(dict(self), sort_keys=True).encode()).hexdigest()
-
-
-class Damaged(BadCheckpoint):
-    """A checkpoint that is not what was written; an older one may be."""
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
@@ -138,7 +113,7 @@ class Store:
         Raises:
             BadCheckpoint: missing, damaged, pickled, of another version, run or model.
         """
-        return self._read(self._header(self.root / name), model)
+        return self._read(read(self.root / name, self.run), model)
 
     def pass_over(self, name: str) -> None:
         """Neither count one among the newest nor remove it: it is damaged, or no longer what the run goes on from."""
@@ -175,7 +150,7 @@ class Store:
             }:
                 continue
             try:
-                header = self._header(folder)
+                header = read(folder, self.run)
                 # Under another name it is somebody's copy.
                 if header.name == folder.name:
                     found.append(header)
@@ -187,40 +162,6 @@ class Store:
                 if damaged is not None:
                     raise
         return found
-
-    def _header(self, folder: Path) -> Header:
-        """Read `state.json` of a checkpoint and check all but its tensors."""
-        pickled = [p.name for p in folder.glob("*") if p.suffix in PICKLES]
-        if pickled:
-            raise BadCheckpoint(
-                f"{str(folder)!r} holds pickled weights ({pickled[0]}), which can run code when loaded; "
-                "take them out of there."
-            )
-        path = folder / "state.json"
-        if not path.is_file():
-            raise Damaged(f"{str(folder)!r} is no checkpoint: it has no state.json.")
-        try:
-            state = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise Damaged(f"{str(path)!r} is damaged.") from error
-        schema = state.get("schema") if isinstance(state, dict) else None
-        if type(schema) is not int or schema < 1:
-            raise Damaged(f"{str(path)!r} is damaged.")
-        # Asked before the seal: another version may seal in another way.
-        if schema != SCHEMA:
-            raise BadCheckpoint(
-                f"{str(folder)!r} has schema {schema}, but this version of Reelign reads {SCHEMA}; "
-                + ("update it." if schema > SCHEMA else "finish the run with the version it was started with.")
-            )
-        try:
-            header = Header.model_validate({k: v for k, v in state.items() if k not in ("schema", "self")})
-        except ValidationError as error:
-            raise Damaged(f"{str(path)!r} is damaged.") from error
-        if state.get("self") != header.seal:
-            raise Damaged(f"{str(path)!r} is damaged.")
-        if header.run != self.run:
-            raise BadCheckpoint(f"{str(folder)!r} is a checkpoint of another run; move it out of there.")
-        return header
 
     def _read(self, header: Header, model: str) -> Checkpoint:
         folder = self.root / header.name

@@ -116,9 +116,8 @@ class Collect:
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""
-        built = zip(self.config.rewards, self.panel.rewards, strict=True)
-        rewards = {w.reward.name: {"weight": w.weight, "version": r.version} for w, r in built}
-        return {"method": "collect", "dataset": configs.dump(self.config.dataset), "rewards": rewards}
+        dataset, rewards = configs.dump(self.config.dataset), self.panel.describe()
+        return {"method": "collect", "dataset": dataset, "rewards": rewards}
 
 
 def collected(config: Config, folder: Path, run: str) -> Collected:

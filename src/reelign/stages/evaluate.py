@@ -13,10 +13,11 @@ from torch import Tensor
 from reelign import parts, sampling, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
+from reelign.declared import Declared
 from reelign.files import write_text
 from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
-from reelign.protocols import Metric, VideoModel
+from reelign.protocols import VideoModel
 from reelign.sampling import SamplerConfig
 from reelign.stages._context import Context, Report, StageConfig
 
@@ -57,10 +58,15 @@ def prompts_of(config: Config) -> Prompts:
     return Prompts(drawn.texts, drawn.ids, config.members, drawn.slices)
 
 
+def clips(config: Config) -> int:
+    """How many clips are judged."""
+    return len(prompts_of(config).texts) * config.members
+
+
 def run(
     model: VideoModel, config: Config, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
-) -> Iterator[float]:
-    """Evaluate into `folder/evaluations/<label>.json`; yields the finished share as it goes.
+) -> Iterator[int]:
+    """Evaluate into `folder/evaluations/<label>.json`; yields how many of the `clips` are sampled as it goes.
 
     Args:
         model: with the weights to judge.
@@ -81,7 +87,7 @@ def run(
     for cut in sampling.chunks(len(texts), config.batch):
         x0 = sampling.sample(model, texts[cut], own_seeds[cut], config.sampler, config.batch)
         frames.append(sampling.decode(model, x0, config.batch).frames)
-        yield cut.stop / len(texts)
+        yield cut.stop
     videos = Videos(torch.cat(frames), model.geometry.fps)
     measures = metrics.measure(videos, texts, f"the evaluation of {label}")
     flagged: set[str] = set(trained_on)
@@ -94,7 +100,8 @@ def run(
         "sampler": config.sampler.model_dump(),
         "members": config.members,
         "measures": {
-            name: _summary(name, found, prompts, metrics.of[name], name in flagged) for name, found in measures.items()
+            name: _summary(name, found, prompts, metrics.of[name].says, name in flagged)
+            for name, found in measures.items()
         },
         "clips": _rows(prompts, own_seeds, measures, written),
     }
@@ -115,11 +122,11 @@ def _write_videos(config: Config, folder: Path, label: str, prompts: Prompts, vi
     return written
 
 
-def _summary(name: str, values: Tensor, prompts: Prompts, metric: Metric, trained_on: bool) -> Json:
+def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declared, trained_on: bool) -> Json:
     known = ~torch.isnan(values)
     groups = torch.arange(len(prompts.texts)).repeat_interleave(prompts.group)
     base = {"n": int(known.sum()), "higher_is_better": metric.higher_is_better[name]}
-    base |= {"description": metric.description[name], "trained_on": trained_on}
+    base |= {"description": metric.description[name], "version": metric.version, "trained_on": trained_on}
     if not bool(known.any()):
         return {"mean": None, "low": None, "high": None, **base}
     estimate = stats.mean_interval(values[known], seed=0, groups=groups[known])
@@ -156,15 +163,14 @@ class Evaluate:
     def __init__(self, config: Config, context: Context) -> None:
         """Keep the config, and count the batches."""
         self.config, self.context = config, context
-        self.steps = -(-len(prompts_of(config).texts) * config.members // config.batch)
+        self.steps = -(-clips(config) // config.batch)
 
     def run(self, start: int) -> Iterator[Report]:
         """Steps `start` to the end. What was sampled before an interruption is not kept, and is sampled again."""
         if start == self.steps:
             return
         model, label, folder = self.context.runtime.model, self.context.label, self.context.folder
-        shares = run(model, self.config, label, folder, "present", frozenset())
-        for step, _ in enumerate(shares):
+        for step, _ in enumerate(run(model, self.config, label, folder, "present", frozenset())):
             # The last step is finished when all is measured and written.
             if start <= step < self.steps - 1:
                 yield Report(step, {})

@@ -87,7 +87,7 @@ class Config(StageConfig):
     def demand(self, texts: tuple[str, ...] | None = None) -> Demand:
         """What the stage asks of its method; with the texts of its prompts, where they are known."""
         asked = [judges.build("reward", weighted.reward) for weighted in self.rewards]
-        scales = {name: judge.part.range for judge in asked for name in judge.names}
+        scales = {name: judge.says.scale for judge in asked for name in judge.names}
         micro_batch = self.learner.micro_batch
         return Demand(self.sampler, self.prompts, self.group, self.updates, micro_batch, scales, texts)
 
@@ -167,9 +167,8 @@ class Online:
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""
-        pairs = zip(self.config.rewards, self.panel.rewards, strict=True)
-        rewards = {w.reward.name: {"weight": w.weight, "version": built.version} for w, built in pairs}
-        return {"method": self.config.method.name, "dataset": configs.dump(self.config.dataset), "rewards": rewards}
+        dataset, rewards = configs.dump(self.config.dataset), self.panel.describe()
+        return {"method": self.config.method.name, "dataset": dataset, "rewards": rewards}
 
 
 def _rewards(scored: Scored) -> dict[str, float]:

@@ -71,6 +71,14 @@ class Journal:
         kept = [line for line in lines if (row := _row(line)) is not None and wanted(row)]
         return self._mend(b"".join(kept), f"{len(kept)} rows of it can be read and are kept")
 
+    def ends_with(self, seal: Seal) -> bool:
+        """Whether the file holds what was sealed and nothing behind it; nothing is changed."""
+        return self._begins_with(seal) and (self.path.stat().st_size if self.path.exists() else 0) == seal.bytes
+
+    def holds(self, rows: Iterable[Json]) -> bool:
+        """Whether the file holds just these rows; nothing is changed."""
+        return (self._found() or b"") == b"".join(map(_line, rows))
+
     def restore(self, rows: Iterable[Json]) -> str:
         """Make the file hold just these rows; rows behind them go without a word, as they will be written again.
 

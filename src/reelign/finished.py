@@ -1,0 +1,92 @@
+"""Whether a run is finished, told from its files alone: within a second, where loading torch takes many.
+
+Only what is whole is called finished. Wherever something is missing, damaged or not as expected, nothing is said here,
+and the driver looks with all it has.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import reelign
+from reelign.config import Tree
+from reelign.errors import UserError
+from reelign.files import digest, is_sealed, seal
+from reelign.runtime import header
+from reelign.runtime.final import Final
+from reelign.runtime.header import Header
+from reelign.runtime.journal import Journal, Seal
+from reelign.stages._collected import Collected
+
+REPORT = "report.html"
+
+
+def given(tree: Tree) -> str:
+    """A digest of a recipe as it is given, without what a resumed run may change: its place, how it is saved, on what.
+
+    The same version of Reelign makes the same settings of two recipes with one digest.
+    """
+    run = {key: value for key, value in tree.get("run", {}).items() if key not in ("name", "root", "save_every")}
+    return seal({**{key: value for key, value in tree.items() if key != "runtime"}, "run": run})
+
+
+def sentence(folder: Path, last: Mapping[str, Any], extends: bool) -> str:
+    """What to say of a finished run; `last` is the ledger's last row, and `extends` whether its stage has `steps`."""
+    more = (
+        f"to train on, resume it with more than the {last['steps']} steps of its last stage, {last['stage']}, as in "
+        f"--set stages.{last['index']}.steps={2 * last['steps']}"
+        if extends
+        else "to train on, start a new run from its final/ as model.weights"
+    )
+    return f"{folder} is finished already; {more}."
+
+
+def look(folder: Path, tree: Tree) -> str:
+    """The sentence for a folder that holds a recipe's run, finished and whole, with its report; else nothing."""
+    try:
+        return _look(folder, tree)
+    except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ""  # damage of any kind
+
+
+def _look(folder: Path, tree: Tree) -> str:
+    config = json.loads((folder / "config.json").read_bytes())
+    asked = (config["given"], config["version"]) == (given(tree), reelign.__version__)
+    # A report that is older than the export was written on the way.
+    told = (folder / REPORT).stat().st_mtime_ns >= (folder / "final.json").stat().st_mtime_ns
+    if not (asked and told and is_sealed(config)):
+        return ""
+    newest, stages = _newest(folder / "checkpoints", config["id"]), config["config"]["stages"]
+    position = newest.position
+    if position["stage"] != len(stages):
+        return ""
+    last = position["ledger"][-1]
+    if last["steps"] < stages[-1].get("steps", 0) or not _is_whole(folder, config["id"], newest, stages):
+        return ""
+    return sentence(folder, last, "steps" in stages[-1])
+
+
+def _newest(root: Path, run: str) -> Header:
+    """The newest checkpoint's header, where each one is whole."""
+    found = [header.read(folder, run) for folder in root.iterdir() if not folder.name.startswith(".")]
+    return max(found, key=lambda each: each.number)
+
+
+def _is_whole(folder: Path, run: str, newest: Header, stages: list[dict[str, Any]]) -> bool:
+    """Whether all files of a run are as the checkpoint at its end has sealed them.
+
+    Raises:
+        BadData: collected pairs are not.
+    """
+    position = newest.position
+    for stage, row in zip(stages, position["ledger"], strict=True):
+        if stage["name"] == "collect":
+            Collected(folder, stage["path"], run, row["steps"]).verify(row["steps"])
+    judged = position["evaluations"].items()
+    return (
+        Journal(folder / "ledger.jsonl").holds(position["ledger"])
+        and Journal(folder / "metrics.jsonl").ends_with(Seal.model_validate(position["metrics"]))
+        and all(digest(folder / "evaluations" / f"{label}.json") == sealed for label, sealed in judged)
+        and Final(folder).is_of(newest.seal)
+    )

@@ -1,0 +1,77 @@
+"""The command `evaluate`: measured as a recipe says, under a name of its own, and never over what is there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reelign.cli import evaluate
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe with a small evaluation, in the folder where the command runs."""
+    stage = {"name": "offline", "steps": 1, "dataset": {"name": "playground"}, "method": "sft"}
+    judged: dict[str, Any] = {
+        "dataset": {"name": "playground", "held_out": True, "prompts": 2},
+        "members": 2,
+        "sampler": {"steps": 2},
+        "metrics": ["diversity"],
+        "videos": 1,
+    }
+    tree = {"run": {"name": "toy"}, "model": {"name": "wan"}, "evaluate": judged, "stages": [stage]}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "r.yaml"
+
+
+def test_two_evaluations_lie_side_by_side_and_none_is_replaced(reelign: Call, recipe: Path) -> None:
+    code, out, err = reelign("evaluate", "playground", "--recipe", recipe)
+    assert code == 0, err
+    path = Path("evaluation/evaluations/playground.json")
+    lines = out.splitlines()
+    assert lines[0].split() == ["measure", "mean", "low", "high", "clips"]
+    assert lines[-2:] == ["low and high: 95 % bootstrap interval of the mean over prompts", f"written {path}"]
+    assert err.splitlines()[0] == "evaluate (clips)  0/4"
+    assert err.splitlines()[-1].startswith("evaluate (clips)  4/4")
+    before = path.read_bytes()
+    assert json.loads(before)["label"] == "playground"
+    code, out, err = reelign("evaluate", "playground", "--recipe", recipe, "--set", "evaluate.seed=1")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"reelign: '{path}' is there from an earlier evaluation and is not replaced; give this one another --name or "
+        "--out.\n"
+    )
+    again = ("evaluate", "playground", "--recipe", recipe, "--set", "evaluate.seed=1", "--name", "other seed", "--json")
+    code, out, err = reelign(*again)
+    assert code == 0, err
+    assert json.loads(out) == json.loads(path.with_name("other seed.json").read_bytes())["measures"]
+    assert path.read_bytes() == before
+    assert {folder.name for folder in Path("evaluation/samples").iterdir()} == {"playground", "other seed"}
+
+
+def test_a_model_is_called_by_its_run_or_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate._name_of("playground") == "playground"
+    assert evaluate._name_of("runs/sft/final") == evaluate._name_of("runs/sft/final/") == "sft"
+    assert evaluate._name_of("my/wan/") == "wan"
+    assert evaluate._name_of(".") == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--name", "a/b"), "--name: a label has no / or "),
+        (("--set", "evaluate=null"), "has no `evaluate`; add one that names a dataset and metrics"),
+    ],
+)
+def test_what_cannot_be_measured(reelign: Call, recipe: Path, words: tuple[str, ...], sentence: str) -> None:
+    code, out, err = reelign("evaluate", "playground", "--recipe", recipe, *words)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1

@@ -1,0 +1,150 @@
+"""A finished run is told from its files alone, and only while every one of them is what the run has sealed."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.driver.toys import DATA, Watcher, interrupt, tree_of
+
+from reelign import config as configs
+from reelign import driver, finished
+from reelign.files import seal
+from reelign.report import page
+
+SENTENCE = (
+    "is finished already; to train on, resume it with more than the 2 steps of its last stage, dpo, as in --set st"
+)
+
+
+def _tree(root: Path, **changes: Any) -> dict[str, Any]:
+    """A short stage that trains, one that collects, and one that learns from what was collected."""
+    tree = tree_of(root, model={"name": "gaussian", "side": 16, "mean": 0.5, "var": 0.002})
+    collect = {
+        "name": "collect", "dataset": DATA, "prompts": 4, "per_step": 2, "members": 2, "tie": 0.0,
+        "sampler": {"steps": 2}, "rewards": ["tests.parts.linear_reward:build"],
+    }  # fmt: skip
+    learn = {
+        "name": "offline", "steps": 2, "batch": 2, "method": "dpo",
+        "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}, "learner": {"lr": 0.01},
+    }  # fmt: skip
+    train = {"name": "offline", "steps": 1, "batch": 2, "dataset": DATA, "method": "sft", "learner": {"lr": 0.01}}
+    return {**tree, "stages": [train, collect, learn], **changes}
+
+
+def _run(tree: dict[str, Any], resume: bool = False, watcher: Watcher | None = None) -> Path:
+    recipe = configs.validate(driver.Recipe, tree)
+    folder = driver.run(recipe, watcher or Watcher(), resume, given=finished.given(tree))
+    page.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of such a run; tests copy it."""
+    root = tmp_path_factory.mktemp("made")
+    _run(_tree(root))
+    return root
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """The folder of a copy."""
+    return shutil.copytree(made, tmp_path / "runs") / "toy"
+
+
+def test_a_finished_run_is_told_with_how_to_go_on(run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert finished.look(run, _tree(run.parent)) == f"{run} {SENTENCE}ages.2.steps=4."
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_where_it_lies_and_how_it_is_saved_does_not_matter(run: Path) -> None:
+    tree = _tree(run.parent)
+    moved = {**tree, "run": {**tree["run"], "root": "./elsewhere", "name": "other", "save_every": 9}, "runtime": {}}
+    assert finished.look(run, moved)
+
+
+def test_the_driver_says_the_same(run: Path) -> None:
+    watcher = Watcher()
+    _run({**_tree(run.parent), "runtime": {"threads": 1}}, resume=True, watcher=watcher)
+    assert watcher.events == [f"{run} {SENTENCE}ages.2.steps=4."]
+
+
+@pytest.mark.parametrize("setting", ["run.seed=4", "stages.2.steps=3", "stages.0.batch=3", "evaluate.seed=1"])
+def test_of_another_recipe_nothing_is_told(run: Path, setting: str) -> None:
+    assert finished.look(run, configs.override(_tree(run.parent), [setting])) == ""
+
+
+def test_an_extended_run_is_the_longer_one(run: Path) -> None:
+    longer = configs.override(_tree(run.parent), ["stages.2.steps=3"])
+    _run(longer, resume=True)
+    assert "more than the 3 steps" in finished.look(run, longer)
+    assert finished.look(run, _tree(run.parent)) == ""
+
+
+def test_a_run_that_was_stopped_is_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(driver.Interrupted):
+        _run(_tree(tmp_path), watcher=Watcher("dpo 1", interrupt))
+    assert finished.look(tmp_path / "toy", _tree(tmp_path)) == ""
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "changed": _flip,
+    "gone": lambda path: path.unlink(),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"{}\n"),
+    "empty": lambda path: path.write_bytes(b""),
+}
+FILES = (
+    "config.json",
+    "ledger.jsonl",
+    "metrics.jsonl",
+    "evaluations/dpo.json",
+    "evaluations/base.json",
+    "checkpoints/dpo-end/state.json",
+    "final.json",
+    "final/offsets.safetensors",
+    "pairs/pairs.jsonl",
+    "pairs/collected.jsonl",
+)
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", FILES)
+def test_no_damaged_run_is_called_finished(run: Path, name: str, how: str) -> None:
+    if (name, how) == ("pairs/collected.jsonl", "longer"):
+        pytest.skip("rows behind those of the stage's steps are nobody's")
+    DAMAGE[how](run / name)
+    # The order of times is as it was: what is asked for here is what the files say.
+    os.utime(run / "report.html")
+    assert finished.look(run, _tree(run.parent)) == ""
+
+
+def test_nor_one_whose_report_is_gone_or_older_than_its_model(run: Path) -> None:
+    exported = (run / "final.json").stat().st_mtime_ns
+    os.utime(run / "report.html", ns=(exported - 1, exported - 1))
+    assert finished.look(run, _tree(run.parent)) == ""
+    (run / "report.html").unlink()
+    assert finished.look(run, _tree(run.parent)) == ""
+
+
+def test_nor_one_of_another_version(run: Path) -> None:
+    content = {k: v for k, v in json.loads((run / "config.json").read_text()).items() if k != "seal"}
+    content["version"] = "0.0.1"
+    (run / "config.json").write_text(json.dumps({**content, "seal": seal(content)}))
+    assert finished.look(run, _tree(run.parent)) == ""
+
+
+def test_nor_what_is_no_run_at_all(tmp_path: Path) -> None:
+    assert finished.look(tmp_path / "nowhere", _tree(tmp_path)) == ""
+    (tmp_path / "config.json").mkdir()
+    assert finished.look(tmp_path, _tree(tmp_path)) == ""
