@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from reelign import strict_yaml
-from reelign.errors import BadConfig, UserError, cut, meant, shown
+from reelign.errors import BadConfig, UserError, cut, meant, reason, shown
 from reelign.parts import Kind, NestedErrors, PartConfig, configure
 
 Tree = dict[str, Any]
@@ -57,8 +57,7 @@ def _text(path: Path) -> str:
     except (OSError, ValueError, RuntimeError) as error:  # no right to read it, too long a name, no home folder
         if isinstance(error, UserError):
             raise
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise BadConfig(f"the recipe {name} cannot be read ({reason}); give the path of a YAML file.") from error
+        raise BadConfig(f"the recipe {name} cannot be read ({reason(error)}); give the path of a YAML file.") from error
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:

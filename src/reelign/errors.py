@@ -99,6 +99,11 @@ def sentence(error: BaseException) -> str:
     return cut(str(error), 800)
 
 
+def reason(error: Exception) -> str:
+    """What the system says of a path, without the path; errors of Python are of names that no path can have."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 class CannotWrite(RunStopped):
     """A file that the system does not take: the disk is full, the place is read-only, its folder is gone."""
 

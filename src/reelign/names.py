@@ -1,4 +1,4 @@
-"""Names that become files: what a recipe may call a run, a stage, and a folder inside the run's own."""
+"""Names that become files, and when two names are one: what a recipe may call a run, a stage, a folder of a run."""
 
 import os
 import re
@@ -14,9 +14,14 @@ _STEM = re.compile(r"(?P<stem>.+?)\.aside-[0-9]+(?P<suffix>\..*)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
+def composed(text: str) -> str:
+    """A text in the Unicode form (NFC) in which texts are compared: macOS writes names of files in another."""
+    return unicodedata.normalize("NFC", text)
+
+
 def same(name: str) -> str:
     """What two names have in common that some file system cannot tell apart."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def _clean(text: str, longest: int) -> str:

@@ -62,7 +62,10 @@ class ReferenceWeights(Protocol):
 
 @runtime_checkable
 class VideoModel(Protocol):
-    """A flow model of videos and everything around it: text, pixels, adapters, export."""
+    """A flow model of videos and everything around it: text, pixels, adapters, export.
+
+    One whose base may change between two starts of a run may have `identity`, a digest of it as it was loaded.
+    """
 
     geometry: Geometry
     network: nn.Module

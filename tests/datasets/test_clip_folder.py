@@ -162,7 +162,10 @@ def damage(path: Path, how: str) -> None:
 def test_an_unreadable_clip_stops_by_default(folder, how):
     damage(folder / "2.mp4", how)
     text = refusal(folder)
-    assert text.startswith(f"1 of 6 clips of {folder} cannot be read, and dataset.quarantine allows a share of 0: ")
+    assert text.startswith(f"1 of 6 clips of {folder} cannot be read: ")
+    assert text.endswith(
+        "; mend or remove them, or set `quarantine: 0.17` in this dataset's settings to leave them out."
+    )
     assert str(folder / "2.mp4") in text
 
 
@@ -186,7 +189,9 @@ def test_more_unreadable_clips_than_allowed_name_the_first_three(folder):
     assert "4 of 6 clips" in text
     assert all(f"{k}.mp4 is empty" in text for k in (0, 2, 3))
     assert "and 1 more, all of them in " in text
+    assert ", and quarantine: 0.5 allows fewer: " in text
     assert text.endswith("; mend or remove them.")
+    assert opened(folder, quarantine=0.67).counts["left out"] == 4
 
 
 def test_a_missing_clip_of_a_table_counts_as_unreadable(folder, model):
@@ -208,7 +213,7 @@ def test_damage_that_only_decoding_finds_is_left_out_without_moving_other_draws(
     for k in reversed(range(6)):
         assert fresh.clips(2, k, model).texts == used.clips(2, k, model).texts
     strict = opened(folder)
-    with pytest.raises(BadData, match=r"1 of 6 clips .* allows a share of 0"):
+    with pytest.raises(BadData, match=r"1 of 6 clips .* or start anew with `quarantine: 0.17` in"):
         strict.clips(6, 0, new_model())
 
 

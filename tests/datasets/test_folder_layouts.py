@@ -58,11 +58,107 @@ def test_sub_folders_are_read_and_captions_without_a_clip_are_named(tmp_path, sa
     assert dataset.counts == {"clips": 3, "left out": 0, "passed over": 1}
 
 
-def test_hidden_files_are_not_read(tmp_path, save):
+def test_hidden_files_and_folders_are_named_and_what_systems_leave_behind_is_counted(tmp_path, save):
     save(tmp_path / "a.mp4", 0, "a")
-    save(tmp_path / ".git" / "b.mp4")
-    (tmp_path / "._a.mp4").write_bytes(b"what a Mac leaves behind")
-    assert opened(tmp_path).notes == ("1 clip read.",)
+    save(tmp_path / ".b.mp4", 1, "b")
+    save(tmp_path / ".git" / "c.mp4")
+    for name in ("._a.mp4", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"what a system leaves behind")
+    dataset = opened(tmp_path)
+    assert dataset.left_out == {
+        ".git/": ".git/ is a hidden folder",
+        ".b.mp4": ".b.mp4 is a hidden file",
+        ".b.txt": ".b.txt is a hidden file",
+    }
+    assert dataset.notes == (
+        f"1 clip read; 2 files and 1 folder left out: {'; '.join(dataset.left_out.values())}; 3 leftovers of operating "
+        "systems (such as .DS_Store) passed over.",
+    )
+    assert dataset.counts == {"clips": 1, "left out": 0, "passed over": 3}
+
+
+def test_leftovers_alone_leave_nothing_out(folder):
+    (folder / ".DS_Store").write_bytes(b"x")
+    dataset = opened(folder)
+    assert dataset.notes == ("6 clips read; 1 leftover of operating systems (such as .DS_Store) passed over.",)
+    assert dataset.left_out == {}
+
+
+def test_a_folder_that_is_called_like_a_clip_is_named_unless_clips_lie_in_it(tmp_path, save):
+    save(tmp_path / "a.mp4", 0, "a")
+    (tmp_path / "x.mp4").mkdir()
+    (tmp_path / "x.txt").write_text("x")
+    save(tmp_path / "y.mp4" / "b.mp4", 1, "b")
+    dataset = opened(tmp_path)
+    assert dataset.all_prompts().texts == ("a", "b")
+    assert dataset.left_out == {
+        "x.txt": "x.txt is a caption without a clip",
+        "x.mp4/": "x.mp4/ is a folder without a clip in it",
+    }
+    assert "1 file and 1 folder left out" in dataset.notes[0]
+
+
+def test_hidden_clips_that_a_table_names_are_read(folder):
+    (folder / ".more").mkdir()
+    (folder / "0.mp4").rename(folder / ".more" / "0.mp4")
+    (folder / "1.mp4").rename(folder / ".1.mp4")
+    rows = [{"file_name": name, "text": name} for name in (".more/0.mp4", ".1.mp4")]
+    (folder / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    dataset = opened(folder)
+    assert dataset.all_prompts().texts == (".more/0.mp4", ".1.mp4")
+    assert not [name for name in dataset.left_out if name[0] == "."]
+
+
+def test_a_folder_of_hidden_clips_says_so(tmp_path, save):
+    save(tmp_path / ".x.mp4", 0, "x")
+    assert "holds no clips (but .x.mp4; .x.txt); put a.mp4" in refusal(tmp_path)
+
+
+COMPOSED, APART = "B\u00e4r", "Ba\u0308r"
+"""A bear as tables have it, and as macOS writes names of files."""
+
+
+def test_a_caption_is_found_whatever_the_unicode_form_of_its_name(tmp_path, save):
+    save(tmp_path / f"{APART}.mp4")
+    (tmp_path / f"{COMPOSED}.txt").write_text("a bear")
+    dataset = opened(tmp_path)
+    assert dataset.all_prompts().texts == ("a bear",)
+    assert dataset.left_out == {}
+
+
+@pytest.mark.parametrize("layout", ["table", "lists"])
+def test_a_clip_is_found_whatever_the_unicode_form_of_its_name(tmp_path, save, layout):
+    save(tmp_path / APART / f"{APART}.mp4")
+    name = f"{COMPOSED}/{COMPOSED}.mp4"
+    if layout == "table":
+        (tmp_path / "metadata.csv").write_text(f"file_name,text\n{name},a bear\n", encoding="utf-8")
+    else:
+        (tmp_path / "prompts.txt").write_text("a bear\n")
+        (tmp_path / "videos.txt").write_text(f"{name}\n", encoding="utf-8")
+    dataset = opened(tmp_path)
+    assert dataset.notes == ("1 clip read.",)
+    assert dataset.all_prompts().texts == ("a bear",)
+
+
+def test_two_files_that_become_one_name_are_refused(tmp_path, save):
+    save(tmp_path / f"{APART}.mp4", 0, "a bear")
+    save(tmp_path / f"{COMPOSED}.mp4", 1, "another bear")
+    said = r"by the names 'Ba\u0308r.mp4' and 'B\xe4r.mp4', which differ in their Unicode form only; remove or rename"
+    assert said in refusal(tmp_path)
+    # A table says which of them is meant.
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{COMPOSED}.mp4,a bear\n", encoding="utf-8")
+    dataset = opened(tmp_path)
+    assert dataset.notes[0].startswith("1 clip read; 3 files left out: ")
+    assert f"{APART}.mp4" in dataset.left_out
+
+
+def test_a_name_in_a_table_that_may_be_either_of_two_files_is_refused(tmp_path, save):
+    for number, name in enumerate(("u\u0308\u0304", "\u00fc\u0304")):
+        save(tmp_path / f"{name}.mp4", number)
+    (tmp_path / "metadata.csv").write_text("file_name,text\n\u01d6.mp4,a vowel\n", encoding="utf-8")
+    assert r"may be 'u\u0308\u0304.mp4' or '\xfc\u0304.mp4', which differ in their Unicode form only" in refusal(
+        tmp_path
+    )
 
 
 def test_linked_folders_are_read_once_and_loops_end(tmp_path, save):
@@ -98,6 +194,8 @@ def test_captions_may_carry_the_whole_name_and_capitals(tmp_path, save):
     assert texts(tmp_path) == ("a", "b")
     (tmp_path / "a.txt").write_text("another")
     assert "a.mp4 has two captions, a.txt and a.mp4.txt; remove one of them." in refusal(tmp_path)
+    (tmp_path / "a.mp4.txt").rename(tmp_path / "a.TXT")
+    assert "a.mp4 has two captions, a.TXT and a.txt; remove one of them." in refusal(tmp_path)
 
 
 def test_files_of_a_kind_that_is_not_read_are_named(tmp_path, save):

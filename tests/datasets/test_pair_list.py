@@ -151,3 +151,10 @@ def test_lists_without_pairs_are_named(path, tmp_path):
     assert "is neither .jsonl nor .csv" in refusal(path.with_suffix(".txt"))
     with pytest.raises(BadData, match="there is no file at"):
         pair_list.build(pair_list.Config(path=tmp_path / "absent.jsonl"))
+
+
+def test_a_clip_is_found_whatever_the_unicode_form_of_its_name(path, model):
+    composed, apart = "clips/B\u00e4r.mp4", "clips/Ba\u0308r.mp4"
+    (path.parent / "clips" / "0.mp4").rename(path.parent / apart)
+    assert opened(path, {**FINE, "chosen": composed}).pairs(1, 0, model).texts == ("fine",)
+    assert "both clips are" in refusal(path, {**FINE, "chosen": composed, "rejected": apart})

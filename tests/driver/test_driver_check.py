@@ -59,7 +59,7 @@ def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Fi
     [
         (
             [{**SFT, "dataset": CLIPS}, {**DPO, "dataset": {"name": "pair_list", "path": "pairs/pairs.jsonl"}}],
-            "2 of 2 clips",
+            r"^stages\.1\.dataset: 2 of 2 clips of ",
         ),
         (
             [
@@ -73,7 +73,7 @@ def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Fi
                     },
                 }
             ],
-            "2 of 2 clips of pairs do not have",
+            r"^stages\.0\.method\.modules\.0\.dataset: 2 of 2 clips of pairs do not have",
         ),
         (
             [{**DPO, "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}}],
@@ -92,6 +92,37 @@ def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Fi
                 {**SFT, "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}},
             ],
             "holds pairs, but the stage needs clips",
+        ),
+        (
+            [
+                {"name": "collect", "prompts": 1, "dataset": PROMPTS, "rewards": ["playground_motion"]},
+                {
+                    **GRPO,
+                    "dataset": PROMPTS,
+                    "method": {
+                        "name": "grpo",
+                        "window": 1,
+                        "modules": [
+                            {"name": "ddrl", "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}}
+                        ],
+                    },
+                },
+            ],
+            r"^stages\.1\.method\.modules\.0\.dataset: {run} stands for the run folder in a stage's own dataset only",
+        ),
+        (
+            [
+                {
+                    **GRPO,
+                    "dataset": PROMPTS,
+                    "method": {
+                        "name": "grpo",
+                        "window": 1,
+                        "modules": [{"name": "ddrl", "dataset": {"name": "clip_folder", "path": "absent"}}],
+                    },
+                }
+            ],
+            r"^stages\.0\.method\.modules\.0\.dataset: there is no folder at absent; check the path",
         ),
     ],
 )
@@ -159,9 +190,27 @@ def test_prompts_that_train_and_judge_are_counted_and_those_that_are_cut(
     )
 
 
+def test_the_run_folder_is_no_place_of_held_out_prompts(check: Callable[..., driver.Findings]) -> None:
+    evaluation = {"dataset": {"name": "prompt_file", "path": "{run}/p.txt"}, "metrics": ["diversity"]}
+    with pytest.raises(
+        BadConfig, match=r"^evaluate\.dataset: {run} stands for the run folder in a stage's own dataset"
+    ):
+        check({**SFT, "dataset": CLIPS}, evaluate=evaluation)
+
+
+def test_prompts_are_one_whatever_their_unicode_form(check: Callable[..., driver.Findings], tmp_path: Path) -> None:
+    (tmp_path / "clips" / "a.txt").write_text("Ein B\u00e4r", encoding="utf-8")
+    (tmp_path / "judge.txt").write_text("ein Ba\u0308r\n", encoding="utf-8")
+    evaluation = {"dataset": {"name": "prompt_file", "path": "judge.txt"}, "metrics": ["diversity"]}
+    found = check({**SFT, "dataset": CLIPS}, evaluate=evaluation)
+    assert found.cautions[-1].startswith("1 of 1 held-out prompts are also in stages.0.dataset")
+
+
 def test_clips_that_are_left_out_are_named(check: Callable[..., driver.Findings], tmp_path: Path) -> None:
     (tmp_path / "clips" / "b.txt").unlink()
-    with pytest.raises(BadData, match="1 of 2 clips of clips have no caption"):
+    with pytest.raises(
+        BadData, match=r"^stages\.0\.dataset: 1 of 2 clips of clips have no .* or set `quarantine: 0\.5` in"
+    ):
         check({**SFT, "dataset": CLIPS})
     found = check({**SFT, "dataset": {**CLIPS, "quarantine": 0.5}})
     assert found.left_out == ("stages.0.dataset: b.mp4 has no caption",)

@@ -1,6 +1,7 @@
 """What a Wan model computes: velocities, text features, pixels, adapters and references."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from reelign.batches import Videos
 from reelign.core import rng, schedule
 from reelign.errors import BadData
 from reelign.models import _text
+from reelign.models import gaussian as formula
 from reelign.models import wan as family
 from reelign.models._weights import trainable
 from reelign.playground import PIPELINE, corpora
@@ -146,6 +148,65 @@ def test_text_features_are_those_of_the_stock_pipeline(model: Any) -> None:
             stock, empty = pipeline.encode_prompt(text, negative_prompt="", max_sequence_length=length)
         assert torch.equal(model.encode([text]), stock)
         assert torch.equal(model.encode([""]), empty)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("TokenizersBackend", {"truncation_side": "left"}),
+        ("TokenizersBackend", {"pad_token": "</s>"}),
+        ("TokenizersBackend", {"model_input_names": ["input_ids"]}),
+        ("TokenizersBackend", {"model_max_length": 3, "pad_to_multiple_of": 7}),
+        ("PreTrainedTokenizerFast", {"tokenizer_class": "T5Tokenizer"}),
+        ("T5TokenizerFast", {"extra_ids": 0}),
+        ("T5Tokenizer", {"tokenizer_class": "TokenizersBackend", "extra_ids": 0}),
+    ],
+    ids=str,
+)
+def test_whatever_a_tokenizers_settings_a_text_is_encoded_as_the_stock_pipeline_does(
+    wan: Make, tiny_wan21: Path, tmp_path: Path, kind: str, changes: dict[str, Any]
+) -> None:
+    from diffusers import WanPipeline
+
+    folder = Path(shutil.copytree(tiny_wan21, tmp_path / "own"))
+    if kind.startswith("T5"):
+        _pieces(folder / "tokenizer" / "tokenizer.json")
+    for name, own in (("tokenizer/tokenizer_config", changes), ("model_index", {"tokenizer": ["transformers", kind]})):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **own}))
+    model = wan(weights=str(folder), text_length=6)
+    pipeline = WanPipeline.from_pretrained(folder, vae=None, transformer=None)
+    for text in ("", "Red", "a Red circle moves left &amp; a  blue square\nstays still"):
+        with torch.no_grad():
+            stock, _ = pipeline.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=6)
+        assert torch.equal(model.encode([text]), stock)
+
+
+def _pieces(path: Path) -> None:
+    """Make a tokenizer one of pieces of words, as those of T5 are, with the same number of them."""
+    tree = json.loads(path.read_text())
+    words = [word for word, _ in sorted(tree["model"]["vocab"].items(), key=lambda pair: pair[1])]
+    pieces = [[word if word[0] == "<" else f"\u2581{word}", -float(i)] for i, word in enumerate(words)]
+    tree["model"] = {"type": "Unigram", "unk_id": 2, "vocab": pieces, "byte_fallback": False}
+    spaces = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    path.write_text(json.dumps({**tree, "pre_tokenizer": spaces, "decoder": spaces}))
+
+
+def test_an_identity_is_of_contents_and_not_of_place(wan: Make, tiny_wan21: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_wan21, tmp_path / "own"))
+    before = wan().identity
+    assert wan(weights=str(folder)).identity == before
+    (folder / "README.md").write_text("a note")
+    loaded = wan(weights=str(folder))
+    assert loaded.identity == before
+    (file,) = (folder / "vae").glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert wan(weights=str(folder)).identity != before
+    assert loaded.identity == before  # of what was loaded
+    assert wan(text_length=7).identity != before
+    assert len({formula.build(formula.Config(mean=m), torch.device("cpu")).identity for m in (0.0, 0.0, 0.5)}) == 2
 
 
 def test_a_long_prompt_is_cut_to_the_text_length(wan: Make) -> None:

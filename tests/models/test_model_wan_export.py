@@ -285,8 +285,61 @@ def test_a_broken_weight_is_not_exported(wan: Make, folder: Path, tmp_path: Path
         model.export(tmp_path / "final")
 
 
-def test_a_base_folder_that_is_gone_is_named(wan: Make, folder: Path, tmp_path: Path) -> None:
-    model = wan(weights=str(folder))
-    shutil.rmtree(folder / "vae")
-    with pytest.raises(BadCheckpoint, match=r"own' has no vae/config.json"):
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+def _overwritten(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("deed", "said"), [(_removed, "is gone"), (_overwritten, "has changed")])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "text_encoder/config.json",
+        "tokenizer/tokenizer.json",
+        "scheduler/scheduler_config.json",
+        "transformer/config.json",
+        "model_index.json",
+    ],
+)
+def test_a_base_that_has_changed_since_it_was_loaded_is_not_exported_and_comes_back(
+    wan: Make, folder: Path, tmp_path: Path, file: str, deed: Callable[[Path], None], said: str
+) -> None:
+    model, whole = wan(weights=str(folder)), (folder / file).read_bytes()
+    deed(folder / file)
+    with pytest.raises(
+        BadCheckpoint, match=rf"{file}' {said} since the model was loaded, so nothing .*; bring it back"
+    ):
         model.export(tmp_path / "final")
+    assert not (tmp_path / "final").exists()
+    (folder / file).write_bytes(whole)
+    model.export(tmp_path / "final")
+    assert _files(tmp_path / "final") == FILES
+
+
+def test_trained_weights_and_files_of_others_may_change_in_the_base(wan: Make, folder: Path, tmp_path: Path) -> None:
+    model = wan(weights=str(folder))
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    (folder / "tokenizer" / "notes.json").write_text("{}")
+    model.export(tmp_path / "final")
+    assert _files(tmp_path / "final") == FILES
+
+
+def test_an_adapter_has_the_same_bytes_in_each_export(wan: Make, tmp_path: Path) -> None:
+    model = _moved(wan(lora=LORA))
+    found = set()
+    for k in range(6):  # two notes in random order would be equal once in 32 times
+        model.export(tmp_path / str(k))
+        found.add((tmp_path / str(k) / "lora" / "pytorch_lora_weights.safetensors").read_bytes())
+    (content,) = found
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert list(header["__metadata__"]) == ["format", "lora_adapter_metadata"]
+    targets = json.loads(header["__metadata__"]["lora_adapter_metadata"])["transformer.target_modules"]
+    assert len(targets) == 6
+    assert targets == sorted(targets)  # and not in a set's order, which differs between processes

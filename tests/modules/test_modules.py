@@ -505,9 +505,11 @@ def test_ddrl_draws_other_clips_for_each_update(gaussian: Make, monkeypatch: pyt
     assert not any(torch.equal(one, two) for one, two in zip(first[:3], other[:3], strict=True))
 
 
-def test_a_dataset_without_clips_is_refused(tmp_path: Path) -> None:
+def test_a_dataset_without_clips_is_refused_once_data_is_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
-    path.write_text("a red ball\n", encoding="utf-8")
     method = build({"name": "ddrl", "dataset": {"name": "prompt_file", "path": str(path)}})
+    asked = demand({"first": UNIT})
+    method.check(asked)  # as when a recipe is read, whatever its data
+    path.write_text("a red ball\n", encoding="utf-8")
     with pytest.raises(BadConfig, match=r"ddrl needs clips, but the dataset 'prompt_file' has none"):
-        method.check(demand({"first": UNIT}))
+        method.check(replace(asked, texts=("a red ball",)))

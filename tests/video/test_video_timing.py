@@ -1,14 +1,17 @@
 """Which frames a player shows when: uneven clips, stills, trims, and files whose time stamps say little."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
 import torch
-from tests.video.making import encode, fill, numbered, numbers, recode, stream_of
+from tests.video.making import box, encode, fill, numbered, numbers, recode, stream_of
 
 from reelign import video
+from reelign.errors import BadData
+from reelign.video import _structure
 
 MILLISECONDS = Fraction(1, 1000)
 STILL = [0, *(1000 + round(k * 1000 / 60) for k in range(60))]
@@ -131,3 +134,58 @@ def test_a_changed_file_is_looked_at_again(tmp_path):
     path = tmp_path / "a.mp4"
     assert video.probe(encode(path, numbered(4))).frames == 4
     assert video.probe(encode(path, numbered(5))).frames == 5
+
+
+def edited(path: Path, *entries: tuple[int, int, float], version: int = 0, kind: bytes = b"vide") -> Path:
+    """The structure of an mp4 of one track whose edit list has (duration, begin, pace)."""
+    form = ">IiI" if version == 0 else ">QqI"
+    edits = b"".join(struct.pack(form, duration, begin, round(pace * 2**16)) for duration, begin, pace in entries)
+    listed = box(b"elst", bytes([version, 0, 0, 0]) + len(entries).to_bytes(4) + edits)
+    handler = box(b"hdlr", bytes(8) + kind + bytes(13))
+    path.write_bytes(box(b"moov", box(b"trak", box(b"edts", listed) + box(b"mdia", handler))))
+    return path
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize(
+    ("entries", "paced"),
+    [
+        ([(100, 0, 1.0)], False),
+        ([(100, 0, 0.5)], True),
+        ([(50, 0, 1.0), (50, 512, 2.0)], True),
+        ([(50, 0, 1.0), (50, 512, 0.0)], True),
+        ([(50, -1, 0.0), (50, 512, 1.0)], False),  # nothing is shown before the clip begins
+        ([], False),
+    ],
+)
+def test_an_edit_list_is_asked_for_its_paces(tmp_path, version, entries, paced):
+    with edited(tmp_path / "a.mp4", *entries, version=version).open("rb") as file:
+        assert _structure.paced(file, "mp4") == paced
+    with edited(tmp_path / "sound.mp4", *entries, version=version, kind=b"soun").open("rb") as file:
+        assert not _structure.paced(file, "mp4")
+
+
+def test_an_edit_list_that_ends_too_early_is_read_as_far_as_it_goes(tmp_path):
+    path = edited(tmp_path / "a.mp4", (100, 0, 1.0))
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">I", data, data.index(b"elst") + 8, 2**32 - 1)
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        assert not _structure.paced(file, "mp4")
+
+
+@pytest.mark.parametrize("pace", [0.0, 0.5, 2.0])
+def test_a_clip_that_plays_slower_faster_or_as_a_still_is_refused(tmp_path, pace):
+    path = encode(tmp_path / "a.mp4", numbered(9), options={"bf": "2"})
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"elst") + 12
+    assert struct.unpack_from(">I", data, entry - 4) == (1,)
+    assert struct.unpack_from(">I", data, entry + 8) == (2**16,)
+    assert video.probe(path).frames == 9
+    struct.pack_into(">I", data, entry + 8, round(pace * 2**16))
+    path.write_bytes(data)
+    for look in (video.probe, video.read):
+        with pytest.raises(
+            BadData, match=r"a\.mp4 asks players to show parts of it slower, faster or as a still; render"
+        ):
+            look(path)

@@ -148,17 +148,23 @@ class ClipFiles:
     def _is_left_out(self, path: Path) -> bool:
         return any(path in faults for faults in self._faults.values())
 
-    def _limit(self) -> None:
-        """Refuse the data set if more clips are left out than allowed, or all."""
+    def _limit(self, remedy: str = "set") -> None:
+        """Refuse the data set if more clips are left out than allowed, or all; `remedy` is what to do with a share."""
         bad, total = sum(map(len, self._faults.values())), len(self)
         allowed = self._config.quarantine
-        if not bad or (bad <= allowed * total and bad < total):
+        if not bad or (bad / total <= allowed and bad < total):
             return
         problems = {fault: self._problem(fault) for fault, files in self._faults.items() if files}
-        limit = f"dataset.quarantine allows a share of {allowed:g}" if bad < total else "none is left"
+        limit = (
+            ", and none is left" if bad == total else f", and quarantine: {allowed:g} allows fewer" if allowed else ""
+        )
+        remedies = [self._remedy(next(iter(problems)))]
+        if 2 * bad <= total:  # more than half is no matter of a few bad ones
+            enough = -(-100 * bad // total) / 100
+            remedies.append(f"{remedy} `quarantine: {enough:g}` in this dataset's settings to leave them out")
         raise BadData(
-            f"{bad} of {total} clips of {self._config.path} {' or '.join(problems.values())}, and {limit}: "
-            f"{several(list(self.left_out.values()))}; {self._remedy(next(iter(problems)))}."
+            f"{bad} of {total} clips of {self._config.path} {' or '.join(problems.values())}{limit}: "
+            f"{several(list(self.left_out.values()))}; {', or '.join(remedies)}."
         )
 
     def _problem(self, fault: str) -> str:
@@ -212,6 +218,6 @@ class ClipFiles:
             return self._latents.get(path, model, lambda: self._read(path, model.geometry))[0]
         except BadData as error:
             self._faults[UNREADABLE][path] = str(error).rstrip(".")
-            self._limit()
+            self._limit("start anew with")  # a run goes on with the settings that it began with
             log.warning("left out: %s", error)
             return None

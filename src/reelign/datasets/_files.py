@@ -11,7 +11,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from reelign.errors import BadData, cut, shown
+from reelign.errors import BadData, cut, reason, shown
+from reelign.names import composed
 
 UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 """A path in a recipe; `~` is the home folder."""
@@ -34,8 +35,7 @@ def text(path: Path) -> str:
     except FileNotFoundError as error:
         raise BadData(f"there is no file at {name}; check the path.") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise BadData(f"{name} cannot be read ({reason}); give a text file.") from error
+        raise BadData(f"{name} cannot be read ({reason(error)}); give a text file.") from error
     try:
         content = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
@@ -59,8 +59,7 @@ def folder(path: Path) -> Path:
     except FileNotFoundError as error:
         raise BadData(f"there is no folder at {name}; check the path.") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise BadData(f"{name} cannot be read ({reason}); check the path.") from error
+        raise BadData(f"{name} cannot be read ({reason(error)}); check the path.") from error
     if not stat.S_ISDIR(mode):
         raise BadData(f"{name} is not a folder; give the folder that holds the clips.")
     return path.resolve()
@@ -68,6 +67,9 @@ def folder(path: Path) -> Path:
 
 def inside(root: Path, name: str, where: str) -> Path:
     """The file `name` of a folder, which the name must not leave.
+
+    Where no file is called so, one is taken whose name has the same letters in another Unicode form: macOS writes names
+    of files in one, and tables in the other.
 
     A table may come from a stranger. A symbolic link in the folder may lead out of it: links are the user's own doing,
     as in the hub's cache, and what they lead to is only ever read as a video.
@@ -78,7 +80,7 @@ def inside(root: Path, name: str, where: str) -> Path:
         where: file and line, for the sentence.
 
     Raises:
-        BadData: the path leaves the folder, or is not written as here.
+        BadData: the path leaves the folder, is not written as here, or may be one of two files.
     """
     if "\\" in name:
         raise BadData(f"{where}: {shown(name)} has backslashes; write forward slashes.")
@@ -89,7 +91,40 @@ def inside(root: Path, name: str, where: str) -> Path:
         outside = not path.is_relative_to(root)
     if outside:
         raise BadData(f"{where}: {shown(name)} leaves the folder {root}; use a path inside it, relative to it.")
-    return root / path
+    return _spelled(root, root / path, where)
+
+
+def _spelled(root: Path, path: Path, where: str) -> Path:
+    """The path in the Unicode form that its folders have it in, if they do."""
+    if os.path.lexists(path):
+        return path
+    found = root
+    for part in path.relative_to(root).parts:
+        there = [part] if part.isascii() or os.path.lexists(found / part) else _alike(found).get(composed(part), [part])
+        if len(there) > 1:
+            raise BadData(
+                f"{where}: {shown(part)} may be {there[0]!a} or {there[1]!a}, which differ in their Unicode "
+                "form only; remove or rename one of them."
+            )
+        found /= there[0]
+    return found
+
+
+@lru_cache(64)
+def _names(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Names in a folder by what they are compared by."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        found.setdefault(composed(name), []).append(name)
+    return found
+
+
+def _alike(folder: Path) -> dict[str, list[str]]:
+    """The same, of a folder as it is now."""
+    try:
+        return _names(folder, folder.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return {}  # what is missing or closed is told when the clip is opened
 
 
 def own(root: Path, path: Path) -> Path:

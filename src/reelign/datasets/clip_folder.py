@@ -10,6 +10,7 @@ The `.txt` of a clip that is there is its caption, whatever its name. Clips may 
 not lead out of the folder.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +52,9 @@ class Described(NamedTuple):
     """Clips and captions, in the order of the table, the lists, or the names."""
     uncaptioned: list[Path]
     passed_over: dict[Path, str]
-    """Files that are no clips to train on, and why, as `... is a caption without a clip`."""
+    """What is no clip to train on, and why, as `... is a caption without a clip`."""
+    leftovers: int = 0
+    """Files of operating systems beside them."""
 
 
 class ClipFolder:
@@ -67,11 +70,11 @@ class ClipFolder:
         """
         self._config = config
         root = _files.folder(config.path)
-        self._entries, uncaptioned, passed_over = described(config, root)
-        self._files = ClipFiles(config, root, (path for path, _ in self._entries), uncaptioned)
-        self._passed_over = {
-            self._files.name(path): f"{self._files.name(path)} {why}" for path, why in passed_over.items()
-        }
+        found = described(config, root)
+        self._entries, self._leftovers = found.entries, found.leftovers
+        self._files = ClipFiles(config, root, (path for path, _ in self._entries), found.uncaptioned)
+        names = {path: self._files.name(path) + ("/" if os.path.isdir(path) else "") for path in found.passed_over}
+        self._passed_over = {names[path]: f"{names[path]} {why}" for path, why in found.passed_over.items()}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,15 +83,22 @@ class ClipFolder:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Clips and other files that are not read, and why, with the name in it."""
+        """Clips, other files and folders that are not read, and why, with the name in it; those of folders end in /."""
         return self._files.left_out | self._passed_over
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How much is read, and what is not."""
-        left_out = list(self.left_out.values())
-        rest = f"; {_files.counted(len(left_out), 'file')} left out: {_files.several(left_out)}" if left_out else ""
-        return (f"{self._files.note}{rest}.",)
+        left_out, told = self.left_out, self._files.note
+        folders = sum(name.endswith("/") for name in left_out)
+        kinds = (_files.counted(n, what) for n, what in ((len(left_out) - folders, "file"), (folders, "folder")) if n)
+        if left_out:
+            told += f"; {' and '.join(kinds)} left out: {_files.several(list(left_out.values()))}"
+        if self._leftovers:
+            told += (
+                f"; {_files.counted(self._leftovers, 'leftover')} of operating systems (such as .DS_Store) passed over"
+            )
+        return (f"{told}.",)
 
     def fit(self, geometry: Geometry) -> None:
         """Leave out what a model of that geometry cannot take.
@@ -176,10 +186,10 @@ def described(config: Config, root: Path) -> Described:
         return _from_stems(config, root, found)
     if not entries:
         raise BadData(f"{sources[-1]} names no clips; write one a line.")
-    taken = {path for path, _ in entries}
+    taken = _folder.above(path for path, _ in entries).union(sources)
     reason = f"is not in {sources[-1].name}, which describes the clips"
-    rest = [path for path in (*found.clips, *found.texts, *found.others) if path not in taken and path not in sources]
-    return Described(entries, [], dict.fromkeys(rest, reason))
+    rest = dict.fromkeys((*found.clips, *found.texts, *found.others), reason) | found.passed_over
+    return Described(entries, [], {path: why for path, why in rest.items() if path not in taken}, len(found.leftovers))
 
 
 def _from_table(root: Path, table: Path, column: str) -> Entries:
@@ -213,7 +223,8 @@ def _from_lists(root: Path, captions: Path, videos: Path) -> Entries:
 
 def _from_stems(config: Config, root: Path, found: _folder.Listing) -> Described:
     if not found.clips:
-        there = f" (but {_files.several([path.name for path in found.others])})" if found.others else ""
+        names = [path.name for path in (*found.others, *found.passed_over)]
+        there = f" (but {_files.several(names)})" if names else ""
         raise BadData(
             f"{config.path} holds no clips{there}; put a.mp4 with its caption in a.txt there, or a metadata.jsonl."
         )
@@ -228,11 +239,12 @@ def _from_stems(config: Config, root: Path, found: _folder.Listing) -> Described
     if uncaptioned and (below := [path for path in found.others if path.name in TABLES]):
         raise BadData(f"{below[0]} describes the clips of its own folder; set dataset.path to that folder.")
     used = set(beside.values())
-    captioned = {note.with_suffix("") for note in found.texts}
-    unread = {path: "is of a kind that is not read" for path in found.others if path.with_suffix("") in captioned}
-    others = {path: "is neither clip nor caption" for path in found.others if path not in unread}
-    orphans = {note: "is a caption without a clip" for note in found.texts if note not in used}
-    return Described(entries, uncaptioned, unread | orphans | others)
+    captioned = {_folder.compared(note.with_suffix("")) for note in found.texts}
+    unread = [path for path in found.others if _folder.compared(path.with_suffix("")) in captioned]
+    passed_over = dict.fromkeys(unread, "is of a kind that is not read")
+    passed_over |= {note: "is a caption without a clip" for note in found.texts if note not in used}
+    passed_over |= {path: "is neither clip nor caption" for path in found.others if path not in passed_over}
+    return Described(entries, uncaptioned, passed_over | found.passed_over, len(found.leftovers))
 
 
 def build(config: Config) -> ClipFolder:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reelign import finished, parts
+from reelign.driver import started
 from reelign.driver.check import Findings, check
 from reelign.driver.interrupts import Interrupted
 from reelign.driver.loop import Driver
@@ -49,15 +50,16 @@ def run(
     elif not folder.path.is_dir():
         raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
     with folder.locked(company.say):
-        folder.prepare(recipe, resume, {"command": command, "given": given, "notes": found.cautions})
+        settled = {} if resume else started.settled(recipe.model)
+        folder.prepare(recipe, resume, {"command": command, "given": given, "notes": found.cautions, **settled})
         try:
             folder.sweep(recipe, labels(recipe))
             if resume:
                 if _nothing_to_do(recipe, folder, company):
                     return folder.path
-                found = check(recipe)
+                found = check(recipe.model_copy(update={"model": folder.model(recipe)}))
             _tell(found, folder, company)
-            model: VideoModel = parts.build("model", recipe.model, device(recipe.runtime))
+            model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
             Driver(recipe, folder, model, company, accept_changes).run()
         except CannotWrite as error:
             company.log.say(f"stopped: {error}")

@@ -1,16 +1,15 @@
 """What can be known to be wrong with a recipe before any compute, and what is worth saying about it."""
 
-import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from reelign import config as configs
-from reelign import parts
+from reelign import names, parts
 from reelign.batches import Clips, Pairs
 from reelign.driver import places
-from reelign.driver.recipe import Recipe, datasets_in
+from reelign.driver.recipe import Recipe, datasets_in, names_run
 from reelign.errors import BadConfig, BadData
 from reelign.judges import Judge
 from reelign.panel import Metrics, Panel
@@ -78,7 +77,10 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
     """Names of all that the evaluation measures, after reading its prompts."""
     if recipe.evaluate is None:
         return None
-    found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
+    for where, config in datasets_in(recipe.evaluate, "evaluate"):
+        _refuse_run(where, config)
+    with _of(HELD_OUT):
+        found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
     metrics = Metrics.build(recipe.evaluate.metrics)
     _check_judges(metrics.asked, HELD_OUT, found)
     return set(metrics.of)
@@ -94,10 +96,8 @@ def _check_judges(asked: Sequence[Judge], where: str, found: _Found) -> None:
                 f"the {judge.kind} {judge.name!r} reads clips of {own} only, but the model makes {size}; leave it "
                 "out, or use one for other videos."
             )
-        try:
+        with _of(where):
             judge.check_prompts(found.texts.get(where, ()))
-        except BadData as error:
-            raise BadData(f"{where}: {error}") from error
 
 
 def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
@@ -121,33 +121,43 @@ def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
     asked = Panel.build(getattr(stage, "rewards", ())).asked
     if isinstance(stage, evaluate.Config):
         asked = Metrics.build(stage.metrics).asked
+    own, prompts = f"stages.{index}.dataset", None
     for where, config in datasets_in(stage, f"stages.{index}"):
-        if where == f"stages.{index}.dataset":
-            _check_own(index, stage, config, found)
+        if where == own:
+            prompts = _check_own(where, stage, config, found)
         else:
+            _refuse_run(where, config)
             _opened(where, config, found, fit=True)
-    _check_judges(asked, f"stages.{index}.dataset", found)
+    if isinstance(stage, online.Config) and prompts is not None:
+        # Once its modules' own data has been looked at, so that an error there is told with its place.
+        parts.build("method", stage.method).check(stage.demand(prompts))
+    _check_judges(asked, own, found)
     if isinstance(stage, collect.Config):
         found.written.append(f"{{run}}/{stage.path}/pairs.jsonl")
 
 
-def _check_own(index: int, stage: StageConfig, config: PartConfig, found: _Found) -> None:
-    """Open the stage's dataset, unless a stage before it writes it, and see that it can make what the stage draws."""
-    where = f"stages.{index}.dataset"
+def _check_own(where: str, stage: StageConfig, config: PartConfig, found: _Found) -> tuple[str, ...] | None:
+    """Open the stage's dataset, unless a stage before it writes it, and see that it can make what the stage draws.
+
+    Returns:
+        All its prompts, where it is there.
+    """
     needs = _needs(stage)
-    if "{run}" in json.dumps(configs.dump(config)):
+    if names_run(config):
         _check_written(where, config, needs, found.written)
-        return
+        return None
     dataset = _opened(where, config, found, fit=needs != "prompts")
     if needs not in dataset.gives:
         raise BadConfig(
             f"{where}: {config.name} gives {' and '.join(sorted(dataset.gives))}, but the stage needs {needs}."
         )
     if isinstance(stage, online.Config):
-        dataset.prompts(stage.prompts, stage.group, 0)
-        parts.build("method", stage.method).check(stage.demand(dataset.all_prompts().texts))
+        with _of(where):
+            dataset.prompts(stage.prompts, stage.group, 0)
     elif isinstance(stage, collect.Config):
-        dataset.prompts(min(stage.prompts, stage.per_step), stage.members, 0)
+        with _of(where):
+            dataset.prompts(min(stage.prompts, stage.per_step), stage.members, 0)
+    return found.texts[where]
 
 
 def _needs(stage: StageConfig) -> str:
@@ -167,14 +177,33 @@ def _check_written(where: str, config: PartConfig, needs: str, written: list[str
         raise BadConfig(f"{where}: {path!r} holds pairs, but the stage needs {needs}.")
 
 
+def _refuse_run(where: str, config: PartConfig) -> None:
+    """Refuse "{run}" where it would be taken for the name of a folder."""
+    if names_run(config):
+        raise BadConfig(
+            f"{where}: {{run}} stands for the run folder in a stage's own dataset only, which may be the pairs that a "
+            "stage before it collects; give data that is there from the start."
+        )
+
+
+@contextmanager
+def _of(where: str) -> Iterator[None]:
+    """Say of which dataset of the recipe an error is."""
+    try:
+        yield
+    except BadData as error:
+        raise BadData(f"{where}: {error}") from error
+
+
 def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Any:
     """A dataset; with `fit`, one whose clips fit the model as far as their headers tell.
 
     One from outside may say less of itself than a `Dataset` does.
     """
-    dataset = parts.build("dataset", config)
-    if fit and found.geometry is not None and hasattr(dataset, "fit"):
-        dataset.fit(found.geometry)
+    with _of(where):
+        dataset = parts.build("dataset", config)
+        if fit and found.geometry is not None and hasattr(dataset, "fit"):
+            dataset.fit(found.geometry)
     left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]
     said = [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
     found.told += said
@@ -210,4 +239,4 @@ def _overlap(texts: dict[str, tuple[str, ...]]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return names.same(" ".join(text.split()))

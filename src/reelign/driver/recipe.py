@@ -105,10 +105,15 @@ def datasets_in(settings: BaseModel, where: str) -> Iterator[tuple[str, PartConf
                 yield from datasets_in(inner, place)
 
 
+def names_run(settings: BaseModel) -> bool:
+    """Whether "{run}" stands in settings, for the run folder."""
+    return "{run}" in json.dumps(configs.dump(settings))
+
+
 def reads_run(stage: Any) -> bool:
     """Whether a stage reads what the run itself has collected."""
     dataset = getattr(stage, "dataset", None)
-    return dataset is not None and "{run}" in json.dumps(configs.dump(dataset))
+    return dataset is not None and names_run(dataset)
 
 
 def in_run(stage: Any, folder: Path) -> Any:

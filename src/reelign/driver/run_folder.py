@@ -24,6 +24,7 @@ from reelign.driver.recipe import Recipe
 from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite
 from reelign.files import digest, sweep, sync, writing
+from reelign.parts import PartConfig
 from reelign.runtime.checkpoint import Store
 from reelign.runtime.final import Final
 from reelign.runtime.journal import Journal, Json
@@ -59,6 +60,10 @@ class RunFolder:
         """
         self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume, about or {})
         self._given = str((about or {}).get("given", ""))
+
+    def model(self, recipe: Recipe) -> PartConfig:
+        """The settings to build the model with: once weights are saved, without the files that they began with."""
+        return started.model(self.path, recipe) if self.checkpoints.peek() else recipe.model
 
     def take_over(self, recipe: Recipe) -> None:
         """Let config.json say the steps that the run is extended to."""

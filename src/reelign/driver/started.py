@@ -8,9 +8,11 @@ from typing import Any
 
 import reelign
 from reelign import config as configs
+from reelign import parts
 from reelign.driver.recipe import Recipe, essential
 from reelign.errors import BadConfig, cut
 from reelign.files import is_sealed, seal, write_text
+from reelign.parts import PartConfig
 
 _ANOTHER = "choose another name with --set run.name=...."
 _OWN = ("id", "hash", "version", "config", "seal")
@@ -47,6 +49,19 @@ def prepare(folder: Path, recipe: Recipe, resume: bool, about: dict[str, Any]) -
             f"--set that was given then{started}."
         )
     return found["id"]
+
+
+def settled(config: PartConfig) -> dict[str, Any]:
+    """What config.json says of a model that begins with a file, so that once it has begun it needs that no more."""
+    family = parts.find("model", config.name)
+    own = family.settled(config) if hasattr(family, "settled") else config
+    return {} if own == config else {"settled": configs.dump(own)}
+
+
+def model(folder: Path, recipe: Recipe) -> PartConfig:
+    """The model of a run, as `settled` has noted it."""
+    tree = _read(folder / "config.json").get("settled")
+    return parts.configure("model", tree) if tree else recipe.model
 
 
 def take_over(folder: Path, recipe: Recipe, given: str) -> None:

@@ -1,15 +1,13 @@
 """What a run's bits hang on beside its recipe, and what it means for a resumed run that some of it has changed."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 import reelign
-from reelign import config as configs
 from reelign import parts
-from reelign.driver.recipe import Recipe, datasets_in
+from reelign.driver.recipe import Recipe, datasets_in, names_run
 from reelign.driver.state import World
 from reelign.panel import Metrics
 from reelign.parts import PartConfig
@@ -23,7 +21,7 @@ def around(recipe: Recipe, model: VideoModel, stage: int) -> World:
     data = {place: _identity(config) for place, config in _datasets(recipe, stage)}
     judging = recipe.evaluate if stage < len(recipe.stages) else None
     metrics = Metrics.build(judging.metrics).versions if judging else {}
-    return World(base=_base(recipe), data=data, metrics=metrics, machine=_machine(model))
+    return World(base=getattr(model, "identity", ""), data=data, metrics=metrics, machine=_machine(model))
 
 
 def changes(then: World, now: World) -> list[str]:
@@ -65,7 +63,7 @@ def _datasets(recipe: Recipe, first: int) -> Iterator[tuple[str, PartConfig]]:
         owners.append(("evaluate", recipe.evaluate))
     for owner, settings in owners:
         for where, config in datasets_in(settings, owner):
-            if "{run}" not in json.dumps(configs.dump(config)):
+            if not names_run(config):
                 yield where, config
 
 
@@ -73,11 +71,6 @@ def _identity(config: PartConfig) -> Identity:
     """What a dataset says of its content; nothing where a dataset from outside says nothing."""
     give = getattr(parts.build("dataset", config), "identity", None)
     return dict(give()) if give else {}
-
-
-def _base(recipe: Recipe) -> str:
-    give = getattr(parts.find("model", recipe.model.name), "identity", None)
-    return give(recipe.model) if give else ""
 
 
 def _machine(model: VideoModel) -> dict[str, str]:

@@ -1,14 +1,14 @@
-"""Copies of files for another folder, and a digest that tells whether files changed."""
+"""Copies of files for another folder, and a digest that tells whether a file changed."""
 
 import hashlib
 import os
 import re
 import shutil
 import struct
-from collections.abc import Iterable
 from pathlib import Path
 
 from reelign.folders.part import Part
+from reelign.folders.paths import size_of
 
 LINKED = 2**20
 """Bytes from which a file is linked rather than copied."""
@@ -50,24 +50,25 @@ def copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def digest(root: Path, files: Iterable[Path]) -> str:
-    """sha256 over names, sizes and contents of files below `root`.
+def digest(path: Path) -> str:
+    """sha256 over a file's size and contents.
 
-    Of files beyond 64 MiB the beginning is read, as far as a safetensors header goes, and `SAMPLES` places evenly
-    spread over them: other weights of the same names and shapes differ in nearly all.
+    Of one beyond 64 MiB the beginning is read, as far as a safetensors header goes, and `SAMPLES` places evenly spread
+    over it: other weights of the same names and shapes differ in nearly all.
+
+    Raises:
+        BadCheckpoint: see `size_of`.
     """
-    total = hashlib.sha256()
-    for path in sorted(files):
-        size = path.stat().st_size
-        total.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode(errors="surrogateescape"))
-        with path.open("rb") as file:
-            if size <= WHOLE:
-                total.update(hashlib.sha256(file.read()).digest())
-                continue
-            total.update(hashlib.sha256(file.read(_header(file.read(8)))).digest())
-            for k in range(SAMPLES):
-                file.seek((size - SAMPLE) * k // (SAMPLES - 1))
-                total.update(file.read(SAMPLE))
+    size = size_of(path)
+    total = hashlib.sha256(f"{size}\0".encode())
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            total.update(file.read())
+            return total.hexdigest()
+        total.update(file.read(_header(file.read(8))))
+        for k in range(SAMPLES):
+            file.seek((size - SAMPLE) * k // (SAMPLES - 1))
+            total.update(file.read(SAMPLE))
     return total.hexdigest()
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reelign.errors import BadCheckpoint, UserError
+from reelign.errors import BadCheckpoint, UserError, reason
 
 JSON_BYTES = 2**24
 """A larger config is none."""
@@ -34,8 +34,7 @@ def locate(given: str) -> Path:
     except FileNotFoundError:
         pass  # what is missing is told by whoever needs it, with what it should hold
     except (OSError, RuntimeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else shortened(error)
-        raise BadCheckpoint(f"{shortened(given)!r} cannot be opened: {reason}; give a local folder.") from error
+        raise BadCheckpoint(f"{shortened(given)!r} cannot be opened: {reason(error)}; give a local folder.") from error
     return path
 
 
@@ -74,8 +73,8 @@ def size_of(path: Path) -> int:
 
 
 def _unreadable(path: Path, error: OSError) -> NoReturn:
-    reason = "it is a loop of links" if error.errno == errno.ELOOP else error.strerror or str(error)
-    raise BadCheckpoint(f"{str(path)!r} cannot be read: {reason}.") from error
+    told = "it is a loop of links" if error.errno == errno.ELOOP else reason(error)
+    raise BadCheckpoint(f"{str(path)!r} cannot be read: {told}.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -114,5 +113,5 @@ def reading(folder: Path, what: str) -> Iterator[None]:
         raise
     # Loaders of three libraries, over files of any origin, raise what they please, plain Exception from Rust included.
     except Exception as error:
-        reason = shortened(error) or type(error).__name__
-        raise BadCheckpoint(f"{str(folder)!r} cannot be read as a {what}: {reason.rstrip('.')}.") from error
+        told = shortened(error) or type(error).__name__
+        raise BadCheckpoint(f"{str(folder)!r} cannot be read as a {what}: {told.rstrip('.')}.") from error

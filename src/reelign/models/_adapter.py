@@ -20,7 +20,8 @@ from reelign.soundness import finite
 
 RANK = 32
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
-FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+ADAPTER = "pytorch_lora_weights.safetensors"
+FILES = (ADAPTER, "adapter_model.safetensors")
 """What diffusers and peft call an adapter's file."""
 PREFIX = re.compile(r"(base_model\.model\.|transformer\.|diffusion_model\.|lora_unet_|lora_transformer_)*")
 KEY = re.compile(r"(.+?)\.(?:lora[._](?P<side>A|B|down|up)(?:\.default)?\.weight|alpha)")
@@ -186,8 +187,8 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, float], f
         )
     common = _common_alpha(file, notes)
     for name, alpha in (*alphas.items(), *((("alpha", common),) if common is not None else ())):
-        if not 0 < alpha < float("inf"):
-            raise BadCheckpoint(f"{str(file)!r} gives {name!r} as {alpha}, but a scale is above 0.")
+        if not 0 < alpha <= 1e6:  # as in a recipe, which may take its place
+            raise BadCheckpoint(f"{str(file)!r} gives {name!r} as {alpha}, but a scale is above 0 and at most 1e6.")
     return {n: s for n, s in shapes.items() if n not in alphas}, alphas, common
 
 

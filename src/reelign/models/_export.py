@@ -2,7 +2,7 @@
 
 import json
 import logging
-import shutil
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from reelign import folders
-from reelign.errors import RunStopped
+from reelign.errors import BadCheckpoint, RunStopped
+from reelign.files import usual_mode
 from reelign.folders import Part
+from reelign.models._adapter import ADAPTER
 from reelign.models._pipeline import Pipeline
 from reelign.soundness import finite
 
@@ -23,37 +25,63 @@ log = logging.getLogger(__name__)
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def export(pipeline: Pipeline, network: WanTransformer3DModel, folder: Path, shift: float | None) -> None:
+def export(
+    pipeline: Pipeline,
+    base: Mapping[Path, str],
+    network: WanTransformer3DModel,
+    folder: Path,
+    shift: float | None,
+) -> None:
     """Write the parts that model_index.json names, with the trained transformer, and card.json; nothing else.
 
     With an adapter the transformer has it merged in, and `lora/` holds it in float32 for the base.
 
+    Args:
+        pipeline: what was loaded.
+        base: digests of its files as they were then.
+        network: the transformer, trained.
+        folder: to write to.
+        shift: of the sampler.
+
     Raises:
         RunStopped: a trained weight is not finite, or too large for the dtype that its file has.
-        BadCheckpoint: the base folder is gone.
+        BadCheckpoint: a file that is to be copied is not what it was when the model was loaded.
     """
-    for source, part in pipeline.files():
-        if part is None or part is not pipeline.transformer:
-            _carry(pipeline, source, part, folder)
+    trained = {*folders.files_of(pipeline.transformer)} - {pipeline.transformer.folder / "config.json"}
+    copied = {path: digest for path, digest in base.items() if path not in trained}
+    _refuse_changed(copied)
+    for source in copied:
+        _carry(pipeline, source, folder)
     _card(pipeline, folder, shift)
     _transformer(pipeline.transformer, network, folder / "transformer")
     if getattr(network, "peft_config", None):
         _adapter(network, folder / "lora")
-    for name in ("transformer", "lora"):
-        for path in (folder / name).glob("*.safetensors"):
-            shutil.copymode(folder / "card.json", path)  # safetensors makes files for their owner alone
 
 
-def _carry(pipeline: Pipeline, source: Path, part: Part | None, folder: Path) -> None:
+def _refuse_changed(known: Mapping[Path, str]) -> None:
+    """Refuse to copy what is no longer what the run was trained with, before anything is written."""
+    for path, digest in known.items():
+        try:
+            problem = "" if folders.digest(path) == digest else "has changed"
+        except BadCheckpoint:
+            problem = "is gone" if not os.path.exists(path) else "cannot be read any more"
+        if problem:
+            raise BadCheckpoint(
+                f"{str(path)!r} {problem} since the model was loaded, so nothing is exported; bring it back and export "
+                "again, as --resume does."
+            )
+
+
+def _carry(pipeline: Pipeline, source: Path, folder: Path) -> None:
     """Copy a file; the only variant of some weights becomes the plain one, which stock pipelines look for."""
     target = folder / source.relative_to(pipeline.folder)
     target.parent.mkdir(parents=True, exist_ok=True)
+    part = pipeline.part_of(source)
     if part and part.weights.variant:
         target = target.with_name(part.weights.plain(target.name))
         if source.name == part.weights.index:
             _index(part, target)
             return
-    folders.size_of(source)
     folders.copy(source, target)
 
 
@@ -75,11 +103,11 @@ def _card(pipeline: Pipeline, folder: Path, shift: float | None) -> None:
 def _transformer(part: Part, network: WanTransformer3DModel, target: Path) -> None:
     """The trained weights in the source's shards, each tensor in the dtype it had there."""
     target.mkdir(parents=True, exist_ok=True)
-    folders.copy(part.folder / "config.json", target / "config.json")
     trained, stored = _trained(network), part.weights.tensors
     for file in part.weights.files:
         own = {n: _cast(n, trained[n](), DTYPES[s.dtype]) for n, s in stored.items() if s.file == file and n in trained}
-        save_file(own, target / part.weights.plain(file), metadata={"format": "pt"})
+        with usual_mode(path := target / part.weights.plain(file)):
+            save_file(own, path, metadata={"format": "pt"})
     if part.weights.index:
         _index(part, target / part.weights.plain(part.weights.index))
     dtypes = sorted({str(DTYPES[s.dtype]).removeprefix("torch.") for s in stored.values()})
@@ -118,8 +146,26 @@ def _adapter(network: WanTransformer3DModel, target: Path) -> None:
     from peft.utils import get_peft_model_state_dict
 
     layers = get_peft_model_state_dict(network, adapter_name="default")
-    WanPipeline.save_lora_weights(
-        target,
-        transformer_lora_layers={k: v.detach().cpu().contiguous() for k, v in layers.items()},
-        transformer_lora_adapter_metadata=network.peft_config["default"].to_dict(),
-    )
+    # Sets have an order of their own in each process.
+    notes = {k: sorted(v) if isinstance(v, set) else v for k, v in network.peft_config["default"].to_dict().items()}
+    target.mkdir(exist_ok=True)
+    with usual_mode(file := target / ADAPTER):
+        WanPipeline.save_lora_weights(
+            target,
+            transformer_lora_layers={k: v.detach().cpu().contiguous() for k, v in layers.items()},
+            transformer_lora_adapter_metadata=notes,
+            weight_name=ADAPTER,
+        )
+        _order_notes(file)
+
+
+def _order_notes(file: Path) -> None:
+    """Sort the notes in a safetensors header; its writer leaves them in random order, and equal exports are equal."""
+    with file.open("r+b") as content:
+        length = int.from_bytes(content.read(8), "little")
+        header = json.loads(content.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(ordered) <= length, "the same JSON in another order"
+        content.seek(8)
+        content.write(ordered.ljust(length))

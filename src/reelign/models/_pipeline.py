@@ -62,14 +62,21 @@ class Pipeline:
     transformer: Part
     text_encoder: Part
     vae: Part
+    words: str
+    """Class of the tokenizer."""
 
-    def files(self) -> Iterator[tuple[Path, Part | None]]:
-        """Every file of the pipeline, and the part with weights that it belongs to; nothing else of the folder."""
-        yield self.folder / "model_index.json", None
+    def files(self) -> Iterator[Path]:
+        """Every file of the pipeline that is there now; nothing else of the folder."""
+        yield self.folder / "model_index.json"
         for part in (self.transformer, self.text_encoder, self.vae):
-            yield from ((path, part) for path in folders.files_of(part))
+            yield from folders.files_of(part)
         for name in ("tokenizer", "scheduler"):
-            yield from ((path, None) for path in folders.files_of(self.folder / name))
+            yield from folders.files_of(self.folder / name)
+
+    def part_of(self, path: Path) -> Part | None:
+        """The part with weights that a file belongs to."""
+        parts = (self.transformer, self.text_encoder, self.vae)
+        return next((part for part in parts if part.folder == path.parent), None)
 
 
 def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipeline:
@@ -91,8 +98,9 @@ def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipe
             f"{str(folder)!r} has a text encoder {wide} wide, but a transformer that takes {taken}; "
             "its parts are of different models."
         )
-    pipeline = Pipeline(folder, card, card_of(folder).shift, transformer, text, vae)
-    for path, _ in pipeline.files():
+    words = str(folders.read_json(folder / "model_index.json")["tokenizer"][1])
+    pipeline = Pipeline(folder, card, card_of(folder).shift, transformer, text, vae, words)
+    for path in pipeline.files():
         folders.size_of(path)
     return pipeline
 

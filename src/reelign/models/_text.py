@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from reelign import folders
 from reelign.errors import BadCheckpoint, BadData
 from reelign.folders import Part, configs
 
+TOKENIZERS = ("T5TokenizerFast", "T5Tokenizer", "TokenizersBackend", "PreTrainedTokenizerFast")
+"""Classes that tokenizers of T5 and UMT5 are saved as."""
 KEPT = 2**30
 """Bytes of features that are kept in main memory: 128 texts of Wan2.1, all of the packaged generator's."""
 
@@ -52,7 +55,12 @@ class TextCache:
 
     def _encode(self, text: str) -> Tensor:
         tokens = self._words(
-            cleaned(text), padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+            cleaned(text),
+            padding="max_length",
+            max_length=self._length,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
         ).to(self._encoder.device)
         hidden = self._encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         return (hidden * tokens.attention_mask[..., None])[0].float()
@@ -74,19 +82,29 @@ def cleaned(text: str) -> str:
     return prompt_clean(text)
 
 
-def tokenizer(folder: Path, vocabulary: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pipeline, by its stock class.
+def tokenizer(folder: Path, kind: str, vocabulary: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pipeline, by the stock class that its index names and the stock pipeline takes.
 
     Raises:
-        BadCheckpoint: none that could be read, one that could run code or cannot pad, or one with more words than the
-            text encoder has features for.
+        BadCheckpoint: none that could be read, one that could run code, cannot pad or pads on the left, or one with
+            more words than the text encoder has features for.
     """
     configs.tokenizer(folder / "tokenizer_config.json")
+    if kind not in TOKENIZERS:
+        raise BadCheckpoint(
+            f"{str(folder)!r} is a {folders.shortened(kind, 60)} by its model_index.json; a Wan pipeline has one of "
+            f"{', '.join(TOKENIZERS)}."
+        )
     with folders.reading(folder, "tokenizer"):
-        words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        words = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
         highest = max(words.get_vocab().values())
         words("a", padding="max_length", max_length=2, truncation=True)
         words("a", verbose=False)  # the two ways in which it is called
+    if words.padding_side != "right":
+        raise BadCheckpoint(
+            f"{str(folder)!r} pads on the {words.padding_side}, where Wan pipelines look for a text's features; set "
+            "padding_side to right in its tokenizer_config.json."
+        )
     if highest >= vocabulary:
         raise BadCheckpoint(
             f"{str(folder)!r} has words up to number {highest}, but the text encoder has features for {vocabulary}; "

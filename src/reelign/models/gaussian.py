@@ -63,6 +63,11 @@ class Gaussian:
         self._reference = Reference(self.network)
 
     @property
+    def identity(self) -> str:
+        """A digest of the settings, which are the whole base."""
+        return hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()
+
+    @property
     def reference_weights(self) -> Reference:
         """The frozen weights of every role, for checkpoints."""
         return self._reference
@@ -119,11 +124,6 @@ def describe(config: Config) -> Card:
     """One frame; of a text nothing is read."""
     latent = (3, 1, config.side, config.side)
     return Card(Geometry(1, config.side, config.side, 1.0, latent), 0)
-
-
-def identity(config: Config) -> str:
-    """A digest of the settings, which are the whole base."""
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
 
 def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:

@@ -70,6 +70,7 @@ class Wan:
         self.config, self.device = config, device
         self._pipeline = pipeline = _read(config)
         self.folder, self.geometry = pipeline.folder, pipeline.card.geometry
+        self._base = {path: folders.digest(path) for path in pipeline.files()}  # before they are read
         words, adapter = _words(pipeline), _plan(config, pipeline)
         self._bfloat16 = {
             "auto": device.type == "cuda",
@@ -95,6 +96,12 @@ class Wan:
         self.text = _text.TextCache(words, pipeline.text_encoder, pipeline.card.text_length, device, frozen_dtype)
         self.codec = _pixels.load(pipeline.vae, device, frozen_dtype)
         self._reference = Reference(self.network)
+
+    @property
+    def identity(self) -> str:
+        """A digest of the base's files as they were when they were loaded, and of what the model is to make."""
+        files = {path.relative_to(self.folder).as_posix(): digest for path, digest in self._base.items()}
+        return hashlib.sha256(repr((sorted(files.items()), self._pipeline.card)).encode()).hexdigest()
 
     @property
     def reference_weights(self) -> Reference:
@@ -167,8 +174,9 @@ class Wan:
 
         Raises:
             RunStopped: a trained weight is not finite, or too large for the dtype of the base's files.
+            BadCheckpoint: a file that is to be copied from the base is not what it was when the model was loaded.
         """
-        _export.export(self._pipeline, self.network, folder, shift)
+        _export.export(self._pipeline, self._base, self.network, folder, shift)
 
 
 def check(config: Config) -> None:
@@ -191,18 +199,18 @@ def describe(config: Config) -> Card:
     return _pipeline.describe(_folder_of(config), config.size, config.text_length)
 
 
-def identity(config: Config) -> str:
-    """A digest of the frozen base, of what it is to make, and of an adapter to start from; see `folders.digest`.
+def settled(config: Config) -> Config:
+    """The same model for a run that is taken up again: its weights are saved, so of `lora.start` only the form stays.
 
     Raises:
         BadCheckpoint, BadConfig: see `build`.
     """
-    pipeline = _read(config)
-    told = [folders.digest(pipeline.folder, (path for path, _ in pipeline.files())), pipeline.card]
-    plan = _plan(config, pipeline)
-    if plan is not None and plan.start is not None:
-        told += [plan.rank, plan.alpha, plan.targets, folders.digest(plan.start.file.parent, [plan.start.file])]
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    if config.lora is None or config.lora.start is None:
+        return config
+    plan = _plan(config, _read(config))
+    assert plan is not None, "there is an adapter"
+    form = LoraConfig(rank=plan.rank, alpha=plan.alpha, targets=plan.targets)
+    return config.model_copy(update={"lora": form})
 
 
 def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:
@@ -232,7 +240,8 @@ def _read(config: Config) -> _pipeline.Pipeline:
 
 
 def _words(pipeline: _pipeline.Pipeline) -> PreTrainedTokenizerBase:
-    return _text.tokenizer(pipeline.folder / "tokenizer", pipeline.text_encoder.config.vocab_size)
+    vocabulary = pipeline.text_encoder.config.vocab_size
+    return _text.tokenizer(pipeline.folder / "tokenizer", pipeline.words, vocabulary)
 
 
 def _plan(config: Config, pipeline: _pipeline.Pipeline) -> _adapter.Plan | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 from pydantic import Field
 
@@ -31,15 +32,18 @@ class Config(PartConfig):
 
 def build(config: Config) -> Module:
     """A flow-matching term on clips."""
-    source: Dataset = parts.build("dataset", config.dataset)
+
+    @cache  # opened when data is looked at: a method is built, and asked, wherever a recipe is read
+    def source() -> Dataset:
+        return parts.build("dataset", config.dataset)
 
     def check(demand: Demand) -> None:
-        if "clips" not in source.gives:
+        if demand.texts is not None and "clips" not in source().gives:
             raise BadConfig(f"modules: ddrl needs clips, but the dataset {config.dataset.name!r} has none.")
 
     def term(model: VideoModel, seed: int, micro_batch: int) -> Iterator[Loss]:
         seed = rng.seed_for(seed, "ddrl")
-        clips = source.clips(config.batch, rng.integer(1 << 20, seed=seed), model)
+        clips = source().clips(config.batch, rng.integer(1 << 20, seed=seed), model)
         n = len(clips.texts)
         seeds = [rng.seed_for(seed, i) for i in range(n)]
         sigma = levels(config.levels, [rng.seed_for(s, "level") for s in seeds]).to(model.device)

@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from reelign.errors import BadData, cut
+from reelign.errors import BadData, cut, reason
 from reelign.video import _structure
 
 MENDING = "copy or render it again"
@@ -37,8 +37,7 @@ def status(path: Path) -> os.stat_result:
             raise BadData(f"{shown} is a symbolic link to {os.readlink(path)}, which is not there.") from error
         raise BadData(f"there is no video at {shown}; check the path.") from error
     except (OSError, ValueError) as error:  # a name that is too long, a loop of links, no permission, a NUL
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise BadData(f"{shown} cannot be read ({reason}); check the path.") from error
+        raise BadData(f"{shown} cannot be read ({reason(error)}); check the path.") from error
     if not stat.S_ISREG(found.st_mode):
         raise BadData(f"{shown} is not a file; give the path of one video.")
     if found.st_size == 0:
@@ -61,6 +60,10 @@ def _kind(path: Path) -> str:
                 raise BadData(f"{path} is cut off, its end is missing; {MENDING}.")
             if _structure.cropped(file, kind):
                 raise BadData(f"{path} asks players to show a part of its picture only; render it cropped.")
+            if _structure.paced(file, kind):
+                raise BadData(
+                    f"{path} asks players to show parts of it slower, faster or as a still; render it as it plays."
+                )
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror}); {MENDING}.") from error
     return kind

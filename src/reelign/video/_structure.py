@@ -1,10 +1,11 @@
-"""What the bytes of a file say before FFmpeg sees them: its kind, whether its end is there, and cropping.
+"""What the bytes of a file say before FFmpeg sees them: its kind, whether its end is there, cropping, and paces.
 
-FFmpeg reads on without a word where a Matroska, AVI or GIF file is cut off, and its decoders do not apply the cropping
-that a container asks for.
+FFmpeg reads on without a word where a Matroska, AVI or GIF file is cut off, its decoders do not apply the cropping that
+a container asks for, and it plays all parts of an edit list at one pace.
 """
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -18,6 +19,10 @@ _TRACKS, _ENTRY, _VIDEO = 0x1654AE6B, 0xAE, 0xE0
 _CROPS = (0x54AA, 0x54BB, 0x54CC, 0x54DD)
 _VISUAL_ENTRY = 78
 """Bytes of a sample description of MP4 before the boxes in it; its width and height are the bytes from 24 to 28."""
+_EDIT, _LONG_EDIT = struct.Struct(">IiI"), struct.Struct(">QqI")
+"""An entry of an edit list, in versions 0 and 1: duration, where in the clip (below 0: nothing is shown), pace."""
+_LONGEST = 2**20
+"""Bytes of an edit list that are read."""
 
 Span = tuple[int, int]
 """First byte, and first byte after."""
@@ -68,6 +73,27 @@ def cropped(file: BinaryIO, kind: str) -> bool:
         crops = (crop for picture in pictures for name, crop in _elements(file, picture) if name in _CROPS)
         return any(any(_read(file, crop)) for crop in crops)
     return False
+
+
+def paced(file: BinaryIO, kind: str) -> bool:
+    """Whether an edit list asks players to show a part of the clip slower, faster or standing still."""
+    if kind != "mp4":
+        return False
+    for track in _at(_boxes, file, (0, file.seek(0, os.SEEK_END)), b"moov", b"trak"):
+        kinds = [_read(file, handler)[8:12] for handler in _at(_boxes, file, track, b"mdia", b"hdlr")]
+        edits = [_read(file, edits, _LONGEST) for edits in _at(_boxes, file, track, b"edts", b"elst")]
+        if b"vide" in kinds and any(pace != 1 for each in edits for pace in _paces(each)):
+            return True
+    return False
+
+
+def _paces(edits: bytes) -> Iterator[float]:
+    """How fast each entry of an edit list shows its part: 1 is as recorded, 0 a still."""
+    entry = _LONG_EDIT if edits[:1] == b"\1" else _EDIT
+    count = min(int.from_bytes(edits[4:8]), (len(edits) - 8) // entry.size)
+    for _, begin, pace in entry.iter_unpack(edits[8 : 8 + max(0, count) * entry.size]):
+        if begin >= 0:
+            yield pace / 2**16
 
 
 def _read(file: BinaryIO, span: Span, most: int = 64) -> bytes:
