@@ -116,11 +116,12 @@ FILES = (
 )
 
 
-@pytest.mark.parametrize("how", DAMAGE)
-@pytest.mark.parametrize("name", FILES)
+CASES = [(name, how) for name in FILES for how in DAMAGE]
+CASES.remove(("pairs/collected.jsonl", "longer"))  # rows behind those of the stage's steps are nobody's
+
+
+@pytest.mark.parametrize(("name", "how"), CASES)
 def test_no_damaged_run_is_called_finished(run: Path, name: str, how: str) -> None:
-    if (name, how) == ("pairs/collected.jsonl", "longer"):
-        pytest.skip("rows behind those of the stage's steps are nobody's")
     DAMAGE[how](run / name)
     # The order of times is as it was: what is asked for here is what the files say.
     os.utime(run / "report.html")
