@@ -34,7 +34,7 @@ def given(tree: Tree) -> str:
 def sentence(folder: Path, last: Mapping[str, Any], extends: bool) -> str:
     """What to say of a finished run; `last` is the ledger's last row, and `extends` whether its stage has `steps`."""
     more = (
-        f"to train on, resume it with more than the {last['steps']} steps of its last stage, {last['stage']}, as in "
+        f"to train on, resume it with more steps than {last['steps']} in its last stage, {last['stage']}, as in "
         f"--set stages.{last['index']}.steps={2 * last['steps']}"
         if extends
         else "to train on, start a new run from its final/ as model.weights"

@@ -22,6 +22,11 @@ from reelign.parts import refuse_outside
 Call = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent / "reelign"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", "")))),
+}
+"""Where parts of the tests are found."""
 DATA = {"name": "tests.parts.gaussian_data:build"}
 
 
@@ -129,7 +134,7 @@ def test_a_dry_run_checks_and_computes_nothing(reelign: Call, recipe: Path, tmp_
 
 
 def test_ctrl_c_saves_and_exits_130(recipe: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [BIN, "align", recipe, "--set", "stages.0.steps=100000", "--set", "run.save_every=100000"],
         env=environment,
@@ -309,10 +314,7 @@ def _work(line: str, folder: Path) -> tuple[int, float, str, subprocess.Complete
         "print(code or 0, time.process_time(), heavy)"
     )
     words = [sys.executable, "-c", program, *shlex.split(line)]
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
-    done = subprocess.run(
-        words, capture_output=True, text=True, check=True, cwd=folder, env={**os.environ, "PYTHONPATH": path}
-    )
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder, env=ENVIRONMENT)
     code, seconds, heavy = done.stdout.splitlines()[-1].split(maxsplit=2)
     return int(code), float(seconds), heavy, done
 
@@ -331,8 +333,8 @@ def test_so_is_that_a_run_is_finished_and_how_it_goes_on(reelign: Call, recipe: 
     assert (code, heavy) == (0, "[]"), done.stderr
     assert seconds < 1
     assert done.stderr == (
-        f"{folder} is finished already; to train on, resume it with more than the 3 steps of its last stage, sft, as "
-        "in --set stages.0.steps=6.\n"
+        f"{folder} is finished already; to train on, resume it with more steps than 3 in its last stage, sft, as in "
+        "--set stages.0.steps=6.\n"
     )
     assert done.stdout.splitlines()[:-1] == [f"model   {folder / 'final'}", f"report  {folder / 'report.html'}"]
     # In doubt the driver looks: here at files that are not as they were, which it makes again.
@@ -341,6 +343,17 @@ def test_so_is_that_a_run_is_finished_and_how_it_goes_on(reelign: Call, recipe: 
     assert (code, "is finished already" in err) == (0, False)
     assert str(folder / "final") in out
     assert "is finished already" in reelign("align", recipe, "--resume", "--set", "runtime.threads=1")[2]
+
+
+def test_columns_of_numbers_stand_to_the_right_and_others_to_the_left() -> None:
+    rows = [("steps", 300, 0.5), ("path", "a/b", None), ("lr", 3e-4, 12.0)]
+    assert _console.table(("what", "value", "mean"), rows).splitlines() == [
+        "what   value   mean",
+        "-----  ------  ----",
+        "steps  300      0.5",
+        "path   a/b        -",
+        "lr     0.0003    12",
+    ]
 
 
 def test_only_what_is_wrong_is_logged() -> None:

@@ -26,7 +26,7 @@ def test_a_finished_run_is_extended_bit_by_bit(longer: dict[str, Any], finished:
     watcher = Watcher()
     folder = _resume(finished, MORE, watcher=watcher)
     assert outcome_of(folder) == longer
-    assert watcher.events[0] == "begin dpo 5/9"
+    assert watcher.events[:2] == ["dpo was finished after 5 steps, and goes on to 9 as asked now.", "begin dpo 5/9"]
     assert not list(folder.glob("*aside*"))
     # Now it is a run of nine steps.
     with pytest.raises(BadConfig, match=r"stages\.2\.steps: 9 then, 5 now"):
@@ -82,8 +82,8 @@ def test_a_failed_gate_judges_again_after_more_steps(tmp_path: Path) -> None:
     watcher = Watcher()
     _resume(tmp_path, "stages.0.steps=7", watcher=watcher, stages=stages)
     own = "it goes on from its own weights, which the gate judges again at the end."
-    assert watcher.said[0] == f"sft had failed its gate after 5 steps; {own}"
-    assert watcher.said[1].startswith("sft: failed")
+    assert watcher.said[1] == f"sft had failed its gate after 5 steps; {own}"
+    assert watcher.said[2].startswith("sft: failed")
     (row,) = rows_of(folder / "ledger.jsonl")
     assert row["steps"] == 7
     other = driver.run(recipe_in(tmp_path / "other", "stages.0.steps=7", stages=stages), Watcher())

@@ -15,9 +15,7 @@ from reelign import driver, finished
 from reelign.files import seal
 from reelign.report import page
 
-SENTENCE = (
-    "is finished already; to train on, resume it with more than the 2 steps of its last stage, dpo, as in --set st"
-)
+SENTENCE = "is finished already; to train on, resume it with more steps than 2 in its last stage, dpo, as in --set st"
 
 
 def _tree(root: Path, **changes: Any) -> dict[str, Any]:
@@ -82,7 +80,7 @@ def test_of_another_recipe_nothing_is_told(run: Path, setting: str) -> None:
 def test_an_extended_run_is_the_longer_one(run: Path) -> None:
     longer = configs.override(_tree(run.parent), ["stages.2.steps=3"])
     _run(longer, resume=True)
-    assert "more than the 3 steps" in finished.look(run, longer)
+    assert "more steps than 3 in" in finished.look(run, longer)
     assert finished.look(run, _tree(run.parent)) == ""
 
 
@@ -118,11 +116,12 @@ FILES = (
 )
 
 
-@pytest.mark.parametrize("how", DAMAGE)
-@pytest.mark.parametrize("name", FILES)
+CASES = [(name, how) for name in FILES for how in DAMAGE]
+CASES.remove(("pairs/collected.jsonl", "longer"))  # rows behind those of the stage's steps are nobody's
+
+
+@pytest.mark.parametrize(("name", "how"), CASES)
 def test_no_damaged_run_is_called_finished(run: Path, name: str, how: str) -> None:
-    if (name, how) == ("pairs/collected.jsonl", "longer"):
-        pytest.skip("rows behind those of the stage's steps are nobody's")
     DAMAGE[how](run / name)
     # The order of times is as it was: what is asked for here is what the files say.
     os.utime(run / "report.html")

@@ -74,15 +74,15 @@ def emit(value: Any, as_json: bool, text: str) -> None:
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A plain text table; numbers to the right, and a dash for what there is none of."""
-    grid = [[str(c) for c in header], *[[_cell(c) for c in row] for row in rows]]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
+    """A plain text table; columns of numbers to the right, and a dash for what there is none of."""
+    names, body = [str(name) for name in header], [[_cell(value) for value in row] for row in rows]
+    columns = list(zip(names, *body, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    to_right = [all(map(_number, column[1:])) for column in columns]
     lines = []
-    for index, row in enumerate(grid):
-        cells = [c.rjust(w) if index and _number(c) else c.ljust(w) for c, w in zip(row, widths, strict=True)]
+    for row in (names, ["-" * width for width in widths], *body):
+        cells = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, to_right, strict=True)]
         lines.append("  ".join(cells).rstrip())
-        if index == 0:
-            lines.append("  ".join("-" * w for w in widths))
     return "\n".join(lines)
 
 

@@ -86,6 +86,8 @@ def _reopen(recipe: Recipe, folder: RunFolder, held: Held, state: State, watcher
     except BadCheckpoint as error:
         raise BadCheckpoint(f"the last stage cannot be extended, as its last step is lost: {error}") from error
     folder.checkpoints.pass_over(f"{label}-end")
+    more = getattr(recipe.stages[-1], "steps", 0)
+    watcher.say(f"{label} was finished after {row['steps']} steps, and goes on to {more} as asked now.")
     if row["gate"]["verdict"] == "failed":
         watcher.say(
             f"{label} had failed its gate after {row['steps']} steps; it goes on from its own weights, which the gate "
