@@ -148,6 +148,13 @@ def ledger_row(index: int, stage: str) -> dict[str, Any]:
     }
 
 
+def change_ledger(folder: Path, stage: str, **more: object) -> None:
+    """Say more, or something else, of a finished stage."""
+    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    rows = [row | more if row["stage"] == stage else row for row in rows]
+    (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def write_config(folder: Path, stages: tuple[str, ...] = STAGES) -> None:
     """The resolved recipe of a run."""
     folder.mkdir(parents=True, exist_ok=True)

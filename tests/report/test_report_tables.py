@@ -11,7 +11,7 @@ import torch
 from reelign.core import stats
 from reelign.diagnostics import gates
 from reelign.errors import UserError
-from reelign.report import compare, facts, headline, load, page, slices, tables, words
+from reelign.report import compare, headline, load, page, slices, stations, tables, words
 from reelign.report.records import Clip
 from reelign.stages._context import GateConfig
 
@@ -120,7 +120,7 @@ def test_the_table_tells_the_interval_that_the_gate_judged_by(make_run: Make):
     (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ledger))
     run = load.load(folder)
     rows = {row.measure: row for row in tables.measure_table(run).rows}
-    findings = facts.steps(run)[1].findings
+    findings = stations.stations(run)[1].findings
     for target, finding in zip(verdict["targets"], findings, strict=True):
         row = rows[target["metric"]]
         cell = row.at("sft")

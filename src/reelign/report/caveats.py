@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from reelign.report import facts, words
+from reelign.report import stations, words
 from reelign.report.load import Run
 from reelign.report.tables import FEWEST_PROMPTS, TOO_FEW, Difference, MeasureTable, Row
 
@@ -126,7 +126,7 @@ def _infinite(run: Run) -> list[Caveat]:
     return [
         Caveat(
             f"{words.sentence(words.plain(name))[:-1]} was infinite on {words.count(clips, 'clip')} of "
-            f"{facts.named(run, evaluation.label)}, which are left out of its numbers; mend the metric.",
+            f"{stations.named(run, evaluation.label)}, which are left out of its numbers; mend the metric.",
             grave=True,
         )
         for evaluation in run.evaluations.values()
@@ -144,7 +144,7 @@ def _unlike_evaluations(run: Run) -> list[Caveat]:
             name = words.title(evaluation.label)
             found.append(Caveat(f"{name} is an evaluation with settings of its own, so it is shown but not compared."))
             continue
-        name = facts.named(run, evaluation.label)
+        name = stations.named(run, evaluation.label)
         if evaluation.sampler != base.sampler:
             found.append(
                 Caveat(f"{name} was sampled with other settings than the base; part of a difference is theirs.", True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reelign.core import stats
 from reelign.errors import UserError
-from reelign.report import facts, words
+from reelign.report import stations, words
 from reelign.report.load import Run, load
 from reelign.report.records import Evaluation
 from reelign.report.tables import Levels, Verdict, judge, paired, spread
@@ -115,8 +115,8 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         run_b=second.name,
         label_a=a.label,
         label_b=b.label,
-        unfinished_a=facts.unfinished(first),
-        unfinished_b=facts.unfinished(second),
+        unfinished_a=stations.unfinished(first),
+        unfinished_b=stations.unfinished(second),
         paired=same_prompts,
         measures=tuple(found),
         notes=tuple(notes),

@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from reelign.report import facts, words
+from reelign.report import stations, words
 from reelign.report.load import BASE, Run
 from reelign.report.tables import TOO_FEW, Cell, Difference, MeasureTable, Row, Verdict
 
@@ -56,7 +56,7 @@ def _not_kept(run: Run) -> list[Markup]:
 
 
 def _ahead(run: Run) -> list[Markup]:
-    missing = facts.unfinished(run)
+    missing = stations.unfinished(run)
     return [Markup("The run is unfinished: {}.").format(missing)] if missing else []
 
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reelign.files import write_text
-from reelign.report import caveats, clips, curves, facts, headline, quantities, slices, tables, words
+from reelign.report import caveats, clips, curves, facts, headline, quantities, slices, stations, tables, words
 from reelign.report.load import BASE, Run, load
 
 PIXELATED_BELOW = 256
@@ -61,7 +61,7 @@ def render(run: Run) -> str:
     environment = templates(_TEMPLATES)
     environment.filters.update(
         title=words.title,
-        named=partial(facts.named, run),
+        named=partial(stations.named, run),
         plain=words.plain,
         number=words.number,
         signed=words.signed,
@@ -79,7 +79,7 @@ def render(run: Run) -> str:
         headline=headline.headline(run, table),
         caveats=caveats.caveats(run, table),
         facts=facts.facts(run),
-        steps=facts.steps(run),
+        stations=stations.stations(run),
         total_s=facts.total_s(run),
         kinds=facts.KINDS,
         sample=curves.whisker(0.62, 0.48, 0.76, limits=(0.0, 1.0), reference=0.2),
