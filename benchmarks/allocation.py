@@ -148,7 +148,7 @@ def summary(shares: Mapping[str, Tensor], chosen: Tensor, seed: int) -> dict[str
     return {
         name: {
             "misplaced": [round(v, 4) for v in stats.mean_interval(values[chosen], seed=seed)],
-            "against_uniform": [round(v, 4) for v in stats.paired_difference(values[chosen], base, seed=seed)],
+            "against_uniform": [round(v, 4) for v in stats.mean_interval(values[chosen] - base, seed=seed)],
         }
         for name, values in shares.items()
     }

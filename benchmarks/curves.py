@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reelign.report.curves import ticks
+from reelign.report.frame import ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 220, 46, 120, 14, 34
 MUTED, OWN, OTHER = "#8b949e", "#3b5bdb", "#8b949e"

@@ -1,5 +1,6 @@
 """Where a module would come from, told without importing anything."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -14,41 +15,51 @@ def lost(path: str) -> str:
     """
     steps = path.split(".")
     places: Sequence[str] | None = None
-    for number in range(1, len(steps) + 1):
+    for number, step in enumerate(steps, start=1):
         name = ".".join(steps[:number])
         if name in sys.modules:
-            places = getattr(sys.modules[name], "__path__", ())
+            places = list(getattr(sys.modules[name], "__path__", ()))
             continue
+        folders = [str(Path(place) / step) for place in places or ()]
         try:
-            found = (finder.find_spec(name, places) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-            spec = next((each for each in found if each is not None), None)
+            spec = _spec(name, places)
         except (ImportError, ValueError, OSError):
             return ""
         if spec is None:
             return name
         if number < len(steps) and _makes_modules(spec):
             return ""
-        places = _below(spec, sys.path if places is None else places)
+        if places is not None and _is_folder(spec):
+            # Python's own list of where it lies cannot be read before the package above is imported.
+            places = [folder for folder in folders if os.path.isdir(folder)]
+        else:
+            places = list(spec.submodule_search_locations or ())
     return ""
 
 
-def _below(spec: ModuleSpec, places: Sequence[str]) -> Sequence[str]:
-    """Where modules below one would lie; nowhere if it is no package."""
-    if spec.submodule_search_locations is None:
-        return ()
-    if spec.origin is not None:
-        return list(spec.submodule_search_locations)
-    # Folders without a file: Python's own list of them cannot be read before the package above is imported.
-    own = [Path(place or ".") / spec.name.rpartition(".")[2] for place in places]
-    return [str(folder) for folder in own if folder.is_dir()]
+def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
+    """What the finders say of a module, as they would when it is imported."""
+    for finder in sys.meta_path:
+        try:
+            found = finder.find_spec(name, places) if hasattr(finder, "find_spec") else None
+        except KeyError:  # a folder without a file, which asks for the package above it
+            return ModuleSpec(name, None, is_package=True)
+        if found is not None:
+            return found
+    return None
+
+
+def _is_folder(spec: ModuleSpec) -> bool:
+    """Whether a package is a folder without a file of its own."""
+    return spec.origin is None and spec.submodule_search_locations is not None
 
 
 def _makes_modules(spec: ModuleSpec) -> bool:
     """Whether a module may, when it is imported, say itself what lies below it."""
-    if spec.origin is None:
-        return False  # a folder without a file of its own
+    if _is_folder(spec):
+        return False
     try:
-        text = Path(spec.origin).read_text(encoding="utf-8")
+        text = Path(spec.origin or "").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return True
     return "__path__" in text or "sys.modules" in text

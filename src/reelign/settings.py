@@ -91,7 +91,7 @@ def _alternatives(form: Any) -> Iterator[Any]:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it would be one without quotes; 15_000, which YAML takes for a text, is one with no other way to say it."""
+    """Whether it would be one without quotes; 15_000 is a text to YAML either way, and meant as a number."""
     try:
         float(text.replace("_", "x"))
     except ValueError:

@@ -121,7 +121,7 @@ def test_align_runs_a_recipe_refuses_to_repeat_it_and_resumes(reelign: Call, rec
 def test_a_dry_run_checks_and_computes_nothing(reelign: Call, recipe: Path, tmp_path: Path) -> None:
     code, out, _ = reelign("align", recipe, "--dry-run", "--set", "stages.0.steps=4")
     assert code == 0
-    assert "fine; 1 stages (sft), settings " in out
+    assert "fine; 1 stage (sft), settings " in out
     assert not (tmp_path / "runs").exists()
     code, _, err = reelign("align", recipe, "--dry-run", "--set", "stages.0.stepz=4")
     assert code == 2

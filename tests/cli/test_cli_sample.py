@@ -75,16 +75,16 @@ def test_sample_refuses_names_that_it_cannot_write_before_it_loads_a_model(
     [
         ("--frames", 18, "--frames: 18 does not fit; it must be 1 + 4k, such as 17 or 21."),
         ("--frames", 0, "--frames: input should be greater than or equal to 1 (given: 0)."),
-        ("--height", 40, "--height: 40 does not fit; it must be a multiple of 16, such as 32 or 48."),
-        ("--width", 8, "--width: 8 does not fit; it must be a multiple of 16, such as 16."),
+        ("--height", 42, "--height: 42 does not fit; it must be a multiple of 8, such as 40 or 48."),
+        ("--width", 12, "--width: 12 does not fit; it must be a multiple of 8, such as 8 or 16."),
         ("--fps", 0, "--fps: input should be greater than 0 (given: 0.0)."),
         ("--shift", 0, "--shift: input should be greater than or equal to 0.01 (given: 0.0)."),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_option_with_the_nearest_that_can(
-    reelign: Call, option: str, value: float, sentence: str
+    reelign: Call, tmp_path: Path, option: str, value: float, sentence: str
 ) -> None:
-    code, out, err = reelign("sample", "playground", "A ball.", option, value)
+    code, out, err = reelign("sample", "playground", "A ball.", "-o", tmp_path / "out.mp4", option, value)
     assert (code, out, err) == (2, "", f"reelign: {sentence}\n")
 
 

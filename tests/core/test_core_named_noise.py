@@ -109,8 +109,25 @@ def test_samples_of_one_prompt_widen_the_interval() -> None:
 
 def test_pairing_removes_what_both_share() -> None:
     shared, extra = rng.normal((50,), seed=5) * 10, rng.normal((50,), seed=6) * 0.1
-    found = stats.paired_difference(shared + 1 + extra, shared, seed=0)
+    change = (shared + 1 + extra - shared).tolist()
+    found = stats.over_prompts(change, range(50))
     assert 0.9 < found.low < found.high < 1.1
+
+
+def test_limits_over_prompts_are_the_same_whoever_asks_and_whatever_the_prompts_are_called() -> None:
+    values, prompts = rng.normal((24,), seed=7).tolist(), [k // 2 for k in range(24)]
+    found = stats.over_prompts(values, prompts)
+    assert found == stats.mean_interval(torch.tensor(values), seed=stats.PROMPTS_SEED, groups=torch.tensor(prompts))
+    assert found == stats.over_prompts(values, [2**70 + prompt for prompt in prompts])
+    mirrored = stats.over_prompts([-value for value in values], prompts)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
+
+
+def test_a_level_close_to_one_takes_draws_enough_to_know_its_tails() -> None:
+    values = rng.normal((40,), seed=8)
+    found = stats.mean_interval(values, seed=0, level=0.999)
+    assert found == stats.mean_interval(values, seed=0, level=0.999, draws=20_000)
+    assert stats.mean_interval(values, seed=0) == stats.mean_interval(values, seed=0, draws=2000)
 
 
 def test_a_ratio_of_rates_is_symmetric_on_the_log_scale() -> None:

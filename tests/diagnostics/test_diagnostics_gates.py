@@ -85,6 +85,7 @@ def test_a_slice_that_fell_beyond_noise_fails_the_gate_by_name() -> None:
     assert found["verdict"] == "failed"
     assert [row["slice"] for row in found["fallen_slices"]] == ["color=red"]
     assert found["fallen_slices"][0]["high"] < 0
+    assert found["fallen_slices"][0]["level"] == pytest.approx(1 - 0.05 / 6)  # all, three colours, two motions
     assert "worse beyond noise: level on color=red (-0." in found["sentence"]
     assert found["targets"][0]["rose"]
 

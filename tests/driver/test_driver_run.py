@@ -222,7 +222,8 @@ def test_resuming_a_finished_run_changes_nothing(whole: tuple[Path, list[str]], 
     folder = driver.run(recipe_in(tmp_path), Watcher())
     watcher = Watcher()
     driver.run(recipe_in(tmp_path), watcher, resume=True)
-    assert not watcher.events
+    assert watcher.events == watcher.said
+    assert [sentence.partition(";")[0] for sentence in watcher.said] == [f"{folder} is finished already"]
     assert outcome_of(folder) == outcome_of(whole[0])
 
 

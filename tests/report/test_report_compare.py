@@ -74,7 +74,7 @@ def test_numbers_are_the_means_over_pairs(tmp_path: Path):
 def test_a_measure_that_either_trained_on_is_left_out(tmp_path: Path):
     found = compare(small_run(tmp_path / "a", A), small_run(tmp_path / "b", B))
     assert "gamed" not in {m.measure for m in found.measures}
-    assert any("gamed is left out: A and B trained on it" in note for note in found.notes)
+    assert found.notes == ("left out, since A and B trained on gamed.",)
 
 
 def test_other_prompts_are_compared_as_independent_means_and_less_sharply(tmp_path: Path):
@@ -87,9 +87,12 @@ def test_other_prompts_are_compared_as_independent_means_and_less_sharply(tmp_pa
     assert apart.measures[0].verdict == "better"
 
 
-def test_few_prompts_are_no_evidence(tmp_path: Path):
+def test_few_prompts_are_too_few_to_tell(tmp_path: Path):
     found = compare(small_run(tmp_path / "a", A, prompts=4), small_run(tmp_path / "b", {**B, "up": 1.0}, prompts=4))
-    assert {m.verdict for m in found.measures} == {"no difference"}
+    assert {m.verdict for m in found.measures} == {"too few prompts to tell"}
+    apart = compare(tmp_path / "a", small_run(tmp_path / "c", B, prompts=4, offset=1000))
+    assert {m.verdict for m in apart.measures} == {"too few prompts to tell"}
+    assert "too few prompts to tell" in apart.table()
 
 
 def test_other_noise_is_said(tmp_path: Path):
@@ -101,10 +104,38 @@ def test_other_noise_is_said(tmp_path: Path):
 def test_a_comparison_prints_and_serialises(tmp_path: Path):
     found = compare(small_run(tmp_path / "a", A), small_run(tmp_path / "b", B))
     text = found.table()
-    assert "B is" in text
+    assert "verdict on B" in text
     assert "down (lower is better)" in text
     assert "no difference" in text
     assert json.loads(json.dumps(found.to_dict()))["measures"][0]["verdict"] == "better"
+
+
+def test_one_reason_is_said_once_for_all_the_measures_it_leaves_out(tmp_path: Path):
+    a, b = small_run(tmp_path / "a", A), small_run(tmp_path / "b", B)
+    content = json.loads((a / "evaluations/base.json").read_text())
+    for name in ("down", "same"):
+        del content["measures"][name]
+    synthetic_run.write_evaluation(a, content)
+    assert compare(a, b).notes == (
+        "left out, since A and B trained on gamed.",
+        "left out, since A did not measure down and same.",
+    )
+    assert compare(b, a).notes[0] == "left out, since B did not measure down and same."
+
+
+def test_an_unfinished_run_is_marked_with_what_it_has_still_to_do(make_run: Callable[..., Path]):
+    finished, running = make_run("a", videos=0), make_run("b", stages=("sft",), videos=0)
+    lines = [{"stage": "grpo", "index": 1, "step": step, "online/reward": 0.5} for step in range(12)]
+    with (running / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in lines)
+    found = compare(finished, running)
+    assert (found.unfinished_a, found.unfinished_b) == (
+        "",
+        "GRPO (12 of 100 steps done) and DPO are still to come",
+    )
+    first, second = found.table().splitlines()[:2]
+    assert first == "A: a, after DPO"
+    assert second == "B: b, after SFT; unfinished: GRPO (12 of 100 steps done) and DPO are still to come"
 
 
 def test_runs_without_evaluations_or_common_measures_are_refused(tmp_path: Path):

@@ -10,7 +10,7 @@ import synthetic_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelign.report import curves, load, page, quantities
+from reelign.report import curves, frame, load, page, quantities
 
 
 def fitted_one_by_one(values: list[float]) -> list[float]:
@@ -130,7 +130,7 @@ def test_labels_of_the_vertical_axis_lie_within_the_picture():
         svg = curves.line_chart(points(values), name="a long name of a quantity that takes a lot of room")
         ends = re.findall(r'<text class="tick end" x="([\d.]+)" y="[\d.]+">([^<]*)<', svg)
         assert ends
-        assert all(float(x) >= curves.DIGIT * len(text) for x, text in ends)
+        assert all(float(x) >= frame.DIGIT * len(text) for x, text in ends)
         assert "rotate" not in svg
 
 
@@ -143,9 +143,11 @@ def test_more_quantities_than_a_page_holds_are_counted(tmp_path: Path):
     assert "1 further quantity is in" in page.write(tmp_path).read_text()
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_are_inside_and_few(low: float, width: float):
-    found = curves.ticks(low, low + width)
-    assert 0 <= len(found) <= 6
-    edge = 1e-6 * (abs(low) + width)
-    assert all(low - edge <= t <= low + width + edge for t in found)
+@pytest.mark.parametrize("steps", [1, 2, 500])
+def test_what_can_be_pointed_at_lies_within_the_axes(steps: int):
+    svg = curves.line_chart(points([0.5] * steps), name="q")
+    bands = [
+        (float(x), float(w)) for x, w in re.findall(r'<g class="at"><rect x="([\d.]+)" y="10.0" width="([\d.]+)"', svg)
+    ]
+    assert len(bands) == min(steps, curves.MOST_BANDS)
+    assert all(x >= curves.LEFT and x + w <= curves.WIDTH - curves.RIGHT + 0.2 for x, w in bands)

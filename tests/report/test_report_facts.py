@@ -23,7 +23,7 @@ def change_ledger(folder: Path, stage: str, **more: object) -> None:
 
 
 def steps(folder: Path) -> dict[str, facts.Step]:
-    return {step.name: step for step in facts.steps(load.load(folder))}
+    return {step.label: step for step in facts.steps(load.load(folder))}
 
 
 def target(**more: object) -> dict[str, object]:
@@ -47,17 +47,29 @@ def test_the_model_the_machine_and_the_command_are_told(make_run: Make):
     assert told["Device"] == ("cuda (NVIDIA H200)", "1 CPU thread, PyTorch 2.14, Reelign 0.1.0")
 
 
+def test_a_stage_under_way_says_how_far_it_is(make_run: Make):
+    folder = make_run(stages=("sft",), videos=0)
+    assert [step.what for step in steps(folder).values()][2:] == ["still to come", "still to come"]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps({"stage": "grpo", "step": k, "online/reward": 0.1}) + "\n" for k in range(12))
+    assert [step.what for step in steps(folder).values()][2:] == ["12 of 100 steps done", "still to come"]
+    content = json.loads((folder / "config.json").read_text())
+    del content["config"]["stages"][1]["steps"]
+    (folder / "config.json").write_text(json.dumps(content))
+    assert facts.unfinished(load.load(folder)) == "GRPO (12 steps done) and DPO are still to come"
+
+
 def test_every_stage_says_what_it_cost(make_run: Make):
     folder = make_run(videos=0)
     change_ledger(folder, "sft", steps=1, prompts=0, clips=1, rollouts=0, wall_s=100.0)
     change_ledger(folder, "grpo", wall_s=300.0, forwards=12_000)
     change_ledger(folder, "dpo", wall_s=0.5)
     found = steps(folder)
-    assert (found["SFT"].what, found["SFT"].used) == ("offline · 1 step", "1 clip")
-    assert found["SFT"].cost.replace("\N{NO-BREAK SPACE}", " ") == "1 min 40 s · 25 %"
-    assert found["GRPO"].used == "480 prompts, 3,840 rollouts, 12,000 forward-units"
-    assert found["DPO"].cost.replace("\N{NO-BREAK SPACE}", " ") == "0.5 s · < 1 %"
-    assert found["Base"].what == "as it came"
+    assert (found["sft"].what, found["sft"].used) == ("offline · 1 step", "1 clip")
+    assert found["sft"].cost.replace("\N{NO-BREAK SPACE}", " ") == "1 min 40 s · 25 %"
+    assert found["grpo"].used == "480 prompts, 3,840 rollouts, 12,000 forward-units"
+    assert found["dpo"].cost.replace("\N{NO-BREAK SPACE}", " ") == "0.5 s · < 1 %"
+    assert found["base"].what == "as it came"
 
 
 @pytest.mark.parametrize("verdict", ["skipped", "ungated", "done", None])
@@ -67,9 +79,9 @@ def test_a_stage_that_no_gate_judged_has_no_gate(make_run: Make, verdict: str | 
     change_ledger(folder, "sft", gate=gate)
     change_ledger(folder, "grpo", gate=gate, kind="collect")
     found = steps(folder)
-    assert (found["SFT"].state, found["SFT"].verdict) == ("ungated", "No gate")
-    assert found["SFT"].sentence == "Its weights went on unjudged."
-    assert found["GRPO"].sentence == "It trained nothing."
+    assert (found["sft"].state, found["sft"].verdict) == ("ungated", "No gate")
+    assert found["sft"].sentence == "Its weights went on unjudged."
+    assert found["grpo"].sentence == "It trained nothing."
     assert "kipped" not in page.write(folder).read_text()
 
 
@@ -78,7 +90,7 @@ def test_a_gate_says_why_in_words_and_numbers(make_run: Make):
     fallen = [{"slice": "color=red", "metric": "motion_right", "difference": -0.1, "low": -0.2, "high": -0.01}]
     gate = {"verdict": "failed", "targets": [target()], "fallen_slices": fallen}
     change_ledger(folder, "sft", gate=gate)
-    found = steps(folder)["SFT"]
+    found = steps(folder)["sft"]
     assert found.sentence == (
         "No gain beyond noise in attributes right; 1 slice fell. The weights that entered were kept."
     )
@@ -87,10 +99,16 @@ def test_a_gate_says_why_in_words_and_numbers(make_run: Make):
         ("motion right on color red", "worse"),
     ]
     assert found.findings[1].difference == "\N{MINUS SIGN}10"
+    assert found.findings[1].about == "interval of more than 95 %, since many slices were judged"
+    fallen[0] |= {"level": 0.9975, "metric": "physics_violation"}
+    change_ledger(folder, "sft", gate={"verdict": "failed", "fallen_slices": fallen})
+    finding = steps(folder)["sft"].findings[0]
+    assert (finding.difference, finding.interval) == ("+10", "[+1, +20]")
+    assert finding.about == "99.75 % interval, since many slices were judged; lower is better"
     change_ledger(folder, "sft", gate={"verdict": "failed", "targets": [target(low=0.01)]})
-    assert "Attributes right rose by less than the gate asks for." in steps(folder)["SFT"].sentence
+    assert "Attributes right rose by less than the gate asks for." in steps(folder)["sft"].sentence
     change_ledger(folder, "sft", gate={"verdict": "failed", "sentence": "its noise is not that of the base"})
-    assert steps(folder)["SFT"].sentence == "Its noise is not that of the base."
+    assert steps(folder)["sft"].sentence == "Its noise is not that of the base."
 
 
 def test_a_target_that_rose_by_what_does_not_show_is_not_marked_as_better(make_run: Make):
@@ -98,7 +116,7 @@ def test_a_target_that_rose_by_what_does_not_show_is_not_marked_as_better(make_r
     tiny = {"before": 0.0404, "after": 0.0404002, "difference": 2e-7, "low": 1e-7, "high": 3e-7}
     rose = target(metric="sharpness", rose=True, **tiny)
     change_ledger(folder, "sft", gate={"verdict": "passed", "targets": [rose]})
-    found = steps(folder)["SFT"].findings[0]
+    found = steps(folder)["sft"].findings[0]
     assert (found.move, found.tone, found.difference) == (("0.0404", "0.0404"), "none", "0")
 
 

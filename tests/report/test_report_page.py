@@ -191,6 +191,10 @@ def test_an_unfinished_run_shows_what_there_is(make_run: Make):
     folder = make_run(stages=("sft",))
     text = " ".join(parse(page.write(folder).read_text()).text.values())
     assert "The run is unfinished: GRPO and DPO are still to come." in text
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "grpo", "index": 1, "step": 0, "online/reward": 0.5}\n')
+    text = " ".join(parse(page.write(folder).read_text()).text.values())
+    assert "The run is unfinished: GRPO (1 of 100 steps done) and DPO are still to come." in text
     assert "Through SFT, " in text
     shutil.rmtree(folder / "samples" / "sft")
     assert "video file missing" in page.write(folder).read_text()
@@ -259,8 +263,52 @@ def test_a_failed_gate_leads_to_the_weights_before_it(make_run: Make):
     run = load.load(folder)
     said = " ".join(s.striptags() for s in headline.headline(run, tables.measure_table(run)))
     assert "Through SFT and GRPO, " in said
-    assert "The DPO gate failed, and the weights from before were kept." in said
+    assert "The DPO gate failed: the weights were not kept, and the result is that of GRPO." in said
     assert "not kept" in text
+
+
+def test_a_stage_whose_weights_were_not_kept_is_marked_wherever_it_is_shown(make_run: Make):
+    folder = make_run()
+    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    rows[2]["gate"]["verdict"] = "failed"
+    (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = page.write(folder).read_text()
+    marked = r'DPO <span class="flag">not kept</span>'
+    assert re.search(rf"<h3>{marked}</h3>", html)  # its card
+    assert len(re.findall(rf"<figcaption>{marked}</figcaption>", html)) == 8  # its clips
+    assert html.count('aria-label="Clip of DPO (not kept)"') == 8
+    assert re.search(rf'<th scope="col" class="dropped">{marked}</th>', html)  # measures, and on a phone:
+    assert html.count('<td class="dropped" data-label="DPO (not kept)">') == len(synthetic_run.MEASURES)
+    assert re.search(rf'<button [^>]*data-tab="slices-3">{marked}</button>', html)
+    assert re.search(rf"<caption>{marked}</caption>", html)
+    assert re.search(rf'<tr class="dropped"><th scope="row">{marked}</th><td class="wide">', html)  # diversity
+    assert re.search(rf'<h3 class="stage">{marked}</h3>', html)  # curves
+    assert re.search(rf'<th scope="row">{marked}</th>\s*<td>offline', html)  # ledger
+    for tag in ("h3", "figcaption", "caption", "button", "th"):
+        assert not re.search(rf"<{tag}\b[^>]*>DPO</{tag}>", html), tag
+    assert "GRPO <span" not in html
+
+
+def test_a_run_that_kept_no_stage_ends_with_its_base(make_run: Make):
+    folder = make_run(stages=("sft",), videos=0)
+    row = json.loads((folder / "ledger.jsonl").read_text())
+    row["gate"]["verdict"] = "failed"
+    (folder / "ledger.jsonl").write_text(json.dumps(row) + "\n")
+    run = load.load(folder)
+    said = [sentence.striptags() for sentence in headline.headline(run, tables.measure_table(run))]
+    assert said[0].endswith("no stage was kept, so there is nothing to compare it with.")
+    assert said[1] == "The SFT gate failed: the weights were not kept, and the result is that of Base."
+
+
+def test_a_green_arrow_that_points_down_is_explained(html: str):
+    legend = html[html.index('id="legend"') : html.index("</details>")]
+    assert '<span class="change better">▼' in legend
+    assert "Where lower is better" in legend
+    shown = re.findall(r'<span class="change better" title="([^"]*)"><span aria-hidden="true">(.)</span>', html)
+    assert ("better: lower is better; 95 % interval in brackets", "▼") in shown
+    assert ("better; 95 % interval in brackets", "▲") in shown
+    heat = html[html.index('<table class="heat">') : html.index("</thead>", html.index('<table class="heat">'))]
+    assert heat.count("lower is better") == 2
 
 
 @pytest.mark.parametrize("verdict", ["ungated", "skipped"])  # the second is what earlier versions wrote

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from reelign.core import stats
+from reelign.diagnostics import gates
 from reelign.errors import UserError
-from reelign.report import compare, headline, load, page, slices, tables, words
+from reelign.report import compare, facts, headline, load, page, slices, tables, words
 from reelign.report.records import Clip
+from reelign.stages._context import GateConfig
 
 Make = Callable[..., Path]
 
@@ -42,13 +44,13 @@ def fail_gate(run: Path, stage: str) -> None:
 def test_a_paired_difference_is_the_mean_over_clips_that_both_have():
     ours = by_key(clip(0, 0, m=1.0), clip(0, 1, m=1.0), clip(1, 0, m=0.0), clip(2, 0, m=None), clip(9, 0, m=1.0))
     theirs = by_key(clip(0, 0, m=0.0), clip(0, 1, m=1.0), clip(1, 0, m=1.0), clip(2, 0, m=1.0), clip(8, 0, m=0.0))
-    found = tables.paired(ours, theirs, "m", higher_is_better=True, rate=True, seed=0)
+    found = tables.paired(ours, theirs, "m", higher_is_better=True, rate=True)
     assert found is not None
     # clips (0, 0), (0, 1) and (1, 0): 1 - 0, 1 - 1, 0 - 1
     assert (found.n, found.prompts) == (3, 2)
     assert found.difference == pytest.approx(0.0)
     assert (found.before, found.after) == pytest.approx((2 / 3, 2 / 3))
-    assert tables.paired(ours, theirs, "other", higher_is_better=True, rate=True, seed=0) is None
+    assert tables.paired(ours, theirs, "other", higher_is_better=True, rate=True) is None
 
 
 def test_an_interval_resamples_whole_prompts():
@@ -56,8 +58,8 @@ def test_an_interval_resamples_whole_prompts():
     zero = by_key(*(clip(p, m, x=0.0) for p in range(8) for m in range(16)))
     many = {(16 * p + m, 0): c for (p, m), c in few.items()}
     none = {(16 * p + m, 0): c for (p, m), c in zero.items()}
-    wide = tables.paired(few, zero, "x", higher_is_better=True, rate=True, seed=0)
-    narrow = tables.paired(many, none, "x", higher_is_better=True, rate=True, seed=0)
+    wide = tables.paired(few, zero, "x", higher_is_better=True, rate=True)
+    narrow = tables.paired(many, none, "x", higher_is_better=True, rate=True)
     assert wide is not None
     assert narrow is not None
     # 16 members of a prompt agree, so that 8 prompts say four times less precisely what 128 would.
@@ -73,7 +75,9 @@ def test_an_interval_resamples_whole_prompts():
         (-0.3, -0.1, False, 40, "better"),
         (-0.1, 0.3, True, 40, "no difference"),
         (0.0, 0.3, True, 40, "no difference"),
-        (0.1, 0.3, True, 5, "no difference"),
+        (0.1, 0.3, True, 6, "better"),
+        (0.1, 0.3, True, 5, "too few prompts to tell"),
+        (-0.1, 0.3, True, 5, "too few prompts to tell"),
     ],
 )
 def test_a_difference_counts_only_outside_its_noise(low: float, high: float, higher: bool, prompts: int, verdict: str):
@@ -104,6 +108,74 @@ def test_table_cells_are_the_evaluations_own_numbers_and_differences_are_paired(
     assert rises is not None
     assert rises.to_base is not None
     assert rises.to_base.verdict == "better"
+
+
+def test_the_table_tells_the_interval_that_the_gate_judged_by(make_run: Make):
+    folder = make_run(videos=0)
+    before, after = (json.loads((folder / "evaluations" / f"{label}.json").read_text()) for label in ("base", "sft"))
+    names = ("attributes_right", "physics_violation", "order_right", "diversity")
+    verdict = gates.judge(before, after, GateConfig(targets=names))
+    ledger = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    ledger[0]["gate"] = verdict
+    (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ledger))
+    run = load.load(folder)
+    rows = {row.measure: row for row in tables.measure_table(run).rows}
+    findings = facts.steps(run)[1].findings
+    for target, finding in zip(verdict["targets"], findings, strict=True):
+        row = rows[target["metric"]]
+        cell = row.at("sft")
+        assert cell is not None
+        found = cell.to_previous
+        assert found is not None
+        sign = 1 if row.higher_is_better else -1
+        limits = sorted((sign * target["low"], sign * target["high"]))
+        assert (found.difference, found.low, found.high) == pytest.approx((sign * target["difference"], *limits))
+        assert finding.difference == words.signed(found.difference, row.rate, cell.mean)
+        assert finding.interval == words.signed_limits(found.low, found.high, row.rate, cell.mean)
+
+
+def test_a_comparison_tells_the_interval_of_the_table(make_run: Make):
+    folder = make_run(stages=("sft",), videos=0)
+    start = folder.parent / "start"
+    shutil.copytree(folder, start)
+    (start / "ledger.jsonl").unlink()
+    (start / "evaluations" / "sft.json").unlink()
+    row = tables.measure_table(load.load(folder)).rows[0]
+    cell = row.at("sft")
+    assert cell is not None
+    assert cell.to_base is not None
+    found = compare.compare(start, folder).measures[0]
+    assert found.measure == row.measure
+    assert (found.difference, found.low, found.high) == (cell.to_base.difference, cell.to_base.low, cell.to_base.high)
+
+
+def test_a_measure_of_few_prompts_has_too_few_to_tell_wherever_it_is_compared(make_run: Make):
+    folder = make_run(stages=("sft",), videos=0)
+
+    def rare(content: dict) -> None:
+        for clip in content["clips"]:
+            clip["measures"]["motion_right"] = float(content["label"] == "sft") if clip["prompt_id"] < 5 else None
+            clip["slices"] = {"half": "a" if clip["prompt_id"] < 4 else "b"}
+        level = float(content["label"] == "sft")
+        content["measures"]["motion_right"] |= {"mean": level, "low": level, "high": level, "n": 10}
+
+    for label in ("base", "sft"):
+        change_evaluation(folder, label, rare)
+    run = load.load(folder)
+    table = tables.measure_table(run)
+    cell = next(row for row in table.rows if row.measure == "motion_right").at("sft")
+    assert cell is not None
+    assert cell.to_base is not None
+    assert (cell.to_base.difference, cell.to_base.prompts, cell.to_base.verdict) == (1.0, 5, tables.TOO_FEW)
+    small = slices.slice_tables(run)["sft"].rows[0]
+    assert {found.to_base.verdict for found in small.cells if found and found.to_base} == {tables.TOO_FEW}
+    said = " ".join(sentence.striptags() for sentence in headline.headline(run, table))
+    assert "Too few prompts to tell whether motion failures (100 % → 0 %) moved." in said
+    assert f'<span class="change none">{tables.TOO_FEW}</span> <span class="range by">+100' in page.render(run)
+    shutil.copytree(folder, folder.parent / "other")
+    found = {m.measure: m.verdict for m in compare.compare(folder, folder.parent / "other").measures}
+    assert found["motion_right"] == tables.TOO_FEW
+    assert found["attributes_right"] == "no difference"
 
 
 def test_a_stage_that_was_not_kept_is_no_ones_predecessor(make_run: Make):
@@ -140,12 +212,12 @@ def test_slices_hold_the_means_of_their_clips(finished: Path):
     assert all(cell.to_base is None for row in found["base"].rows for cell in row.cells if cell)
 
 
-def test_diversity_kept_is_a_ratio_to_the_base(finished: Path):
+def test_diversity_is_compared_with_the_base_as_a_ratio(finished: Path):
     row = next(row for row in tables.measure_table(load.load(finished)).rows if row.measure == "diversity")
     base, last = row.at("base"), row.at("dpo")
     assert base is not None
     assert last is not None
-    assert tables.kept(row)["dpo"] == pytest.approx(last.mean / base.mean)
+    assert tables.of_base(row)["dpo"] == pytest.approx(last.mean / base.mean)
 
 
 def test_only_measures_of_zeros_and_ones_are_shares(finished: Path):
@@ -289,7 +361,7 @@ def test_the_same_noise_makes_no_difference_of_what_prints_alike(make_run: Make)
 
 def test_differences_have_one_decimal_more_than_their_level():
     assert words.signed(0.0065, like=0.494) == "+0.0065"
-    assert words.limits(-0.00175, 0.0147, difference=True, like=0.494) == "[\N{MINUS SIGN}0.0018, +0.0147]"
+    assert words.signed_limits(-0.00175, 0.0147, like=0.494) == "[\N{MINUS SIGN}0.0018, +0.0147]"
     assert words.limits(0.0982, 0.102, like=0.1) == "[0.098, 0.102]"
     assert words.signed(2e-7, like=0.0404) == "0"
 

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from markupsafe import Markup
 
 from reelign.bakeoff.rank import Board, Cost, Point
 from reelign.report import words
-from reelign.report.curves import ticks
+from reelign.report.frame import Frame, along, axes, limits, ticks
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 148, 14, 40
@@ -41,23 +40,6 @@ def colours(labels: Sequence[str]) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """Where forward-units and levels lie in the picture."""
-
-    low: float
-    high: float
-    last: float
-    height: int
-
-    def x(self, units: float) -> float:
-        return LEFT + units / self.last * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        inside = min(max(value, self.low), self.high)
-        return TOP + (self.high - inside) / (self.high - self.low) * (self.height - TOP - BOTTOM)
-
-
 def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Markup:
     """Mean and interval of each entry at each check against forward-units; names stand at the curves' ends.
 
@@ -67,17 +49,22 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
         target: a level to mark, if this measure has one.
     """
     rate, crowded = board.measure.rate, len(board.curves) > CROWDED
-    frame = _frame(board, target, crowded)
+    height = max(HEIGHT, TOP + BOTTOM + math.ceil(LINE_HEIGHT * len(board.curves)))
+    frame = _frame(board, target, crowded, height)
     opening = Markup('<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
         " crowded" if crowded else "",
         WIDTH,
-        frame.height,
+        height,
         f"{words.plain(board.measure.name)} by forward-units; the numbers stand in the table of levels",
     )
     shift = dict.fromkeys(board.curves, 0.0) if crowded else _shifts(list(board.curves))
     ends = {label: frame.y(curve[-1].level.estimate) for label, curve in board.curves.items()}
-    names = spaced(ends, TOP + 4.0, float(frame.height - BOTTOM))
-    parts = [opening, _axes(frame, rate, target)]
+    names = spaced(ends, TOP + 4.0, frame.bottom)
+    beside = [(tick, _level(tick, rate)) for tick in ticks(frame.low, frame.high, 5)]
+    parts = [opening, axes(frame, beside, along(frame, amount, WIDTH), "forward-units", WIDTH, height)]
+    if target is not None:
+        mark = Markup('<line class="target" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
+        parts.append(mark.format(frame.left, frame.right, frame.y(target), frame.y(target)))
     for label, curve in board.curves.items():
         parts.append(Markup('<g class="curve {}">').format(colour[label]))
         parts.append(_curve(frame, label, curve, shift[label], rate))
@@ -86,46 +73,19 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
     return Markup("").join([*parts, Markup("</svg>")])
 
 
-def _frame(board: Board, target: float | None, crowded: bool) -> _Frame:
+def _frame(board: Board, target: float | None, crowded: bool, height: int) -> Frame:
     points = [point for curve in board.curves.values() for point in curve]
-    limits = [point.level.estimate for point in points]
+    levels = [point.level.estimate for point in points]
     usual = _WIDE * median(point.level.high - point.level.low for point in points) if crowded else math.inf
     spans = [point.level for point in points if point.level.high - point.level.low <= usual]
-    limits += [limit for level in spans for limit in (level.low, level.high)]
-    limits += [] if target is None else [target]
-    low, high = min(limits), max(limits)
-    margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
-    return _Frame(
-        low=0.0 if 0 <= low <= margin else low - margin,
-        high=high + margin,
-        last=max(point.units for point in points) or 1.0,
-        height=max(HEIGHT, TOP + BOTTOM + math.ceil(LINE_HEIGHT * len(board.curves))),
-    )
+    levels += [limit for level in spans for limit in (level.low, level.high)]
+    levels += [] if target is None else [target]
+    last = max(point.units for point in points) or 1.0
+    low, high = limits(levels)
+    return Frame(float(LEFT), float(WIDTH - RIGHT), float(TOP), float(height - BOTTOM), 0.0, last, low, high)
 
 
-def _axes(frame: _Frame, rate: bool, target: float | None) -> Markup:
-    x, y, right = frame.x, frame.y, WIDTH - RIGHT
-    parts = [
-        Markup(
-            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
-            '<text class="tick end" x="{}" y="{:.1f}">{}</text>'
-        ).format(LEFT, right, y(tick), y(tick), LEFT - 6, y(tick) + 3.5, _level(tick, rate))
-        for tick in ticks(frame.low, frame.high, 5)
-    ]  # fmt: skip
-    below = frame.height - BOTTOM + 15
-    parts += [
-        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(x(tick), below, amount(tick))
-        for tick in ticks(0.0, frame.last, 5)
-    ]
-    title = Markup('<text class="axis mid" x="{}" y="{}">forward-units</text>')
-    parts.append(title.format((WIDTH + LEFT - RIGHT) / 2, frame.height - 6))
-    if target is not None:
-        mark = Markup('<line class="target" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
-        parts.append(mark.format(LEFT, right, y(target), y(target)))
-    return Markup("").join(parts)
-
-
-def _curve(frame: _Frame, label: str, curve: Sequence[Point], shift: float, rate: bool) -> Markup:
+def _curve(frame: Frame, label: str, curve: Sequence[Point], shift: float, rate: bool) -> Markup:
     y = frame.y
     at = [(frame.x(point.units) + (shift if point.units else 0.0), point) for point in curve]
     path = "M" + "L".join(f"{px:.1f} {y(point.level.estimate):.1f}" for px, point in at)
@@ -143,7 +103,7 @@ def _curve(frame: _Frame, label: str, curve: Sequence[Point], shift: float, rate
     return Markup("").join([Markup('<path d="{}"/>').format(path), *marks])
 
 
-def _name(frame: _Frame, label: str, shift: float, end: float, height: float) -> Markup:
+def _name(frame: Frame, label: str, shift: float, end: float, height: float) -> Markup:
     right = WIDTH - RIGHT
     return Markup(
         '<line class="lead" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'

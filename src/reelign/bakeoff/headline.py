@@ -126,9 +126,8 @@ def negative(analysis: Analysis) -> tuple[str, ...]:
         name, rate = words.plain(board.measure.name), board.measure.rate
         for s in board.standings:
             d = s.gain.difference
-            by = (
-                f"{words.signed(d.estimate, rate)}{' points' if rate else ''} {words.limits(d.low, d.high, rate, True)}"
-            )
+            by = words.signed(d.estimate, rate) + (" points" if rate else "")
+            by += f" {words.signed_limits(d.low, d.high, rate)}"
             if s.gain.verdict == "worse":
                 found.append(f"{s.label} ends worse on {name} than it started: {by}.")
             elif s.gain.verdict == "no difference" and index == 0 and analysis.decided:

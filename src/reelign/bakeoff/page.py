@@ -122,6 +122,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         differing=_shown(differences(trees)) if len(trees) > 1 else {},
         settings=yaml.safe_dump(configs.dump(spec), sort_keys=False, allow_unicode=True, width=100),
         limits=words.limits,
+        signed_limits=words.signed_limits,
         between=headline.between,
         finite=math.isfinite,
         version=reelign.__version__,

@@ -172,12 +172,12 @@ class _Progress:
         total = self.evaluation + runs * (spec.budget + (spec.checks - 1) * self.evaluation)
         watcher.begin(spec.name, total, 0)
 
-    def show(self, extra: float, metrics: dict[str, float] | None = None) -> None:
-        self._watcher.step(round(self._done + extra), metrics or {})
+    def show(self, extra: int, metrics: dict[str, float] | None = None) -> None:
+        self._watcher.step(self._done + extra, metrics or {})
 
     def add(self, units: int) -> None:
         self._done += units
-        self.show(0.0)
+        self.show(0)
 
     def judge(self, evaluation: Iterator[int], before: int = 0) -> None:
         """Go through an evaluation, `before` units into a run."""
@@ -310,7 +310,7 @@ class _One:
         )
         row = {"stage": self.each.entry.label, "index": 0, "step": report.step, "wall_s": seconds}
         self.rows.add({**row, **report.metrics, "bakeoff/units": self.now.units})
-        self.progress.show(float(self._passed()), report.metrics)
+        self.progress.show(self._passed(), report.metrics)
 
     def _passed(self) -> int:
         """Forward-units of this run so far, with its evaluations."""

@@ -39,10 +39,9 @@ def command(
     checked = configs.validate(driver.Recipe, tree)
     for sentence in driver.check(checked).told:
         say(sentence)
-    say(
-        f"{recipe}: fine; {len(checked.stages)} stages ({', '.join(driver.labels(checked))}), "
-        f"settings {configs.digest(checked)}."
-    )
+    names = driver.labels(checked)
+    stages = f"{len(names)} stage{'s' if len(names) > 1 else ''}"
+    say(f"{recipe}: fine; {stages} ({', '.join(names)}), settings {configs.digest(checked)}.")
 
 
 def already(tree: dict[str, Any], resume: bool) -> bool:

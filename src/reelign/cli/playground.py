@@ -136,13 +136,13 @@ def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None
 
 
 def _weights(folder: Path) -> int:
-    """How many numbers the weights of a part of a pipeline are, from the headers of its files."""
+    """How many numbers the weights of a part of the packaged pipeline are, from the headers of its files."""
+    import json
     import math
-
-    from safetensors import safe_open
 
     count = 0
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="np") as file:
-            count += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - not a dict
+        with path.open("rb") as file:  # by hand, as the reader of safetensors loads numpy
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        count += sum(math.prod(stored["shape"]) for name, stored in header.items() if name != "__metadata__")
     return count

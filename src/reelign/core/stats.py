@@ -11,6 +11,9 @@ from torch import Tensor
 
 from reelign.core import rng
 
+PROMPTS_SEED = 0
+"""Of every bootstrap over prompts, so that a gate and a table do not tell two intervals of one thing."""
+
 
 class Interval(NamedTuple):
     """An estimate with its confidence limits."""
@@ -40,7 +43,7 @@ def mean_interval(
     seed: int,
     groups: Int[Tensor, " n"] | None = None,
     level: float = 0.95,
-    draws: int = 2000,
+    draws: int | None = None,
 ) -> Interval:
     """Mean with a percentile bootstrap interval.
 
@@ -50,7 +53,7 @@ def mean_interval(
         groups: id of the prompt each sample belongs to. Whole prompts are then resampled; samples of one prompt are
             alike, and treating them as independent would make the interval too narrow.
         level: coverage, in (0, 1).
-        draws: number of resamples.
+        draws: number of resamples; by default 2000, or as many as put ten into each tail.
 
     Raises:
         ValueError: without values, or for a level outside (0, 1).
@@ -59,6 +62,7 @@ def mean_interval(
         raise ValueError("there are no values to average")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, but it must lie in (0, 1)")
+    draws = draws or max(2000, round(20 / (1 - level)))
     values = values.double()
     sums, counts = _cluster(values, groups)
     chosen = torch.randint(len(sums), (draws, len(sums)), generator=rng.generator(seed))
@@ -68,17 +72,20 @@ def mean_interval(
     return Interval(values.mean().item(), low, high)
 
 
-def paired_difference(
-    ours: Float[Tensor, " n"],
-    theirs: Float[Tensor, " n"],
-    *,
-    seed: int,
-    groups: Int[Tensor, " n"] | None = None,
-    level: float = 0.95,
-    draws: int = 2000,
-) -> Interval:
-    """Mean of ``ours - theirs`` where both saw the same prompts and seeds; see `mean_interval`."""
-    return mean_interval(ours - theirs, seed=seed, groups=groups, level=level, draws=draws)
+def over_prompts(values: Sequence[float], prompts: Sequence[int], level: float = 0.95) -> Interval:
+    """Mean of values of clips, with the limits that another draw of prompts would leave it in.
+
+    Args:
+        values: one a clip; differences, where clips are compared in pairs.
+        prompts: id of each clip's prompt.
+        level: coverage, in (0, 1).
+
+    Raises:
+        ValueError: without values, or for a level outside (0, 1).
+    """
+    rank = {prompt: k for k, prompt in enumerate(sorted(set(prompts)))}
+    groups = torch.tensor([rank[prompt] for prompt in prompts], dtype=torch.int64)
+    return mean_interval(torch.tensor(values, dtype=torch.float64), seed=PROMPTS_SEED, groups=groups, level=level)
 
 
 def rate_ratio(hits: int, total: int, other_hits: int, other_total: int, level: float = 0.95) -> Interval:

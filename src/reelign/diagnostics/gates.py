@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from reelign.core import stats
 from reelign.core.stats import Interval
@@ -94,34 +93,29 @@ def _refuse_unmeasured(name: str, before: Json, after: Json) -> None:
             )
 
 
-def _column(values: list[float | None]) -> Tensor:
-    return torch.tensor([math.nan if v is None else float(v) for v in values])
+def _both(name: str, pairs: list[_Pair]) -> list[tuple[int, float, float]]:
+    """Prompt, value before and value after of the clips that a measure applies to both times."""
+    values = [(p.prompt, p.before.get(name), p.after.get(name)) for p in pairs]
+    return [(prompt, old, new) for prompt, old, new in values if old is not None and new is not None]
 
 
 def _matters(name: str, pairs: list[_Pair]) -> float:
     """The smallest difference of a measure that a person would care for, where the recipe does not say."""
-    values = torch.stack([_column([p.before.get(name) for p in pairs]), _column([p.after.get(name) for p in pairs])])
-    known = values[:, ~values.isnan().any(dim=0)].double()
-    if known.numel() and bool(((known == 0) | (known == 1)).all()):
+    both = _both(name, pairs)
+    if both and {value for _, old, new in both for value in (old, new)} <= {0.0, 1.0}:
         return SHARE
-    old = known[0]
+    old = torch.tensor([value for _, value, _ in both], dtype=torch.float64)
     spread = old.std().item() if len(old) > 1 else 0.0
     return max(SPREAD * spread, MEAN * abs(old.mean().item()) if len(old) else 0.0, ROUNDING)
 
 
 def _difference(name: str, pairs: list[_Pair], higher: bool, level: float = 0.95) -> Interval | None:
     """Paired difference, positive is better; None where nothing can be compared."""
-    old, new = _column([p.before.get(name) for p in pairs]), _column([p.after.get(name) for p in pairs])
-    known = ~(torch.isnan(old) | torch.isnan(new))
-    if int(known.sum()) < 2:
+    both = _both(name, pairs)
+    if len(both) < 2:
         return None
-    # Enough draws for ten of them to lie in each tail, however narrow many comparisons have made it.
-    draws = max(2000, round(20 / (1 - level)))
     sign = 1.0 if higher else -1.0
-    groups = torch.tensor([p.prompt for p in pairs])
-    return stats.paired_difference(
-        sign * new[known], sign * old[known], seed=0, groups=groups[known], level=level, draws=draws
-    )
+    return stats.over_prompts([sign * (new - old) for _, old, new in both], [prompt for prompt, *_ in both], level)
 
 
 def _target(name: str, before: Json, after: Json, pairs: list[_Pair], gate: GateConfig) -> Json:
@@ -149,17 +143,16 @@ def _fallen(after: Json, pairs: list[_Pair], gate: GateConfig) -> list[Json]:
     for key, value in sorted({item for pair in pairs for item in pair.slices.items()}):
         slices[f"{key}={value}"] = [pair for pair in pairs if pair.slices.get(key) == value]
     judged = {name: members for name, members in slices.items() if len(members) >= gate.min_slice}
-    comparisons = max(1, len(judged) * len(gate.guards))
+    level = 1 - 0.05 / max(1, len(judged) * len(gate.guards))
     fallen = []
     for metric in gate.guards:
         higher, tolerated = after["measures"][metric]["higher_is_better"], gate.tolerance.get(metric)
         if tolerated is None:
             tolerated = _matters(metric, pairs)
         for name, members in judged.items():
-            found = _difference(metric, members, higher, level=1 - 0.05 / comparisons)
+            found = _difference(metric, members, higher, level)
             if found and found.high < 0 and found.estimate < -tolerated:
-                row = {"slice": name, "metric": metric, "difference": found.estimate}
-                fallen.append({**row, "low": found.low, "high": found.high})
+                fallen.append(_fell(name, metric, found, level))
     return fallen
 
 
@@ -168,19 +161,18 @@ def _vanished(pairs: list[_Pair], gate: GateConfig) -> list[Json]:
 
     Else a blank clip, which no measure of motion applies to, would pass every guard.
     """
-    found = []
+    found, prompts = [], [p.prompt for p in pairs]
     for metric in dict.fromkeys((*gate.targets, *gate.guards)):
-        old, new = ([float(side.get(metric) is not None) for side in sides] for sides in _sides(pairs))
-        groups = torch.tensor([p.prompt for p in pairs])
-        apart = stats.paired_difference(torch.tensor(new), torch.tensor(old), seed=0, groups=groups)
+        change = [float(p.after.get(metric) is not None) - float(p.before.get(metric) is not None) for p in pairs]
+        apart = stats.over_prompts(change, prompts)
         if apart.high < 0 and apart.estimate < -SHARE:
-            row = {"slice": "all", "metric": f"clips that {metric} applies to", "difference": apart.estimate}
-            found.append({**row, "low": apart.low, "high": apart.high})
+            found.append(_fell("all", f"clips that {metric} applies to", apart, 0.95))
     return found
 
 
-def _sides(pairs: list[_Pair]) -> tuple[list[Mapping[str, float | None]], list[Mapping[str, float | None]]]:
-    return [p.before for p in pairs], [p.after for p in pairs]
+def _fell(where: str, what: str, apart: Interval, level: float) -> Json:
+    row = {"slice": where, "metric": what, "difference": apart.estimate}
+    return {**row, "low": apart.low, "high": apart.high, "level": level}
 
 
 def _sentence(targets: list[Json], flat: list[Json], fallen: list[Json]) -> str:

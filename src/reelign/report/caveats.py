@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from reelign.report import words
+from reelign.report import facts, words
 from reelign.report.load import Run
-from reelign.report.tables import FEWEST_PROMPTS, MeasureTable, Row
+from reelign.report.tables import FEWEST_PROMPTS, TOO_FEW, Difference, MeasureTable, Row
 
 _EDGE = 5
 """A reward's rise compares the first and the last such part of a stage's steps."""
@@ -41,7 +41,10 @@ def _in_general(run: Run) -> list[Caveat]:
     if run.final is None:
         return []
     prompts = len(run.final.prompts)
-    few = f"Only {words.count(prompts, 'prompt')} evaluated; below {FEWEST_PROMPTS}, nothing is called a difference."
+    few = (
+        f"Only {words.count(prompts, 'prompt')} evaluated: {TOO_FEW} a difference from chance, also where a gate "
+        f"passed; evaluate {FEWEST_PROMPTS} or more."
+    )
     return [
         *([Caveat(few)] if prompts < FEWEST_PROMPTS else []),
         Caveat(
@@ -65,13 +68,13 @@ def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
             continue
         part = len(rewards) // _EDGE
         before, after = sum(rewards[:part]) / part, sum(rewards[-part:]) / part
-        fell = [words.plain(row.measure) for row in _worse(table, stage.stage)]
+        fell = [words.plain(row.measure) for row, *_ in _worse(table, stage.stage)]
         if after > before and words.differ(before, after) and fell:
             found.append(
                 Caveat(
                     f"In {words.title(stage.stage)} the reward rose from {words.number(before)} to "
                     f"{words.number(after)} while held-out {words.join(fell)} got worse. That is what a hacked reward "
-                    "looks like: watch the clips.",
+                    f"looks like: watch the clips.{_dropped(run, stage.stage)}",
                     grave=True,
                 )
             )
@@ -83,23 +86,20 @@ def _given_back(run: Run, table: MeasureTable) -> list[Caveat]:
     found = []
     for label in table.labels:
         lost = []
-        for row in _worse(table, label):
-            cell = row.at(label)
-            assert cell is not None
-            assert cell.to_previous is not None
-            d, like = cell.to_previous, cell.mean
-            by = words.signed(d.difference, row.rate, like) + (" points" if row.rate else "")
-            lost.append(f"{words.plain(row.measure)} ({by} {words.limits(d.low, d.high, row.rate, True, like)})")
+        for row, mean, d in _worse(table, label):
+            by = words.signed(d.difference, row.rate, mean) + (" points" if row.rate else "")
+            lost.append(f"{words.plain(row.measure)} ({by} {words.signed_limits(d.low, d.high, row.rate, mean)})")
         if lost:
             text = f"{words.title(label)} made this worse than it was before: {words.join(lost)}."
             found.append(Caveat(text + _dropped(run, label)))
     return found
 
 
-def _worse(table: MeasureTable, label: str) -> list[Row]:
-    """Held-out measures that a stage made worse."""
-    cells = [(row, row.at(label)) for row in table.rows if not row.trained_on]
-    return [row for row, cell in cells if cell and cell.to_previous and cell.to_previous.verdict == "worse"]
+def _worse(table: MeasureTable, label: str) -> list[tuple[Row, float, Difference]]:
+    """Held-out measures that a stage made worse, with the level that it left and what it took."""
+    cells = [(row, cell) for row in table.rows if not row.trained_on and (cell := row.at(label))]
+    changes = [(row, cell.mean, cell.to_previous) for row, cell in cells]
+    return [(row, mean, change) for row, mean, change in changes if change and change.verdict == "worse"]
 
 
 def _trained_on(table: MeasureTable) -> list[Caveat]:
@@ -126,7 +126,7 @@ def _infinite(run: Run) -> list[Caveat]:
     return [
         Caveat(
             f"{words.sentence(words.plain(name))[:-1]} was infinite on {words.count(clips, 'clip')} of "
-            f"{words.title(evaluation.label)}, which are left out of its numbers; mend the metric.",
+            f"{facts.named(run, evaluation.label)}, which are left out of its numbers; mend the metric.",
             grave=True,
         )
         for evaluation in run.evaluations.values()
@@ -140,10 +140,11 @@ def _unlike_evaluations(run: Run) -> list[Caveat]:
     for evaluation in run.evaluations.values():
         if base is None or evaluation is base:
             continue
-        name = words.title(evaluation.label)
         if evaluation.label in run.aside:
+            name = words.title(evaluation.label)
             found.append(Caveat(f"{name} is an evaluation with settings of its own, so it is shown but not compared."))
             continue
+        name = facts.named(run, evaluation.label)
         if evaluation.sampler != base.sampler:
             found.append(
                 Caveat(f"{name} was sampled with other settings than the base; part of a difference is theirs.", True)

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from reelign.core import rng, stats
+from reelign.core import stats
 from reelign.errors import UserError
-from reelign.report import words
+from reelign.report import facts, words
 from reelign.report.load import Run, load
 from reelign.report.records import Evaluation
-from reelign.report.tables import Levels, Verdict, judge, paired, seed_of, spread
+from reelign.report.tables import Levels, Verdict, judge, paired, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,17 @@ class MeasureComparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two final evaluations, measure by measure. `paired`: both sampled the same prompts, compared clip by clip."""
+    """Two final evaluations, measure by measure. `paired`: both sampled the same prompts, compared clip by clip.
+
+    `unfinished_a` and `unfinished_b` say what an unfinished run has still to do; they are empty for finished ones.
+    """
 
     run_a: str
     run_b: str
     label_a: str
     label_b: str
+    unfinished_a: str
+    unfinished_b: str
     paired: bool
     measures: tuple[MeasureComparison, ...]
     notes: tuple[str, ...]
@@ -50,14 +55,14 @@ class Comparison:
 
     def table(self) -> str:
         """Plain text for a terminal: measures by run, and notes below them."""
-        head = ("measure", "A", "B", "B \N{MINUS SIGN} A", "95 % interval", "clips", "B is")
+        head = ("measure", "A", "B", "B \N{MINUS SIGN} A", "95 % interval", "clips", "verdict on B")
         found = [
             (
                 words.plain(m.measure) + ("" if m.higher_is_better else " (lower is better)"),
                 words.number(m.a, m.rate),
                 words.number(m.b, m.rate),
                 words.signed(m.difference, m.rate, m.b),
-                words.limits(m.low, m.high, m.rate, difference=True, like=m.b),
+                words.signed_limits(m.low, m.high, m.rate, m.b),
                 str(m.n),
                 m.verdict,
             )
@@ -66,8 +71,8 @@ class Comparison:
         rows: list[tuple[str, ...]] = [head, *found]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = [
-            f"A: {self.run_a}, after {words.title(self.label_a)}",
-            f"B: {self.run_b}, after {words.title(self.label_b)}",
+            f"A: {_what(self.run_a, self.label_a, self.unfinished_a)}",
+            f"B: {_what(self.run_b, self.label_b, self.unfinished_b)}",
             "",
         ]
         for row in rows:
@@ -89,38 +94,50 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         UserError: a folder is no run, has no evaluation, or the two share no held-out measure.
     """
     first, second = load(run_a), load(run_b)
-    ours, theirs = _final(second), _final(first)
-    notes = []
-    same_prompts = ours.prompts == theirs.prompts
-    if not same_prompts:
-        notes.append("the runs were evaluated on different prompts, so their means are compared as independent ones.")
-    elif not ours.shares_noise(theirs):
-        notes.append("the runs were sampled from different noise, so clips are paired by prompt only.")
-    if ours.sampler != theirs.sampler:
-        notes.append("the runs were sampled with different settings, so part of a difference may be the sampler's.")
-    rates = first.rates & second.rates
-    found = []
-    for name in theirs.measures:
-        reason = _not_comparable(name, theirs, ours)
-        if reason:
-            notes.append(f"{words.plain(name)} is left out: {reason}.")
-            continue
-        compared = _measure(name, theirs, ours, name in rates, same_prompts)
+    a, b = _final(first), _final(second)
+    same_prompts = a.prompts == b.prompts
+    found, left_out = [], dict[str, list[str]]()
+    for name in dict.fromkeys((*a.measures, *b.measures)):
+        reason = _not_comparable(name, a, b)
+        compared = None if reason else _measure(name, a, b, name in first.rates & second.rates, same_prompts)
         if compared:
             found.append(compared)
         else:
-            notes.append(f"{words.plain(name)} is left out: it applies to no clip of both.")
-    notes += [
-        f"{words.plain(name)} is left out: A did not measure it."
-        for name in ours.measures
-        if name not in theirs.measures
-    ]
+            left_out.setdefault(reason or "no clip of both has", []).append(words.plain(name))
     if not found:
         raise UserError(
             f"{run_a} and {run_b} have no held-out measure in common, so there is nothing to compare; "
             "evaluate both with the same metrics."
         )
-    return Comparison(first.name, second.name, theirs.label, ours.label, same_prompts, tuple(found), tuple(notes))
+    notes = [*_unlike(a, b), *(f"left out, since {why} {words.join(names)}." for why, names in left_out.items())]
+    return Comparison(
+        run_a=first.name,
+        run_b=second.name,
+        label_a=a.label,
+        label_b=b.label,
+        unfinished_a=facts.unfinished(first),
+        unfinished_b=facts.unfinished(second),
+        paired=same_prompts,
+        measures=tuple(found),
+        notes=tuple(notes),
+    )
+
+
+def _unlike(a: Evaluation, b: Evaluation) -> list[str]:
+    """How the two were made that is not the same."""
+    notes = []
+    if a.prompts != b.prompts:
+        notes.append("the runs were evaluated on different prompts, so their means are compared as independent ones.")
+    elif not b.shares_noise(a):
+        notes.append("the runs were sampled from different noise, so clips are paired by prompt only.")
+    if a.sampler != b.sampler:
+        notes.append("the runs were sampled with different settings, so part of a difference may be the sampler's.")
+    return notes
+
+
+def _what(run: str, label: str, missing: str) -> str:
+    """Which weights of a run are compared."""
+    return f"{run}, after {words.title(label)}" + (f"; unfinished: {missing}" if missing else "")
 
 
 def _final(run: Run) -> Evaluation:
@@ -132,27 +149,28 @@ def _final(run: Run) -> Evaluation:
 
 
 def _not_comparable(name: str, a: Evaluation, b: Evaluation) -> str:
-    if name not in b.measures:
-        return "B did not measure it"
+    """Why a measure is left out, in words that go before its name; empty where it is not."""
+    for side, evaluation in (("A", a), ("B", b)):
+        if name not in evaluation.measures:
+            return f"{side} did not measure"
     trained = [side for side, evaluation in (("A", a), ("B", b)) if evaluation.measures[name].trained_on]
     if trained:
-        return f"{words.join(trained)} trained on it"
+        return f"{words.join(trained)} trained on"
     if a.measures[name].higher_is_better != b.measures[name].higher_is_better:
-        return "the runs disagree on which direction is better"
+        return "the runs disagree on which direction is better for"
     return ""
 
 
 def _measure(name: str, a: Evaluation, b: Evaluation, rate: bool, same_prompts: bool) -> MeasureComparison | None:
     about = a.measures[name]
-    seed = seed_of("compare", name)
     if same_prompts:
-        pair = paired(b.by_key, a.by_key, name, higher_is_better=about.higher_is_better, rate=rate, seed=seed)
+        pair = paired(b.by_key, a.by_key, name, higher_is_better=about.higher_is_better, rate=rate)
         if pair is None:
             return None
         before, after, n, verdict = pair.before, pair.after, pair.n, pair.verdict
         interval = stats.Interval(pair.difference, pair.low, pair.high)
     else:
-        mean_a, mean_b = (_mean(name, side, rng.seed_for(seed, key)) for key, side in (("a", a), ("b", b)))
+        mean_a, mean_b = _mean(name, a), _mean(name, b)
         if mean_a is None or mean_b is None:
             return None
         before, after = mean_a.interval.estimate, mean_b.interval.estimate
@@ -195,11 +213,10 @@ class _Mean(NamedTuple):
     prompts: int
 
 
-def _mean(name: str, evaluation: Evaluation, seed: int) -> _Mean | None:
+def _mean(name: str, evaluation: Evaluation) -> _Mean | None:
     found = [(clip.prompt_id, value) for clip in evaluation.clips if (value := clip.measures.get(name)) is not None]
     if not found:
         return None
-    values = torch.tensor([value for _, value in found], dtype=torch.float64)
-    rank = {prompt_id: k for k, prompt_id in enumerate(sorted({prompt_id for prompt_id, _ in found}))}
-    groups = torch.tensor([rank[prompt_id] for prompt_id, _ in found])
-    return _Mean(stats.mean_interval(values, seed=seed, groups=groups), values, len(rank))
+    prompts, values = zip(*found, strict=True)
+    interval = stats.over_prompts(values, prompts)
+    return _Mean(interval, torch.tensor(values, dtype=torch.float64), len(set(prompts)))

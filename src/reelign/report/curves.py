@@ -4,18 +4,16 @@ A curve costs the same whatever its length: of a long one the lowest and the hig
 that peaks stay, and its fit at as many places as the picture has pixels.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from markupsafe import Markup
 
-from reelign.report import words
+from reelign.report import frame, words
+from reelign.report.frame import DIGIT, Frame
 
 WIDTH, HEIGHT = 360, 176
-LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 34
-DIGIT = 6.7
-"""Width of a digit of a tick."""
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 10.0, 34.0
 MOST_POINTS, MOST_FITTED, MOST_BANDS = 2000, 400, 120
 """Points of a curve's thin line, of its bold one, and hover targets: more of those would only overlap."""
 WINDOW = 15
@@ -75,22 +73,6 @@ def thinned(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]
     return kept
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers between two limits, at most `most` of them when the limits are apart.
-
-    Example:
-        >>> ticks(0.13, 0.92)
-        [0.2, 0.4, 0.6, 0.8]
-    """
-    if not high > low:
-        return [low]
-    rough = (high - low) / most
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [float(f"{k * step:.10g}") for k in range(first, last + 1)]
-
-
 def line_chart(points: Points, *, name: str, unit: str = "") -> Markup:
     """Raw values as a thin line, a running line fit as a bold one; hovering names step and value.
 
@@ -100,62 +82,48 @@ def line_chart(points: Points, *, name: str, unit: str = "") -> Markup:
         unit: shown behind values.
     """
     values = [value for _, value in points]
-    low, high = min(values), max(values)
-    margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    low, high = (0.0 if 0 <= low <= margin else low - margin), high + margin
+    low, high = frame.limits(values)
+    beside = [(tick, _tick(tick)) for tick in frame.ticks(low, high, 4)]
+    left = max(LEFT, 10 + DIGIT * max((len(text) for _, text in beside), default=0))
     first, last = min(step for step, _ in points), max(step for step, _ in points)
-    marks = [(tick, _tick(tick)) for tick in ticks(low, high, 4)]
-    left = max(LEFT, 10 + DIGIT * max((len(text) for _, text in marks), default=0))
-
-    def x(step: float) -> float:
-        across = (step - first) / (last - first) if last > first else 0.5
-        return left + across * (WIDTH - left - RIGHT)
-
-    def y(value: float) -> float:
-        return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    def path(line: Points) -> str:
-        return "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in line)
-
+    field = Frame(left, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM, first, last, low, high)
     label = f"{name} ({unit})" if unit else name
     summary = f"{label} by step: starts at {words.number(values[0])}, ends at {words.number(values[-1])}"
-    raw = path(thinned(points))
     fitted = [(step, value) for (step, _), value in zip(points, smoothed(values), strict=True)]
-    parts = [
-        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDTH, HEIGHT, summary)
-    ]
-    parts += [
-        Markup(
-            '<line class="grid" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
-            '<text class="tick end" x="{:.1f}" y="{:.1f}">{}</text>'
-        ).format(left, WIDTH - RIGHT, y(tick), y(tick), left - 6, y(tick) + 3.5, text)
-        for tick, text in marks
-    ]  # fmt: skip
-    parts += [
-        Markup('<text class="tick mid" x="{:.1f}" y="{}">{:,.0f}</text>').format(x(tick), HEIGHT - BOTTOM + 14, tick)
-        for tick in ticks(first, last, 5)
-        if tick == int(tick)
-    ]
-    parts += [
-        Markup('<text class="axis mid" x="{:.1f}" y="{}">step</text>').format((WIDTH + left - RIGHT) / 2, HEIGHT - 5),
-        Markup('<path class="{}" d="{}"/>').format("raw" if len(points) <= MOST_FITTED else "raw dense", raw),
-        Markup('<path class="smooth" d="{}"/>').format(path(_spread_out(fitted, MOST_FITTED))),
+    drawn = [
+        frame.axes(field, beside, frame.along(field, _step, WIDTH), "step", WIDTH, HEIGHT),
+        _line("raw" if len(points) <= MOST_FITTED else "raw dense", thinned(points), field),
+        _line("smooth", _spread_out(fitted, MOST_FITTED), field),
     ]
     if len(points) == 1:
-        parts.append(Markup('<circle class="only" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(x(first), y(values[0])))
-    shown = _spread_out(points, MOST_BANDS)
-    band = (WIDTH - left - RIGHT) / len(shown)
-    behind = f" {unit}" if unit else ""
-    parts += [
-        Markup(
-            '<g class="at"><rect x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>'
-            '<circle cx="{:.1f}" cy="{:.1f}" r="3"/><title>step {:,.0f}: {}{}</title></g>'
-        ).format(
-            x(step) - band / 2, TOP, band, HEIGHT - TOP - BOTTOM, x(step), y(value), step, words.number(value), behind
-        )
-        for step, value in shown
-    ]  # fmt: skip
-    return Markup("").join([*parts, Markup("</svg>")])
+        dot = Markup('<circle class="only" cx="{:.1f}" cy="{:.1f}" r="3"/>')
+        drawn.append(dot.format(field.x(first), field.y(values[0])))
+    opening = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+        WIDTH, HEIGHT, summary
+    )
+    return Markup("").join([opening, *drawn, *_hovers(points, field, unit), Markup("</svg>")])
+
+
+def _line(kind: str, points: Points, field: Frame) -> Markup:
+    places = "L".join(f"{field.x(step):.1f} {field.y(value):.1f}" for step, value in points)
+    return Markup('<path class="{}" d="M{}"/>').format(kind, places)
+
+
+def _hovers(points: Points, field: Frame, unit: str) -> list[Markup]:
+    """Bands that tell step and value of what they hold when they are pointed at."""
+    shown, behind = _spread_out(points, MOST_BANDS), f" {unit}" if unit else ""
+    width, height = (field.right - field.left) / len(shown), field.bottom - field.top
+    band = Markup(
+        '<g class="at"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+        '<circle cx="{:.1f}" cy="{:.1f}" r="3"/><title>step {:,.0f}: {}{}</title></g>'
+    )
+    found = []
+    for step, value in shown:
+        x, y = field.x(step), field.y(value)
+        start, end = max(field.left, x - width / 2), min(field.right, x + width / 2)
+        told = step, words.number(value), behind
+        found.append(band.format(start, field.top, end - start, height, x, y, *told))
+    return found
 
 
 def whisker(mean: float, low: float, high: float, *, limits: tuple[float, float], reference: float | None) -> Markup:
@@ -196,6 +164,11 @@ def _spread_out(points: Points, most: int) -> list[tuple[float, float]]:
     """At most `most` points at equal distances, the first and the last among them."""
     n = len(points)
     return list(points) if n <= most else [points[round(k * (n - 1) / (most - 1))] for k in range(most)]
+
+
+def _step(at: float) -> str:
+    """A step is a whole number."""
+    return f"{at:,.0f}" if at == int(at) else ""
 
 
 def _tick(value: float) -> str:

@@ -33,20 +33,24 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a gate found about one measure. `move` is empty for a slice; `tone` is better, worse or none."""
+    """What a gate found about one measure.
+
+    `move` is empty for a slice; `tone` is better, worse or none; `about` says what a reader of the numbers must know.
+    """
 
     name: str
     move: tuple[str, str] | None
     difference: str
     interval: str
     tone: str
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One station at the top of the page: where weights came from, what it cost, what its gate said."""
 
-    name: str
+    label: str
     state: str
     what: str = ""
     used: str = ""
@@ -70,8 +74,29 @@ def total_s(run: Run) -> float:
 
 def steps(run: Run) -> tuple[Step, ...]:
     """The base, every stage of the ledger, and those still to come."""
-    ahead = [Step(words.title(name), "pending", "still to come") for name in run.planned]
-    return (Step(words.title(BASE), "start", "as it came"), *(_step(run, stage) for stage in run.stages), *ahead)
+    done = _steps_done(run)
+    ahead = [Step(name, "pending", done if done and not k else "still to come") for k, name in enumerate(run.planned)]
+    return (Step(BASE, "start", "as it came"), *(_step(run, stage) for stage in run.stages), *ahead)
+
+
+def named(run: Run, label: str) -> str:
+    """A stage where only plain text can stand, such as "DPO (not kept)"."""
+    standing = run.standing(label)
+    return words.title(label) + (f" ({standing})" if standing else "")
+
+
+def unfinished(run: Run) -> str:
+    """A clause on the stages that a run has not finished, and how far it is in the first; empty for a finished run."""
+    names = [words.title(name) for name in run.planned]
+    if done := _steps_done(run):
+        names[0] += f" ({done})"
+    return f"{words.join(names)} {'are' if len(names) > 1 else 'is'} still to come" if names else ""
+
+
+def _steps_done(run: Run) -> str:
+    done, asked = run.begun
+    steps = f"{done:,} of {words.count(asked, 'step')}" if asked else words.count(done, "step")
+    return f"{steps} done" if done else ""
 
 
 def _model(config: Mapping[str, Any]) -> Fact | None:
@@ -132,7 +157,7 @@ def _step(run: Run, stage: Stage) -> Step:
     used = [words.count(n, noun) for noun, n in {**nouns, "forward-unit": stage.forwards}.items() if n]
     part = "" if len(run.stages) < 2 or not stage.wall_s else words.number(share, True) if share >= 0.005 else "< 1 %"
     return Step(
-        name=words.title(stage.stage),
+        label=stage.stage,
         state=state,
         what=" · ".join(filter(None, [stage.kind, method, words.count(stage.steps, "step") if stage.steps else ""])),
         used=", ".join(used),
@@ -176,21 +201,37 @@ def _target(run: Run, target: Target) -> Finding:
     known = target.before is not None and target.after is not None
     shows = not known or words.differ(target.before or 0.0, target.after or 0.0, rate)
     tone = "better" if target.rose and shows else "none"
-    return Finding(words.plain(target.metric), move, *_own_sign(run, target, target.after), tone)
+    about = "lower is better" if _lower(run, target.metric) else ""
+    return Finding(words.plain(target.metric), move, *_own_sign(run, target, target.after), tone, about)
 
 
 def _fallen(run: Run, fallen: FallenSlice) -> Finding:
     name = f"{words.plain(fallen.metric)} on {words.where(fallen.slice)}"
-    return Finding(name, None, *_own_sign(run, fallen, None), "worse")
+    summary = run.measures.get(fallen.metric)
+    about = [_coverage(fallen.level), "lower is better" if _lower(run, fallen.metric) else ""]
+    more = "; ".join(filter(None, about))
+    return Finding(name, None, *_own_sign(run, fallen, summary and summary.mean), "worse", more)
+
+
+def _coverage(level: float | None) -> str:
+    """What is said of an interval that is not the usual one."""
+    if level == 0.95:
+        return ""
+    covers = f"{100 * level:.4g} % interval" if level else "interval of more than 95 %"
+    return f"{covers}, since many slices were judged"
 
 
 def _own_sign(run: Run, found: Target | FallenSlice, like: float | None) -> tuple[str, str]:
     """A gate's difference and interval in the measure's own direction; gates count upwards as better."""
-    about, rate = run.measures.get(found.metric), found.metric in run.rates
-    middle, low, high = found.difference, found.low, found.high
-    if about is not None and not about.higher_is_better:
+    rate, middle, low, high = found.metric in run.rates, found.difference, found.low, found.high
+    if _lower(run, found.metric):
         middle, low, high = -middle, -high, -low
-    return words.signed(middle, rate, like), words.limits(low, high, rate, True, like)
+    return words.signed(middle, rate, like), words.signed_limits(low, high, rate, like)
+
+
+def _lower(run: Run, measure: str) -> bool:
+    """Whether lower is better."""
+    return measure in run.measures and not run.measures[measure].higher_is_better
 
 
 def _at(tree: Any, *path: str) -> Any:

@@ -1,30 +1,21 @@
 """Reading a run folder into frozen values; an unfinished run is a run with fewer stages."""
 
 import math
-from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reelign.errors import UserError
-from reelign.report import reading
+from reelign.report import reading, series
 from reelign.report.records import Clip, Evaluation, Stage, Summary
+from reelign.report.series import Series
 
 BASE = "base"
 """Label of the evaluation made before any stage."""
 LEFT_OUT_SHOWN = 40
 """Names of data that a run left out; the file has all of them."""
-_RESERVED = frozenset({"stage", "index", "step", "wall_s"})
-
-
-@dataclass(slots=True)
-class Series:
-    """One quantity of one stage: what each step reported, in the order of the file, non-finite values included."""
-
-    steps: array = field(default_factory=lambda: array("q"))
-    values: array = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True)
@@ -58,15 +49,24 @@ class Run:
         """The evaluation before any stage."""
         return self.evaluations.get(BASE)
 
-    @property
+    @cached_property
     def failed(self) -> frozenset[str]:
         """Stages whose gate failed; the weights that entered them were kept, and theirs were dropped."""
         return frozenset(s.stage for s in self.stages if s.gate is not None and s.gate.verdict == "failed")
 
-    @property
+    @cached_property
     def aside(self) -> frozenset[str]:
         """Evaluations that are stages of their own: a look at weights with settings of their own, between others."""
         return frozenset(s.stage for s in self.stages if s.kind == "evaluate")
+
+    def standing(self, label: str) -> str:
+        """What must be said wherever a stage is shown; empty for a part of the result."""
+        return "not kept" if label in self.failed else "aside" if label in self.aside else ""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Evaluated stages that the result went through."""
+        return tuple(label for label in self.evaluations if label != BASE and not self.standing(label))
 
     @property
     def final(self) -> Evaluation | None:
@@ -79,7 +79,7 @@ class Run:
         for name, evaluation in self.evaluations.items():
             if name == label:
                 return found
-            if name not in self.failed and name not in self.aside:
+            if not self.standing(name):
                 found = evaluation
         return found
 
@@ -94,12 +94,22 @@ class Run:
         return labels(self.config)[len(self.stages) :]
 
     @property
+    def begun(self) -> tuple[int, int]:
+        """Of the first planned stage the steps that are done, and those it will take; 0 where nothing says."""
+        if not self.planned:
+            return 0, 0
+        columns = self.metrics.get(self.planned[0], {}).values()
+        stage = self.config["stages"][len(self.stages)]
+        asked = stage.get("steps") if isinstance(stage, dict) else None
+        return 1 + max((column.steps[-1] for column in columns), default=-1), asked if isinstance(asked, int) else 0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the run itself says about its data and how it was started."""
         found = self.about.get("notes")
         return tuple(str(note) for note in found) if isinstance(found, list) else ()
 
-    @property
+    @cached_property
     def measures(self) -> dict[str, Summary]:
         """Each measure of any evaluation, with the latest evaluation's summary."""
         return {name: summary for e in self.evaluations.values() for name, summary in e.measures.items()}
@@ -155,7 +165,7 @@ def load(folder: Path) -> Run:
         about={key: value for key, value in about.items() if key != "config"},
         config=about["config"],
         stages=stages,
-        metrics=_metrics(folder / "metrics.jsonl"),
+        metrics=series.read(folder / "metrics.jsonl"),
         evaluations=_evaluations(folder, [stage.stage for stage in stages]),
         left_out=left_out,
         left_out_count=left_out_count,
@@ -225,19 +235,3 @@ def _infinite(row: Any) -> dict[str, int]:
             if isinstance(value, float) and math.isinf(value):
                 counts[name] = counts.get(name, 0) + 1
     return counts
-
-
-def _metrics(path: Path) -> dict[str, dict[str, Series]]:
-    """Columns by stage and quantity: a row that was read is dropped, so that long runs fit into memory."""
-    found: dict[str, dict[str, Series]] = {}
-    for row, where in reading.rows(path):
-        stage, step = row.get("stage"), row.get("step")
-        if not isinstance(stage, str) or not isinstance(step, int) or not 0 <= step < 2**63:
-            raise UserError(f"{where} needs a 'stage' (a name) and a 'step' (a whole number); restore the file.")
-        columns = found.setdefault(stage, {})
-        for name, value in row.items():
-            if name not in _RESERVED and isinstance(value, int | float) and not isinstance(value, bool):
-                series = columns.setdefault(name, Series())
-                series.steps.append(step)
-                series.values.append(value if isinstance(value, float) or abs(value) < 2**1000 else math.inf)
-    return found

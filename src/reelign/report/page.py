@@ -7,6 +7,7 @@ nothing from the network. Text from the run reaches the page through Jinja's esc
 import base64
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -60,6 +61,7 @@ def render(run: Run) -> str:
     environment = templates(_TEMPLATES)
     environment.filters.update(
         title=words.title,
+        named=partial(facts.named, run),
         plain=words.plain,
         number=words.number,
         signed=words.signed,
@@ -95,7 +97,10 @@ def render(run: Run) -> str:
         settings=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True, width=100),
         heat=_heat,
         limits=words.limits,
+        signed_limits=words.signed_limits,
         least_effect=tables.LEAST_EFFECT,
+        too_few=tables.TOO_FEW,
+        fewest_prompts=tables.FEWEST_PROMPTS,
         most_values=slices.MOST_VALUES,
         pixelated_below=PIXELATED_BELOW,
     )
@@ -117,13 +122,13 @@ def _marks(table: tables.MeasureTable) -> dict[tuple[str, str], Markup]:
 
 
 def _diversity(table: tables.MeasureTable) -> list[tuple[tables.Row, dict[str, float], dict[str, Markup]]]:
-    """Rows of diversity measures, what each evaluation keeps of the base's level, and a bar of each level."""
+    """Rows of diversity measures, levels as multiples of the base's, and a bar of each level."""
     found = []
     for row in table.rows:
         if "divers" in row.measure:
             cells = [cell for cell in row.cells if cell]
             top = max(abs(cell.mean) for cell in cells) or 1.0
-            found.append((row, tables.kept(row), {cell.label: curves.bar(cell.mean / top) for cell in cells}))
+            found.append((row, tables.of_base(row), {cell.label: curves.bar(cell.mean / top) for cell in cells}))
     return found
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from reelign.report import curves, words
-from reelign.report.load import Run, Series
+from reelign.report.load import Run
+from reelign.report.series import Series
 
 KNOWN = {
     "offline/accuracy": ("pair accuracy", "share of pairs whose preferred clip the policy favours over the reference"),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -60,12 +61,12 @@ class Evaluation(_Record):
     infinite: Mapping[str, int] = Field(default_factory=dict)
     """Clips on which a measure was infinite, by its name; not from the file."""
 
-    @property
+    @cached_property
     def by_key(self) -> dict[tuple[int, int], Clip]:
         """Its clips by (prompt_id, member)."""
         return {clip.key: clip for clip in self.clips}
 
-    @property
+    @cached_property
     def prompts(self) -> dict[int, str]:
         """Prompt texts by id."""
         return {clip.prompt_id: clip.prompt for clip in self.clips}
@@ -99,6 +100,8 @@ class FallenSlice(_Record):
     """Negative, which is worse, whatever the measure's own direction."""
     low: float
     high: float
+    level: MaybeNumber = None
+    """Coverage of the interval, where it was written; higher, the more slices were looked at."""
 
 
 class Gate(_Record):

@@ -1,14 +1,16 @@
 """Measures by slice: where it works and where it does not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from reelign.report.load import BASE, Run
 from reelign.report.records import Clip, Evaluation
-from reelign.report.tables import Difference, paired, seed_of
+from reelign.report.tables import Difference, paired
 
-Groups = dict[tuple[str, str], tuple[Clip, ...]]
+Clips = Mapping[tuple[int, int], Clip]
+"""By prompt and member."""
+Groups = dict[tuple[str, str], Clips]
 """Clips by kind of slice and its value."""
 Range = tuple[float, float]
 MOST_VALUES = 24
@@ -62,44 +64,41 @@ def slice_tables(run: Run) -> dict[str, SliceTable]:
 
 def _slice_table(run: Run, label: str, grouped: Mapping[str, Groups], scale: Mapping[str, Range]) -> SliceTable:
     measures = tuple(name for name in run.measures if name in run.evaluations[label].measures)
-    compared = BASE in grouped and label not in (BASE, *run.aside)
-    rows = []
-    for (kind, value), clips in grouped[label].items():
-        base = grouped[BASE].get((kind, value), ()) if compared else ()
-        ours, theirs = {clip.key: clip for clip in clips}, {clip.key: clip for clip in base}
-        cells = []
-        for name in measures:
-            values = _values(clips, name)
-            if not values:
-                cells.append(None)
-                continue
-            mean = sum(values) / len(values)
-            better_up, rate = run.measures[name].higher_is_better, name in run.rates
-            lowest, highest = scale[name]
-            height = (mean - lowest) / (highest - lowest) if highest > lowest else 0.5
-            seed = seed_of("slice", kind, value, name)
-            difference = paired(ours, theirs, name, higher_is_better=better_up, rate=rate, seed=seed)
-            cells.append(SliceCell(mean, len(values), height if better_up else 1 - height, difference))
-        rows.append(SliceRow(kind, value, len(clips), tuple(cells)))
-    return SliceTable(label, measures, tuple(rows), _crowded(run.evaluations[label]))
+    base = grouped.get(BASE, {}) if label not in (BASE, *run.aside) else {}
+    rows = tuple(
+        SliceRow(*key, len(clips), tuple(_cell(run, name, clips, base.get(key, {}), scale[name]) for name in measures))
+        for key, clips in grouped[label].items()
+    )
+    return SliceTable(label, measures, rows, _crowded(run.evaluations[label]))
 
 
-def _kinds(evaluation: Evaluation) -> dict[str, dict[str, list[Clip]]]:
+def _cell(run: Run, measure: str, clips: Clips, base: Clips, limits: Range) -> SliceCell | None:
+    values = _values(clips, measure)
+    if not values:
+        return None
+    mean = sum(values) / len(values)
+    better_up, (lowest, highest) = run.measures[measure].higher_is_better, limits
+    height = (mean - lowest) / (highest - lowest) if highest > lowest else 0.5
+    difference = paired(clips, base, measure, higher_is_better=better_up, rate=measure in run.rates)
+    return SliceCell(mean, len(values), height if better_up else 1 - height, difference)
+
+
+def _kinds(evaluation: Evaluation) -> dict[str, dict[str, dict[tuple[int, int], Clip]]]:
     """Clips by kind of slice and value, kinds as they first appear."""
-    kinds: dict[str, dict[str, list[Clip]]] = {}
+    kinds: dict[str, dict[str, dict[tuple[int, int], Clip]]] = {}
     for clip in evaluation.clips:
         for kind, value in clip.slices.items():
-            kinds.setdefault(kind, {}).setdefault(value, []).append(clip)
+            kinds.setdefault(kind, {}).setdefault(value, {})[clip.key] = clip
     return kinds
 
 
 def _slices(evaluation: Evaluation) -> Groups:
     """Clips by (kind, value), values sorted; kinds with a single value, or with too many, are left out."""
     return {
-        (kind, value): tuple(members)
+        (kind, value): clips
         for kind, values in _kinds(evaluation).items()
         if 1 < len(values) <= MOST_VALUES
-        for value, members in sorted(values.items())
+        for value, clips in sorted(values.items())
     }
 
 
@@ -114,5 +113,5 @@ def _range(grouped: Mapping[str, Groups], measure: str) -> Range:
     return (min(means), max(means)) if means else (0.0, 1.0)
 
 
-def _values(clips: Sequence[Clip], measure: str) -> list[float]:
-    return [value for clip in clips if (value := clip.measures.get(measure)) is not None]
+def _values(clips: Clips, measure: str) -> list[float]:
+    return [value for clip in clips.values() if (value := clip.measures.get(measure)) is not None]

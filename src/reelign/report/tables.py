@@ -12,19 +12,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from reelign.core import rng, stats
+from reelign.core import stats
 from reelign.report import words
 from reelign.report.load import BASE, Run
 from reelign.report.records import Clip
 
-Verdict = Literal["better", "worse", "no difference", "no difference that shows"]
+Verdict = Literal["better", "worse", "no difference", "no difference that shows", "too few prompts to tell"]
+TOO_FEW: Verdict = "too few prompts to tell"
 FEWEST_PROMPTS = 6
-"""Below this many prompts nothing is called a difference: five fair coins agree more often than one time in 20."""
+"""Below this many prompts nothing is said of a difference: five fair coins agree more often than one time in 20."""
 LEAST_EFFECT = 0.02
 """In standard deviations over clips, the smallest difference that matters: a tenth of what Cohen (1988) calls small.
 Where both sides start from the same noise, far smaller ones lie beyond it."""
-REPORT_SEED = 0
-"""Of the resampling; a report says the same each time it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +113,14 @@ def judge(interval: stats.Interval, levels: Levels, *, higher_is_better: bool, p
         >>> judge(stats.Interval(2e-7, 1e-7, 3e-7), scores, higher_is_better=True, prompts=40)
         'no difference that shows'
     """
-    if prompts < FEWEST_PROMPTS or not (interval.low > 0 or interval.high < 0):
+    if prompts < FEWEST_PROMPTS:
+        return TOO_FEW
+    if not (interval.low > 0 or interval.high < 0):
         return "no difference"
     small = abs(interval.estimate) < LEAST_EFFECT * levels.spread
     if small or not words.differ(levels.before, levels.after, levels.rate):
         return "no difference that shows"
     return "better" if (interval.low > 0) == higher_is_better else "worse"
-
-
-def seed_of(*names: str) -> int:
-    """The seed of a resampling; a name may hold half an emoji, which has no bytes of its own."""
-    return rng.seed_for(REPORT_SEED, *(name.encode(errors="replace").decode() for name in names))
 
 
 def spread(*sides: Tensor) -> float:
@@ -141,7 +137,6 @@ def paired(
     *,
     higher_is_better: bool,
     rate: bool,
-    seed: int,
 ) -> Difference | None:
     """Compare clips that share prompt_id, member and prompt; None if the measure applies to no such pair.
 
@@ -151,7 +146,6 @@ def paired(
         measure: its name.
         higher_is_better: which sign is good.
         rate: whether the measure is a share.
-        seed: of the resampling.
     """
     both = [
         (key[0], mine, other)
@@ -165,11 +159,11 @@ def paired(
         return None
     prompt_ids, values, others = zip(*both, strict=True)
     after, before = torch.tensor(values, dtype=torch.float64), torch.tensor(others, dtype=torch.float64)
-    rank = {prompt_id: k for k, prompt_id in enumerate(sorted(set(prompt_ids)))}
-    interval = stats.paired_difference(after, before, seed=seed, groups=torch.tensor([rank[i] for i in prompt_ids]))
+    interval = stats.over_prompts([new - old for new, old in zip(values, others, strict=True)], prompt_ids)
     levels = Levels(before.mean().item(), after.mean().item(), spread(after, before), rate)
-    verdict = judge(interval, levels, higher_is_better=higher_is_better, prompts=len(rank))
-    return Difference(levels.before, levels.after, *interval, len(both), len(rank), verdict)
+    prompts = len(set(prompt_ids))
+    verdict = judge(interval, levels, higher_is_better=higher_is_better, prompts=prompts)
+    return Difference(levels.before, levels.after, *interval, len(both), prompts, verdict)
 
 
 def measure_table(run: Run) -> MeasureTable:
@@ -177,33 +171,42 @@ def measure_table(run: Run) -> MeasureTable:
 
     An evaluation that is a stage of its own has settings of its own, so it is shown but not compared.
     """
-    clips = {label: evaluation.by_key for label, evaluation in run.evaluations.items()}
-    rows = []
-    for name, described in run.measures.items():
-        about = described.higher_is_better, name in run.rates
+    rows = (
+        Row(
+            name,
+            about.description,
+            about.higher_is_better,
+            about.trained_on,
+            rate=name in run.rates,
+            cells=tuple(_cell(run, label, name) for label in run.evaluations),
+        )
+        for name, about in run.measures.items()
+    )
+    final = run.final.label if run.final else ""
+    return MeasureTable(tuple(run.evaluations), final, tuple(row for row in rows if any(row.cells)))
 
-        def difference(ours: str, theirs: str, name: str = name, about: tuple[bool, bool] = about) -> Difference | None:
-            seed = seed_of("difference", name, ours, theirs)
-            return paired(clips[ours], clips[theirs], name, higher_is_better=about[0], rate=about[1], seed=seed)
 
-        cells: list[Cell | None] = []
-        for label, evaluation in run.evaluations.items():
-            summary = evaluation.measures.get(name)
-            if summary is None or summary.mean is None:
-                cells.append(None)
-                continue
-            to_previous = to_base = None
-            if label not in run.aside and (previous := _measured_before(run, label, name)):
-                to_previous = to_base = difference(label, previous)
-                if run.base is not None and previous != BASE:
-                    to_base = difference(label, BASE)
-            low, high = (summary.mean if limit is None else limit for limit in (summary.low, summary.high))
-            cells.append(Cell(label, summary.mean, low, high, summary.n, to_base, to_previous))
-        if any(cells):
-            rows.append(
-                Row(name, described.description, about[0], described.trained_on, rate=about[1], cells=tuple(cells))
-            )
-    return MeasureTable(tuple(run.evaluations), run.final.label if run.final else "", tuple(rows))
+def _cell(run: Run, label: str, measure: str) -> Cell | None:
+    summary = run.evaluations[label].measures.get(measure)
+    if summary is None or summary.mean is None:
+        return None
+    to_previous = to_base = None
+    if label not in run.aside and (previous := _measured_before(run, label, measure)):
+        to_previous = to_base = _difference(run, measure, label, previous)
+        if run.base is not None and previous != BASE:
+            to_base = _difference(run, measure, label, BASE)
+    low, high = (summary.mean if limit is None else limit for limit in (summary.low, summary.high))
+    return Cell(label, summary.mean, low, high, summary.n, to_base, to_previous)
+
+
+def _difference(run: Run, measure: str, ours: str, theirs: str) -> Difference | None:
+    return paired(
+        run.evaluations[ours].by_key,
+        run.evaluations[theirs].by_key,
+        measure,
+        higher_is_better=run.measures[measure].higher_is_better,
+        rate=measure in run.rates,
+    )
 
 
 def _measured_before(run: Run, label: str, measure: str) -> str | None:
@@ -217,8 +220,8 @@ def _measured_before(run: Run, label: str, measure: str) -> str | None:
     return None
 
 
-def kept(row: Row) -> dict[str, float]:
-    """How much of the base's level the other evaluations keep: ratio of means by label; empty without a base level."""
+def of_base(row: Row) -> dict[str, float]:
+    """Each other evaluation's level as a multiple of the base's, by label; empty without a base level."""
     base = row.at(BASE)
     if base is None or base.mean == 0:
         return {}

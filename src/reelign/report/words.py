@@ -130,13 +130,16 @@ def signed(value: float, rate: bool = False, like: float | None = None) -> str:
     return ("+" if value > 0 else "\N{MINUS SIGN}") + size
 
 
-def limits(low: float, high: float, rate: bool = False, difference: bool = False, like: float | None = None) -> str:
-    """An interval in brackets, in the unit of its number, and with the decimals of `like`."""
-    if difference:
-        return f"[{signed(low, rate, like)}, {signed(high, rate, like)}]"
+def limits(low: float, high: float, rate: bool = False, like: float | None = None) -> str:
+    """An interval of a level in brackets, in the unit of its number, and with the decimals of `like`."""
     if rate and math.isfinite(low) and math.isfinite(high):
         return f"[{_percent(low)}, {_percent(high)}]"
     return f"[{number(low, like=like)}, {number(high, like=like)}]"
+
+
+def signed_limits(low: float, high: float, rate: bool = False, like: float | None = None) -> str:
+    """An interval of a difference in brackets; see `signed`."""
+    return f"[{signed(low, rate, like)}, {signed(high, rate, like)}]"
 
 
 def differ(before: float, after: float, rate: bool = False) -> bool:

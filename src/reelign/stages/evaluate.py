@@ -123,13 +123,13 @@ def _write_videos(config: Config, folder: Path, label: str, prompts: Prompts, vi
 
 
 def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declared, trained_on: bool) -> Json:
-    known = ~torch.isnan(values)
-    groups = torch.arange(len(prompts.texts)).repeat_interleave(prompts.group)
-    base = {"n": int(known.sum()), "higher_is_better": metric.higher_is_better[name]}
+    ids = [prompt for prompt in prompts.ids for _ in range(prompts.group)]
+    known = [(value, prompt) for value, prompt in zip(values.tolist(), ids, strict=True) if not math.isnan(value)]
+    base = {"n": len(known), "higher_is_better": metric.higher_is_better[name]}
     base |= {"description": metric.description[name], "version": metric.version, "trained_on": trained_on}
-    if not bool(known.any()):
+    if not known:
         return {"mean": None, "low": None, "high": None, **base}
-    estimate = stats.mean_interval(values[known], seed=0, groups=groups[known])
+    estimate = stats.over_prompts([value for value, _ in known], [prompt for _, prompt in known])
     return {"mean": estimate.estimate, "low": estimate.low, "high": estimate.high, **base}
 
 

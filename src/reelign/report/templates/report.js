@@ -132,7 +132,7 @@
     for (const video of live) follow(video);
     const frames = Math.max(1, Math.round(total * fps()));
     scrub.value = String(Math.round((Math.min(time, total) / total) * 1000));
-    frameText.textContent = `frame ${Math.min(frames, Math.floor(time * fps() + 1e-6) + 1)} of ${frames}`;
+    frameText.textContent = `${Math.min(frames, Math.floor(time * fps() + 1e-6) + 1)} of ${frames}`;
     requestAnimationFrame(tick);
   };
   const stepFrames = (by) => {
