@@ -9,7 +9,7 @@ from tests.driver.toys import recipe_in, tree_of
 from reelign import config as configs
 from reelign import driver
 from reelign.errors import BadConfig
-from reelign.names import Inside, Label, Root, RunName
+from reelign.names import Inside, Label, Root, RunName, composed, same
 from reelign.parts import Settings
 
 
@@ -101,3 +101,9 @@ def test_two_stages_do_not_collect_into_one_folder(tmp_path: Path, second: str) 
 def test_labels_are_unique_where_a_file_system_ignores_case(tmp_path: Path) -> None:
     stages = [{**tree_of(tmp_path)["stages"][2], "label": label} for label in ("tune", "Tune", "Base")]
     assert driver.labels(recipe_in(tmp_path, stages=stages)) == ["tune", "Tune-2", "Base-2"]
+
+
+def test_letters_are_one_whatever_their_unicode_form() -> None:
+    apart = "Ba\u0308r"
+    assert composed(apart) == composed("B\u00e4r") == "B\u00e4r"
+    assert same(apart) == same("b\u00c4R")

@@ -2,7 +2,9 @@
 
 from functools import lru_cache
 
+from reelign.batches import Prompts
 from reelign.core import rng
+from reelign.errors import BadData
 
 
 @lru_cache(maxsize=4)
@@ -30,3 +32,23 @@ def order(size: int, n: int, draw: int, seed: int) -> list[int]:
     epoch, slot = divmod(draw, -(-size // n))
     shuffled, start = _order(size, seed, epoch), slot * n % size
     return [*shuffled[start:], *shuffled[:start]]
+
+
+def drawn(everything: Prompts, n: int, group: int, draw: int, seed: int, source: str) -> Prompts:
+    """Draw number `draw` of `n` different prompts.
+
+    Raises:
+        BadData: there are fewer than `n`; the same prompt twice would get the same noise, hence the same videos.
+    """
+    size = len(everything.texts)
+    if n > size:
+        raise BadData(
+            f"{source} has {size} prompts, but {n} different ones are drawn at once; add prompts or draw fewer."
+        )
+    chosen = order(size, n, draw, seed)[:n]
+    return Prompts(
+        texts=tuple(everything.texts[i] for i in chosen),
+        ids=tuple(everything.ids[i] for i in chosen),
+        group=group,
+        slices=tuple(everything.slices[i] for i in chosen) if everything.slices else (),
+    )

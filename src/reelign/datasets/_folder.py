@@ -71,7 +71,12 @@ def _refuse(error: OSError) -> None:
 
 def above(paths: Iterable[Path]) -> set[Path]:
     """The paths themselves, and all folders that they lie in."""
-    return {each for path in paths for each in (path, *path.parents)}
+    found: set[Path] = set()
+    for path in paths:
+        while path not in found:
+            found.add(path)
+            path = path.parent
+    return found
 
 
 def compared(path: Path) -> str:

@@ -20,8 +20,7 @@ from reelign.batches import Clips, Pairs, Prompts
 from reelign.datasets import _files, _folder, _tables
 from reelign.datasets._clips import ClipConfig, ClipFiles, batch
 from reelign.datasets._digest import digest
-from reelign.datasets._draw import order
-from reelign.datasets.prompt_file import drawn
+from reelign.datasets._draw import drawn, order
 from reelign.errors import BadConfig, BadData, shown
 from reelign.protocols import Geometry, VideoModel
 
@@ -53,7 +52,7 @@ class Described(NamedTuple):
     uncaptioned: list[Path]
     passed_over: dict[Path, str]
     """What is no clip to train on, and why, as `... is a caption without a clip`."""
-    leftovers: int = 0
+    leftovers: int
     """Files of operating systems beside them."""
 
 

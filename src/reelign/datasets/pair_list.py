@@ -13,8 +13,7 @@ from reelign.batches import Clips, Pairs, Prompts
 from reelign.datasets import _files, _tables
 from reelign.datasets._clips import ClipConfig, ClipFiles, batch
 from reelign.datasets._digest import digest
-from reelign.datasets._draw import order
-from reelign.datasets.prompt_file import drawn
+from reelign.datasets._draw import drawn, order
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.protocols import Geometry, VideoModel
 
@@ -78,8 +77,7 @@ class PairList:
     @property
     def notes(self) -> tuple[str, ...]:
         """How much is read, and what is not."""
-        ties = len(self._judged) - len(self._pairs)
-        left_out = list(self.left_out.values())
+        ties, left_out = self.counts["ties"], list(self.left_out.values())
         note = f"{self._files.note} for {_files.counted(len(self._pairs), 'pair')}"
         if ties:
             note += f"; {_files.counted(ties, 'tie')} not trained on"

@@ -9,8 +9,7 @@ from reelign.batches import Clips, Pairs, Prompts, Videos
 from reelign.core import rng
 from reelign.datasets._clips import Latents, batch
 from reelign.datasets._digest import digest
-from reelign.datasets._draw import order
-from reelign.datasets.prompt_file import drawn
+from reelign.datasets._draw import drawn, order
 from reelign.errors import BadConfig, BadData
 from reelign.parts import PartConfig
 from reelign.playground import corpora, tables

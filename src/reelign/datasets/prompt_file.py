@@ -8,7 +8,7 @@ from reelign.batches import Clips, Pairs, Prompts
 from reelign.core import rng
 from reelign.datasets import _files, _tables
 from reelign.datasets._digest import digest
-from reelign.datasets._draw import order
+from reelign.datasets._draw import drawn
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry, VideoModel
@@ -26,26 +26,6 @@ class Config(PartConfig):
     """A .txt file (blank lines and lines that begin with # are passed over), or a .jsonl file."""
     seed: int = 0
     """Of the shuffles."""
-
-
-def drawn(everything: Prompts, n: int, group: int, draw: int, seed: int, source: str) -> Prompts:
-    """Draw number `draw` of `n` different prompts.
-
-    Raises:
-        BadData: there are fewer than `n`; the same prompt twice would get the same noise, hence the same videos.
-    """
-    size = len(everything.texts)
-    if n > size:
-        raise BadData(
-            f"{source} has {size} prompts, but {n} different ones are drawn at once; add prompts or draw fewer."
-        )
-    chosen = order(size, n, draw, seed)[:n]
-    return Prompts(
-        texts=tuple(everything.texts[i] for i in chosen),
-        ids=tuple(everything.ids[i] for i in chosen),
-        group=group,
-        slices=tuple(everything.slices[i] for i in chosen) if everything.slices else (),
-    )
 
 
 class PromptFile:

@@ -39,7 +39,8 @@ class LoraConfig(Settings):
     and the feed-forward's."""
     start: str | None = None
     """An adapter to begin with: a *.safetensors file or its folder, with names as peft, diffusers, kohya or Wan's own
-    code write them. It acts at the start as it did where it was trained, whatever `alpha`."""
+    code write them. It acts at the start as it did where it was trained, whatever `alpha`; a run that is resumed does
+    not read it again."""
 
 
 @dataclass(frozen=True)
