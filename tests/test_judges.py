@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.parts import linear_reward, mean_level
 
-from reelign import judges
+from reelign import declared, judges
 from reelign.batches import Videos
 from reelign.errors import BadConfig, BadData, PartFailed
 from reelign.parts import PartConfig
@@ -237,6 +238,8 @@ def test_what_fails_when_it_is_read_is_named_too(ask: Any) -> None:
         (fails, r"raised Speechless: <exception str\(\) failed>"),
         (lambda v, p: Odd(), "raised OSError: the numbers are gone"),
         (lambda v, p: {"own": NoArray()}, "raised OSError: the array is gone"),
+        (lambda v, p: {"own": torch.ones(3).to_sparse()}, "raised RuntimeError: .*sparse"),
+        (lambda v, p: {"own": torch.ones(3, device="meta")}, "raised NotImplementedError: .*meta"),
     ):
         with pytest.raises(PartFailed, match=rf"^the reward 'mine.part' {words}.*; mend it or leave it out\.$"):
             ask(does)
@@ -255,9 +258,38 @@ def test_what_a_judge_declares_is_what_it_said_when_it_was_built(monkeypatch: py
     assert (judge.names, judge.says.scale, judge.says.version) == (("own",), (0.0, 1.0), "1")
 
 
-def test_a_metric_without_a_version_has_that_of_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    assert _built(_metric(version=None), monkeypatch, "metric").says.version == code
+def test_a_metric_without_a_version_has_that_of_the_files_of_its_module_and_its_class(tmp_path: Path) -> None:
+    def version(built: str, own: str) -> str:
+        files = tmp_path / built, tmp_path / own
+        for file, text in zip(files, (built, own), strict=True):
+            file.write_text(text)
+        module, of = (ModuleType(file.stem) for file in files)
+        module.__file__ = str(files[0])
+        part = _metric()
+        type(part).__module__, of.__file__ = of.__name__, str(files[1])
+        with pytest.MonkeyPatch.context() as loaded:
+            loaded.setitem(sys.modules, of.__name__, of)
+            return declared.read("metric", part, module).version
+
+    same = hashlib.sha256(Path(linear_reward.__file__).read_bytes()).hexdigest()[:12]
+    level = judges.build("metric", Config(name="tests.parts.mean_level"))
+    assert level.says.version == hashlib.sha256(Path(mean_level.__file__).read_bytes()).hexdigest()[:12] != same
+    found = [version("a.py", "b.py"), version("a.py", "c.py"), version("d.py", "b.py")]
+    assert len({*found}) == 3
+
+
+def test_a_judge_made_in_a_notebook_has_no_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    part = _metric()
+    type(part).__module__ = "__main__"
+    judge = _built(part, monkeypatch, "metric")
+    assert judge.says.version == ""
+    with pytest.raises(PartFailed, match=r"^the metric 'mine\.part' declares \['own'\] but gave \[\]"):
+        judge(VIDEOS, TEXTS)
+
+
+def test_a_version_that_is_declared_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _built(_metric(version="7"), monkeypatch, "metric").says.version == "7"
     assert _built(_reward(version="7"), monkeypatch).says.version == "7"
 

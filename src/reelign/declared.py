@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from reprlib import Repr
+from types import ModuleType
 from typing import Any, Literal
 
 Kind = Literal["reward", "metric"]
@@ -35,35 +36,36 @@ class Declared:
     """By name; a reward gives none."""
     version: str
     """Changes whenever the same video could get another number; of a metric that declares none it is a digest of the
-    file of its code; empty where there is no such file."""
+    files of its module and its class; empty where there are none."""
 
 
-def read(kind: Kind, part: Any) -> Declared:
-    """What a part of which `problem` finds none declares."""
+def read(kind: Kind, part: Any, module: ModuleType) -> Declared:
+    """What a part of which `problem` finds none declares; `module` is the one that built it."""
     if kind == "reward":
         names, (low, high) = tuple(part.names), part.range
         return Declared(names, (float(low), float(high)), dict.fromkeys(names, True), {}, part.version)
-    version = getattr(part, "version", None)
-    names = tuple(part.higher_is_better)
-    better, about = dict(part.higher_is_better), dict(part.description)
-    return Declared(names, _ANY, better, about, _digest(source(part)) if version is None else version)
+    names, version = tuple(part.higher_is_better), getattr(part, "version", None)
+    if version is None:
+        version = _digest(tuple(sorted({source(part), getattr(module, "__file__", None) or ""})))
+    return Declared(names, _ANY, dict(part.higher_is_better), dict(part.description), version)
 
 
 def source(part: Any) -> str:
     """The file of a part's code; nothing where it has none that can be found."""
     try:
         return inspect.getsourcefile(part if inspect.isroutine(part) else type(part)) or ""
-    except TypeError:  # built in, or of a module that is no file
+    except (TypeError, OSError):  # built in, or of a module that is no file, as in a notebook
         return ""
 
 
 @cache
-def _digest(file: str) -> str:
-    """Of the file as it was first asked for: code that is loaded stays as it is, whatever becomes of its file."""
+def _digest(files: tuple[str, ...]) -> str:
+    """Of files as they were first asked for: code that is loaded stays as it is, whatever becomes of its file."""
     try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+        content = b"".join(Path(file).read_bytes() for file in files if file)
     except OSError:
         return ""
+    return hashlib.sha256(content).hexdigest()[:12] if content else ""
 
 
 def problem(kind: Kind, part: Any) -> str | None:

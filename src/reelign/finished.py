@@ -1,4 +1,6 @@
-"""Whether a run is finished, told from its files alone: within a second, where loading torch takes many.
+"""Whether a run is finished, told from its files alone: torch, which takes many seconds to load, is not needed.
+
+What is said takes as long as reading `final/` once.
 
 Only what is whole is called finished. Wherever something is missing, damaged or not as expected, nothing is said here,
 and the driver looks with all it has.
@@ -27,8 +29,13 @@ def given(tree: Tree) -> str:
 
     The same version of Reelign makes the same settings of two recipes with one digest.
     """
+    return seal(decisive(tree))
+
+
+def decisive(tree: Tree) -> Tree:
+    """A recipe's tree without what moves no bits: where the run lies, how often it is saved, on what it runs."""
     run = {key: value for key, value in tree.get("run", {}).items() if key not in ("name", "root", "save_every")}
-    return seal({**{key: value for key, value in tree.items() if key != "runtime"}, "run": run})
+    return {**{key: value for key, value in tree.items() if key != "runtime"}, "run": run}
 
 
 def sentence(folder: Path, last: Mapping[str, Any], extends: bool) -> str:

@@ -81,13 +81,13 @@ class Judge:
             raise PartFailed(f"the {self.kind} {self.name!r} {what} when it was shown prompts; {_MEND}.") from error
 
     def _answer(self, videos: Videos, prompts: Sequence[str], at: str) -> dict[Any, tuple[Tensor | None, object]]:
-        """What it gives by name, as a tensor where it can be one, and as it was given."""
+        """What it gives by name, as one number a clip where it is that, and as it was given."""
         try:
             with guard.restored(), torch.no_grad():
                 given = self.part(videos, tuple(prompts))
             # Its settings end with the call. Reading what it gave may run code of the part's, too.
             with guard.restored():
-                values = {name: (_tensor(value), value) for name, value in _items(given)}
+                values = {name: (_numbers(value, len(prompts)), value) for name, value in _items(given)}
         except UserError as error:
             raise PartFailed(f"the {self.kind} {self.name!r} refuses{at}: {_text(error)}") from error
         except (Exception, SystemExit) as error:
@@ -98,13 +98,12 @@ class Judge:
         return values
 
     def _taken(self, name: str, found: Tensor | None, given: object, n: int) -> Float[Tensor, " b"]:
-        if found is None or found.ndim == 0 or len(found) != n or found.numel() != n or found.is_complex():
+        if found is None:
             raise PartFailed(
                 f"the {self.kind} {self.name!r} gave {name!r} as {_shown(given)}; give one number for each of the {n} "
                 "clips."
             )
-        # A copy: what the judge keeps is not what we go on with, nor is a tensor of an inference mode.
-        return found.detach().to("cpu", torch.float32, copy=True).reshape(n)
+        return found
 
     def _refuse_off_scale(self, name: str, values: Float[Tensor, " b"], prompts: Sequence[str]) -> None:
         reward = self.kind == "reward"
@@ -132,7 +131,7 @@ def build(kind: Kind, config: PartConfig) -> Judge:
         part = parts.build(kind, config)
         try:
             problem = declared.problem(kind, part)
-            says = None if problem else declared.read(kind, part)
+            says = None if problem else declared.read(kind, part, parts.find(kind, config.name))
         except (Exception, SystemExit) as error:  # what it declares may be computed
             problem, says = f"does not say what it is: it {_raised(error, part)}", None
     if says is None:
@@ -173,8 +172,17 @@ def _items(given: object) -> list[tuple[Any, object]]:
     return list(given.items()) if isinstance(given, Mapping) else []
 
 
+def _numbers(values: object, n: int) -> Float[Tensor, " n"] | None:
+    """What a judge gave for one name, float32 on the host; None if it is not one number for each of `n` clips."""
+    found = _tensor(values)
+    if found is None or found.ndim == 0 or len(found) != n or found.numel() != n or found.is_complex():
+        return None
+    # A copy: what the judge keeps is not what we go on with, nor is a tensor of an inference mode.
+    return found.detach().to("cpu", torch.float32, copy=True).reshape(n)
+
+
 def _tensor(values: object) -> Tensor | None:
-    """What a judge gave for one name, as a tensor; None if it is nothing of numbers. What is masked out is NaN."""
+    """As a tensor; None if it is nothing of numbers. What is masked out is NaN."""
     if isinstance(values, Tensor):
         return values
     try:

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -22,6 +23,19 @@ def composed(text: str) -> str:
 def same(name: str) -> str:
     """What two names have in common that some file system cannot tell apart."""
     return composed(name).casefold()
+
+
+def unique(asked: Iterable[str], taken: Iterable[str]) -> list[str]:
+    """Names of files made from what was asked for: cut at 80 bytes, and different in any file system."""
+    found, known = [], {same(name) for name in taken}
+    for text in asked:
+        base = text.encode()[:80].decode(errors="ignore")
+        name, n = base, 2
+        while same(name) in known:
+            name, n = f"{base}-{n}", n + 1
+        found.append(name)
+        known.add(same(name))
+    return found
 
 
 def _clean(text: str, longest: int) -> str:

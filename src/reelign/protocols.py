@@ -64,7 +64,8 @@ class ReferenceWeights(Protocol):
 class VideoModel(Protocol):
     """A flow model of videos and everything around it: text, pixels, adapters, export.
 
-    One whose base may change between two starts of a run may have `identity`, a digest of it as it was loaded.
+    One whose base may change between two starts of a run may have the property `identity`, a text that tells the base
+    as it was loaded from another one.
     """
 
     geometry: Geometry
@@ -148,7 +149,7 @@ class Metric(Protocol):
 
     `higher_is_better` and `description` have an entry for each name. Set measures (diversity) compare the videos that
     share a prompt and give each video its share. One may have a `version`, text that changes whenever the same video
-    could get another number; without it a digest of the file of its code stands for it.
+    could get another number; without it a digest of the files of its module and its class stands for it.
     """
 
     higher_is_better: Mapping[str, bool]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.driver.toys import Watcher, interrupt, outcome_of, recipe_in, rows_of
+from tests.driver.toys import Watcher, interrupt, outcome_of, recipe_in, rows_of, tree_of
 from tests.parts import gaussian_data, linear_reward, mean_level
 
 import reelign
@@ -111,6 +111,52 @@ def test_another_version_of_a_metric_is_refused(root: Path, monkeypatch: pytest.
     assert "with changes: the metric level (version" in rows[1]["note"]
     before, after = (json.loads((folder / "evaluations" / f"{n}.json").read_text()) for n in ("base", "dpo"))
     assert before["measures"]["level"]["version"] != after["measures"]["level"]["version"] == "2"
+
+
+def test_data_may_move(tmp_path: Path) -> None:
+    def recipe(root: str, place: str) -> driver.Recipe:
+        folder = tmp_path / place
+        stages = tree_of(tmp_path / root)["stages"]
+        stages[1]["dataset"] = {"name": "prompt_file", "path": str(folder / "prompts.txt")}
+        evaluate = tree_of(tmp_path)["evaluate"] | {
+            "dataset": {"name": "prompt_file", "path": str(folder / "held.txt")}
+        }
+        return recipe_in(tmp_path / root, stages=stages, evaluate=evaluate)
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (first / "prompts.txt").write_text("".join(f"prompt {i}\n" for i in range(8)))
+    (first / "held.txt").write_text("".join(f"held-out {i}\n" for i in range(8)))
+    whole = driver.run(recipe("whole", "first"), Watcher())
+    with pytest.raises(driver.Interrupted):
+        driver.run(recipe("own", "first"), Watcher("grpo 3", interrupt))
+    first.rename(second)
+    watcher = Watcher()
+    folder = driver.run(recipe("own", "second"), watcher, resume=True)
+    ended, other = outcome_of(folder), outcome_of(whole)
+    assert all(ended[kind] == other[kind] for kind in ("final", "metrics", "evaluations"))  # the ledger names the place
+    assert not [sentence for sentence in watcher.said if "changes" in sentence]
+    config = json.loads((folder / "config.json").read_text())["config"]
+    assert config["evaluate"]["dataset"]["path"] == str(second / "held.txt")
+
+
+def test_data_of_another_place_must_be_the_same(tmp_path: Path) -> None:
+    def recipe(place: str) -> driver.Recipe:
+        (tmp_path / place).write_text("".join(f"prompt {place} {i}\n" for i in range(8)))
+        stages = tree_of(tmp_path)["stages"]
+        stages[1]["dataset"] = {"name": "prompt_file", "path": str(tmp_path / place)}
+        return recipe_in(tmp_path, stages=stages)
+
+    with pytest.raises(driver.Interrupted):
+        driver.run(recipe("a.txt"), Watcher("grpo 3", interrupt))
+    with pytest.raises(BadCheckpoint, match=r"the data of stages\.1\.dataset \(sha256 \w+ then, \w+ now\)"):
+        driver.run(recipe("b.txt"), Watcher(), resume=True)
+
+
+def test_an_identity_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaussian.Gaussian, "identity", lambda self: "base", raising=False)
+    with pytest.raises(BadConfig, match=r"^the model 'gaussian' has an `identity` that is no text; make it a property"):
+        driver.run(recipe_in(tmp_path), Watcher())
 
 
 def test_what_has_measured_for_the_last_time_may_change(

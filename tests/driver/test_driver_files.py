@@ -65,6 +65,7 @@ def test_a_run_that_has_begun_needs_the_adapter_it_started_from_no_more(parts: P
     (own / "start.safetensors").unlink()
     with pytest.raises(BadCheckpoint, match=r"model\.lora\.start: '.*start\.safetensors' is not there"):
         driver.check(recipe)
+    driver.check_again(recipe)
     watcher = Watcher()
     driver.run(recipe, watcher, resume=True)
     assert not [sentence for sentence in watcher.said if "changes" in sentence]

@@ -35,7 +35,7 @@ def _tree(root: Path, **changes: Any) -> dict[str, Any]:
 
 def _run(tree: dict[str, Any], resume: bool = False, watcher: Watcher | None = None) -> Path:
     recipe = configs.validate(driver.Recipe, tree)
-    folder = driver.run(recipe, watcher or Watcher(), resume, given=finished.given(tree))
+    folder = driver.run(recipe, watcher or Watcher(), resume, about={"given": finished.given(tree)})
     page.write(folder)
     return folder
 

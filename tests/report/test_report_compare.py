@@ -55,6 +55,19 @@ def test_verdicts_follow_the_direction_of_each_measure(tmp_path: Path):
     assert {m.measure: m.verdict for m in back.measures} == {"up": "worse", "down": "better", "same": "no difference"}
 
 
+def test_measures_of_different_versions_are_not_compared(tmp_path: Path):
+    for name, shares in (("a", A), ("b", B)):
+        folder = small_run(tmp_path / name, shares)
+        file = folder / "evaluations" / "base.json"
+        content = json.loads(file.read_text())
+        content["measures"]["up"]["version"] = name
+        content["measures"]["same"] |= {"version": "1"} if name == "a" else {}
+        file.write_text(json.dumps(content))
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert [m.measure for m in found.measures] == ["down", "same"]
+    assert any("left out, since the runs had different versions of what measures up." in note for note in found.notes)
+
+
 def test_numbers_are_the_means_over_pairs(tmp_path: Path):
     found = compare(small_run(tmp_path / "a", A), small_run(tmp_path / "b", B))
     up = found.measures[0]

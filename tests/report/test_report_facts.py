@@ -20,6 +20,15 @@ def test_the_model_the_machine_and_the_command_are_told(make_run: Make):
     folder = make_run(videos=0)
     told = {fact.name: (fact.text, fact.more) for fact in facts.facts(load.load(folder))}
     assert told["Base model"] == ("packaged:tiny (wan)", "an adapter (LoRA, rank 16) was trained")
+    for lora, about, trained in (
+        ({"rank": None}, {}, "an adapter (LoRA) was trained"),
+        ({"rank": None}, {"lora": {"rank": 4}}, "an adapter (LoRA, rank 4) was trained"),
+        (None, {}, "all weights were trained"),
+    ):
+        model = {"name": "wan", "weights": "packaged:tiny", "lora": lora}
+        fact = facts._model({"model": model}, {"settled": about})
+        assert fact is not None
+        assert fact.more == trained
     assert told["Judged on"] == ("24 prompts, 2 clips each", "")
     assert told["Command"] == ("reelign align recipe.yaml", "with the recipe at the end of this page; seed 0")
     assert "Device" not in told

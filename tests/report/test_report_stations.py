@@ -73,12 +73,12 @@ def test_a_gate_says_why_in_words_and_numbers(make_run: Make):
         ("motion right on color red", "worse"),
     ]
     assert found.findings[1].difference == "\N{MINUS SIGN}10"
-    assert found.findings[1].about == "interval of more than 95 %, since many slices were judged"
+    assert found.findings[1].about == "interval of more than 95 %, since more than one comparison was made"
     fallen[0] |= {"level": 0.9975, "metric": "physics_violation"}
     change_ledger(folder, "sft", gate={"verdict": "failed", "fallen_slices": fallen})
     finding = shown(folder)["sft"].findings[0]
     assert (finding.difference, finding.interval) == ("+10", "[+1, +20]")
-    assert finding.about == "99.75 % interval, since many slices were judged; lower is better"
+    assert finding.about == "99.75 % interval, since more than one comparison was made; lower is better"
     change_ledger(folder, "sft", gate={"verdict": "failed", "targets": [target(low=0.01)]})
     assert "Attributes right got better by less than the gate asks for." in shown(folder)["sft"].sentence
     gate = {"verdict": "passed", "targets": [target(rose=True) | {"metric": "physics_violation"}]}

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from reelign.runtime import threads
+
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 LOOK = """
 import json, os
@@ -42,3 +44,59 @@ def test_fewer_threads_than_cores_stay_free():
     bound, own, beside = look(1)
     assert not bound
     assert all(mask == beside for mask in own)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "yielding", "then"),
+    [
+        (0.0, False, False),
+        (0.08, False, False),  # what a machine does beside
+        (0.08, True, True),  # it takes less to go on
+        (0.5, False, True),  # one process wants one of two cores
+        (0.04, True, False),
+        (1.4, False, False),  # many want both
+        (1.4, True, False),
+    ],
+)
+def test_threads_yield_while_few_others_want_their_cores(waiting: float, yielding: bool, then: bool):
+    assert threads.yields(waiting, 2, yielding) is then
+    assert threads.yields(0.5, 16, yielding)  # one beside many threads
+
+
+WATCH = """
+import json, os
+from reelign.runtime import threads
+import torch
+cores = sorted(os.sched_getaffinity(0))
+before = set(os.listdir("/proc/self/task"))
+torch.ones(1 << 20).mul_(1.0)
+own = [os.getpid(), *(int(task) for task in set(os.listdir("/proc/self/task")) - before)]
+waited, seen = 0, []
+watch = threads.Watch(dict(zip(own, cores)), lambda task: waited)
+watch.bind()
+first = torch.rand(300, 300) @ torch.ones(300, 300)
+for share in (0.0, 0.25, 0.25, 0.01, 0.9):
+    waited += int(share * 1e9)
+    watch.look(1.0)
+    seen.append([sorted(os.sched_getaffinity(task)) for task in own] + [len(os.listdir("/proc/self/task"))])
+print(json.dumps([cores, seen]))
+"""
+
+
+@pytest.mark.skipif(CORES != 2, reason="needs two cores")
+def test_threads_are_let_go_while_they_yield_and_bound_again_when_the_others_are_gone():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+    done = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True, check=True, env=environment)
+    cores, seen = json.loads(done.stdout)
+    bound, free = [[cores[0]], [cores[1]]], [cores, cores]
+    assert [row[:-1] for row in seen] == [bound, free, free, bound, bound]
+    before, *crowded = (row[-1] for row in seen[:3])
+    assert crowded == [before + 2, before + 2]  # a team that sleeps
+
+
+def test_what_the_kernel_says_of_a_thread_is_read():
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/schedstat"):
+        pytest.skip("the kernel does not count")
+    assert threads._delay(os.getpid()) >= 0
+    with pytest.raises(OSError, match="No such file"):
+        threads._delay(2**22 + 1)

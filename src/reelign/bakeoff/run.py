@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
 from reelign.models._weights import load_trainable, trainable
+from reelign.panel import Metrics
 from reelign.protocols import VideoModel
 from reelign.runtime.journal import Journal
 from reelign.runtime.local import Local, device
@@ -131,8 +132,10 @@ def run(spec: Spec, watcher: Watcher, only: Sequence[str] = ()) -> Path:
             ) from error
         runs = all_runs(spec)
         sweep(_own(folder, runs))
+        versions = Metrics.build(spec.evaluate.metrics).versions
         for each in runs:
             _same_settings(each)
+            _same_versions(each, versions)
         wanted = [each for each in runs if not each.finished and (not only or each.entry.label in only)]
         if wanted:
             _make(spec, wanted, watcher)
@@ -159,6 +162,20 @@ def _same_settings(each: Run) -> None:
             f"{str(each.folder)!r} was run with other settings ({path}: {values.get('then')!r} then, "
             f"{values.get('now')!r} now); choose another `name`, or remove that folder."
         )
+
+
+def _same_versions(each: Run, now: Mapping[str, str]) -> None:
+    """See that a finished run was judged by what judges now."""
+    if not each.finished:
+        return
+    judged = json.loads((each.folder / "evaluations" / f"{START}.json").read_text(encoding="utf-8"))["measures"]
+    for name, version in now.items():
+        then = judged[name].get("version", version)
+        if then != version:
+            raise BadConfig(
+                f"{str(each.folder)!r} was judged by another version of what measures {name} ({then} then, {version} "
+                "now); choose another `name`, or remove that folder."
+            )
 
 
 class _Progress:
@@ -211,6 +228,7 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     folder = folder_of(spec) / "start"
     settings = {key: first.settings[key] for key in ("model", "evaluate", "runtime")}
     written = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
+    written |= {"metrics": Metrics.build(spec.evaluate.metrics).versions}
     config = folder / "config.json"
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         _clear(folder)

@@ -9,7 +9,7 @@ from reelign import config as configs
 from reelign import driver
 from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
-from reelign.errors import BadConfig, cut, shown
+from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.names import Root, RunName
 from reelign.panel import Metrics
 from reelign.parts import AnyModel, PartConfig, Settings
@@ -233,9 +233,9 @@ def check(spec: Spec) -> None:
     for entry in spec.entries:
         try:
             driver.check(recipe(spec, entry, spec.seeds[0]))
-        except BadConfig as error:
+        except (BadConfig, BadData) as error:
             # The stage of an entry is the only one of its recipe.
-            raise BadConfig(f"entry {entry.label!r}: {str(error).replace('stages.0.', 'stage.')}") from error
+            raise type(error)(f"entry {entry.label!r}: {str(error).replace('stages.0.', 'stage.')}") from error
     known = Metrics.build(spec.evaluate.metrics).of
     for where, name in (("target.measure", spec.target.measure), *(("measures", name) for name in spec.measures)):
         if name not in known:

@@ -122,5 +122,5 @@ INSIDE_ONLY = typer.Option(
 ACCEPT_CHANGES = typer.Option(
     False,
     "--accept-changes",
-    help="With --resume: go on although data, base weights or rewards changed since; the ledger says so.",
+    help="With --resume: go on although data, base weights, rewards or metrics changed since; the ledger says so.",
 )

@@ -37,7 +37,7 @@ def command(
         finish(tree, resume, accept_changes)
         return
     checked = configs.validate(driver.Recipe, tree)
-    for sentence in driver.check(checked).told:
+    for sentence in (driver.check_again(checked) if resume else driver.check(checked)).told:
         say(sentence)
     names = driver.labels(checked)
     stages = f"{len(names)} stage{'s' if len(names) > 1 else ''}"
@@ -81,7 +81,8 @@ def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     try:
         with Bar() as bar:
-            folder = driver.run(recipe, bar, resume, accept_changes, command, finished.given(tree))
+            about = {"command": command, "given": finished.given(tree)}
+            folder = driver.run(recipe, bar, resume, accept_changes, about)
     except driver.Interrupted as stopped:
         complain(str(stopped))
         raise typer.Exit(130) from None

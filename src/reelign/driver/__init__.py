@@ -1,5 +1,6 @@
 """The driver: runs a recipe's stages in a row, and decides what happens between updates - save, judge, gate, resume."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from reelign import finished, parts
@@ -16,7 +17,7 @@ from reelign.files import write_text
 from reelign.protocols import VideoModel
 from reelign.runtime.local import device
 
-__all__ = ["Findings", "Interrupted", "Recipe", "RunConfig", "Watcher", "check", "labels", "run"]
+__all__ = ["Findings", "Interrupted", "Recipe", "RunConfig", "Watcher", "check", "check_again", "labels", "run"]
 
 
 def run(
@@ -24,8 +25,7 @@ def run(
     watcher: Watcher,
     resume: bool = False,
     accept_changes: bool = False,
-    command: str = "",
-    given: str = "",
+    about: Mapping[str, str] | None = None,
 ) -> Path:
     """Run a recipe to its end; returns the run folder.
 
@@ -33,9 +33,10 @@ def run(
         recipe: what to run.
         watcher: is shown the progress; one that fails is shown no more.
         resume: go on with the run in the folder. One that is finished goes on if its last stage has more steps now.
-        accept_changes: go on although data, base weights or rewards have changed since then; the ledger says so.
-        command: that started the run, for its report.
-        given: digest of the recipe as it was given (`finished.given`), so that a finished run can be told by it.
+        accept_changes: go on although data, base weights, rewards or metrics have changed since then; the ledger says
+            so.
+        about: kept in config.json beside the settings: `command`, which started the run, for its report; `given`, the
+            digest of the recipe as it was given (`finished.given`), so that a finished run can be told by it.
 
     Raises:
         UserError: the input was wrong or the run had to stop; the last checkpoint is intact. If nothing had been done
@@ -51,13 +52,13 @@ def run(
         raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
     with folder.locked(company.say):
         settled = {} if resume else started.settled(recipe.model)
-        folder.prepare(recipe, resume, {"command": command, "given": given, "notes": found.cautions, **settled})
+        folder.prepare(recipe, resume, {**(about or {}), "notes": found.cautions, **settled})
         try:
             folder.sweep(recipe, labels(recipe))
             if resume:
                 if _nothing_to_do(recipe, folder, company):
                     return folder.path
-                found = check(recipe.model_copy(update={"model": folder.model(recipe)}))
+                found = check(_begun(recipe, folder))
             _tell(found, folder, company)
             model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
             Driver(recipe, folder, model, company, accept_changes).run()
@@ -76,6 +77,22 @@ def run(
             company.log.say("stopped at once")
             raise Interrupted("stopped at once; go on from the last checkpoint with --resume.") from error
     return folder.path
+
+
+def check_again(recipe: Recipe) -> Findings:
+    """What `check` finds of a recipe that a run is to be taken up with; nothing is written.
+
+    Raises:
+        UserError: one sentence; also where its folder holds no such run.
+    """
+    folder = RunFolder(recipe.path)
+    folder.prepare(recipe, resume=True)
+    return check(_begun(recipe, folder))
+
+
+def _begun(recipe: Recipe, folder: RunFolder) -> Recipe:
+    """The recipe as it is once weights have been saved."""
+    return recipe.model_copy(update={"model": folder.model(recipe)})
 
 
 def _tell(found: Findings, folder: RunFolder, company: Company) -> None:

@@ -58,6 +58,7 @@ class Driver:
         self._see_collected()
         if taken is None:
             self.folder.refuse_remains()
+            self.folder.take_over(self.recipe)
             self.state = self.state.model_copy(update={"world": world.around(self.recipe, self.model, 0)})
             self._save("base", self.held.weights())
 

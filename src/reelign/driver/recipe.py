@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from reelign import config as configs
 from reelign import names, parts
+from reelign.finished import decisive
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import collect, offline, online
@@ -64,28 +65,32 @@ class Recipe(Settings):
 
 def labels(recipe: Recipe) -> list[str]:
     """The stages' names, made unique also for file systems that ignore case."""
-    found: list[str] = []
-    taken = {"base"}
-    for stage in recipe.stages:
-        base = stage.label or (stage.method.name if isinstance(stage, offline.Config | online.Config) else stage.name)
-        base = base.encode()[:80].decode(errors="ignore")
-        name, n = base, 2
-        while names.same(name) in taken:
-            name, n = f"{base}-{n}", n + 1
-        found.append(name)
-        taken.add(names.same(name))
-    return found
+    return names.unique((_asked(stage) for stage in recipe.stages), ["base"])
+
+
+def _asked(stage: Any) -> str:
+    return stage.label or (stage.method.name if isinstance(stage, offline.Config | online.Config) else stage.name)
 
 
 def essential(tree: Any) -> Any:
     """What of a resolved recipe decides the bits of a run, without the number of its last stage's steps.
 
-    Where the run lies, how often it is saved, and on what it runs are left out.
+    Where the run lies, how often it is saved, and on what it runs are left out, and where data lies that says itself
+    what it holds.
     """
-    run = {key: value for key, value in tree["run"].items() if key not in ("name", "root", "save_every")}
     last = {key: value for key, value in tree["stages"][-1].items() if key != "steps"}
-    rest = {key: value for key, value in tree.items() if key != "runtime"}
-    return {**rest, "run": run, "stages": [*tree["stages"][:-1], last]}
+    return _without_places({**decisive(tree), "stages": [*tree["stages"][:-1], last]})
+
+
+def _without_places(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [_without_places(value) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    data = tree.get("dataset")
+    if isinstance(data, dict) and not parts.is_outside(str(data.get("name"))) and "{run}" not in str(data.get("path")):
+        tree = {**tree, "dataset": {key: value for key, value in data.items() if key != "path"}}
+    return {key: _without_places(value) for key, value in tree.items()}
 
 
 def digest(recipe: Recipe) -> str:

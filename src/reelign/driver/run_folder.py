@@ -48,26 +48,26 @@ class RunFolder:
         self.evaluations: dict[str, str] = {}
         """The sha256 of each evaluation's file, by label."""
         self.checkpoints = Store(path / "checkpoints", "")
-        self._given = ""
+        self._about: Json = {}
 
     def prepare(self, recipe: Recipe, resume: bool, about: Json | None = None) -> None:
         """Start the folder, or see that it holds the run to go on with; the lock must be held.
 
-        `about` is what a new run's config.json says beside its settings; an extended one takes its "given".
+        `about` is what config.json says beside the settings.
 
         Raises:
             BadConfig: it does not.
         """
-        self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume, about or {})
-        self._given = str((about or {}).get("given", ""))
+        self._about = about or {}
+        self.id = self.checkpoints.run = started.prepare(self.path, recipe, resume, self._about)
 
     def model(self, recipe: Recipe) -> PartConfig:
         """The settings to build the model with: once weights are saved, without the files that they began with."""
         return started.model(self.path, recipe) if self.checkpoints.peek() else recipe.model
 
     def take_over(self, recipe: Recipe) -> None:
-        """Let config.json say the steps that the run is extended to."""
-        started.take_over(self.path, recipe, self._given)
+        """Let config.json say the steps that the run is extended to, and where its data lies now."""
+        started.take_over(self.path, recipe, self._about)
 
     @contextmanager
     def locked(self, say: Callable[[str], object] = lambda _: None) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,15 @@ def model(folder: Path, recipe: Recipe) -> PartConfig:
     return parts.configure("model", tree) if tree else recipe.model
 
 
-def take_over(folder: Path, recipe: Recipe, given: str) -> None:
-    """Let config.json say the number of steps that the run is extended to; once it can be, so not in `prepare`.
+def take_over(folder: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
+    """Let config.json say the steps that the run is extended to and where its data lies; once it goes on with them.
 
-    `given` is the digest of the recipe as it is given now (`finished.given`).
+    `about` is what `prepare` was given; of it the digest of the recipe is taken over.
     """
-    found = _read(folder / "config.json")
-    if _last_steps(found["config"]) != _last_steps(configs.dump(recipe)):
-        about = {**{key: value for key, value in found.items() if key not in _OWN}, "given": given}
-        _write(folder / "config.json", recipe, found["id"], about)
+    found, now = _read(folder / "config.json"), configs.dump(recipe)
+    if any(found["config"].get(key) != now[key] for key in ("stages", "evaluate")):
+        kept = {key: value for key, value in found.items() if key not in _OWN}
+        _write(folder / "config.json", recipe, found["id"], {**kept, "given": about.get("given", "")})
 
 
 def _write(path: Path, recipe: Recipe, run: str, about: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import reelign
 from reelign import parts
 from reelign.driver.recipe import Recipe, datasets_in, names_run
 from reelign.driver.state import World
+from reelign.errors import BadConfig
 from reelign.panel import Metrics
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
@@ -21,7 +22,7 @@ def around(recipe: Recipe, model: VideoModel, stage: int) -> World:
     data = {place: _identity(config) for place, config in _datasets(recipe, stage)}
     judging = recipe.evaluate if stage < len(recipe.stages) else None
     metrics = Metrics.build(judging.metrics).versions if judging else {}
-    return World(base=getattr(model, "identity", ""), data=data, metrics=metrics, machine=_machine(model))
+    return World(base=_base(recipe, model), data=data, metrics=metrics, machine=_machine(model))
 
 
 def changes(then: World, now: World) -> list[str]:
@@ -71,6 +72,16 @@ def _identity(config: PartConfig) -> Identity:
     """What a dataset says of its content; nothing where a dataset from outside says nothing."""
     give = getattr(parts.build("dataset", config), "identity", None)
     return dict(give()) if give else {}
+
+
+def _base(recipe: Recipe, model: VideoModel) -> str:
+    base = getattr(model, "identity", "")
+    if not isinstance(base, str):
+        raise BadConfig(
+            f"the model {recipe.model.name!r} has an `identity` that is no text; make it a property that gives one, or "
+            "leave it out."
+        )
+    return base
 
 
 def _machine(model: VideoModel) -> dict[str, str]:

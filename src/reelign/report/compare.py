@@ -156,6 +156,9 @@ def _not_comparable(name: str, a: Evaluation, b: Evaluation) -> str:
     trained = [side for side, evaluation in (("A", a), ("B", b)) if evaluation.measures[name].trained_on]
     if trained:
         return f"{words.join(trained)} trained on"
+    versions = {evaluation.measures[name].version for evaluation in (a, b)} - {""}
+    if len(versions) > 1:
+        return "the runs had different versions of what measures"
     if a.measures[name].higher_is_better != b.measures[name].higher_is_better:
         return "the runs disagree on which direction is better for"
     return ""

@@ -29,7 +29,7 @@ class Fact:
 
 def facts(run: Run) -> tuple[Fact, ...]:
     """Base model, judging, device, command: those that the run folder tells."""
-    found = [_model(run.config), _judged(run), _device(run), _command(run)]
+    found = [_model(run.config, run.about), _judged(run), _device(run), _command(run)]
     return tuple(fact for fact in found if fact)
 
 
@@ -38,14 +38,16 @@ def total_s(run: Run) -> float:
     return sum((stage.wall_s or 0.0 for stage in run.stages), start=0.0)
 
 
-def _model(config: Mapping[str, Any]) -> Fact | None:
+def _model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Fact | None:
     model = config.get("model")
     if not isinstance(model, Mapping):
         return None
     name, weights, lora = model.get("name"), model.get("weights"), model.get("lora")
     text = f"{weights} ({name})" if weights else str(name)
-    rank = lora.get("rank") if isinstance(lora, Mapping) else None
-    trained = f"an adapter (LoRA, rank {rank}) was trained" if rank else "all weights were trained"
+    trained = "all weights were trained"
+    if isinstance(lora, Mapping):
+        rank = lora.get("rank") or _at(about, "settled", "lora", "rank")
+        trained = f"an adapter (LoRA{f', rank {rank}' if rank else ''}) was trained"
     return Fact("Base model", words.clipped(text, 200), trained)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from reelign import names
 from reelign.errors import UserError
 from reelign.report import reading, series
 from reelign.report.records import Clip, Evaluation, Stage, Summary
@@ -174,18 +175,15 @@ def load(folder: Path) -> Run:
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The names that the driver gives to the stages of a resolved recipe, made unique as it does."""
-    asked = config.get("stages")
-    found: list[str] = []
-    for stage in asked if isinstance(asked, list) else ():
-        own = stage if isinstance(stage, dict) else {}
-        method = own.get("method")
-        named = method.get("name") if isinstance(method, dict) else method
-        base = next((str(name) for name in (own.get("label"), named, own.get("name")) if name), "stage")
-        label, n = base, 2
-        while label in (*found, BASE):
-            label, n = f"{base}-{n}", n + 1
-        found.append(label)
-    return tuple(found)
+    stages = config.get("stages")
+    return tuple(names.unique((_asked(stage) for stage in (stages if isinstance(stages, list) else ())), [BASE]))
+
+
+def _asked(stage: Any) -> str:
+    own = stage if isinstance(stage, dict) else {}
+    method = own.get("method")
+    named = method.get("name") if isinstance(method, dict) else method
+    return next((str(name) for name in (own.get("label"), named, own.get("name")) if name), "stage")
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Summary(_Record):
     n: int
     higher_is_better: bool = True
     description: str = ""
+    version: str = ""
+    """Of what measured; empty where it is not known."""
     trained_on: bool = False
 
 

@@ -140,8 +140,8 @@ def _coverage(level: float | None) -> str:
     """What is said of an interval that is not the usual one."""
     if level == 0.95:
         return ""
-    covers = f"{100 * level:.4g} % interval" if level else "interval of more than 95 %"
-    return f"{covers}, since many slices were judged"
+    covers = f"{100 * level:.6g} % interval" if level else "interval of more than 95 %"
+    return f"{covers}, since more than one comparison was made"
 
 
 def _own_sign(run: Run, found: Target | FallenSlice, like: float | None) -> tuple[str, str]:

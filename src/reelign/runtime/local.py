@@ -99,6 +99,8 @@ class Local:
     ) -> Scored:
         """Roll out in `waves` parts and score each in the background while the next one is on its way."""
         pieces = list(sampling.chunks(len(prompts.ids), -(-len(prompts.ids) // waves)))
+        if len(pieces) == 1:  # in the threads that have sampled: another thread would start a team of its own
+            return self.score(self.rollout(prompts, sampler, exploration, seed, retain=retain), panel, where)
         with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
             waiting = []
             for cut in pieces:
@@ -107,7 +109,7 @@ class Local:
                 found = self.rollout(some, sampler, part, seed, retain=retain)
                 waiting.append(pool.submit(self.score, found, panel, where))
             scored = [future.result() for future in waiting]
-        return scored[0] if len(scored) == 1 else _joined(scored, panel, where)
+        return _joined(scored, panel, where)
 
     def score_own(
         self, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, panel: Panel, where: str = ""
