@@ -78,7 +78,8 @@ def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     if accept_changes and not resume:
         raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
     bind_threads(recipe.runtime)
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    command = shlex.join([*("python -m reelign.cli".split() if program == "__main__.py" else [program]), *sys.argv[1:]])
     try:
         with Bar() as bar:
             about = {"command": command, "given": finished.given(tree)}

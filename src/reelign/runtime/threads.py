@@ -60,8 +60,8 @@ def release() -> None:
 def yields(waiting: float, threads: int, yielding: bool) -> bool:
     """Whether threads had better sleep as soon as they wait for each other, and go to whichever core is free.
 
-    That is 1.2 times as fast as turning on cores of their own while one process wants one of two cores, 1.4 times as
-    slow while nobody does, and slower while many do (docs/adr/0011).
+    While one process wants one of two cores, that takes 0.8 times as long as turning on cores of their own; while nobody
+    does 1.5 times, and while many do 1.4 times (docs/adr/0011).
 
     Args:
         waiting: how many of the threads waited for a core, on average over the last while.
