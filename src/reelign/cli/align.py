@@ -78,11 +78,9 @@ def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     if accept_changes and not resume:
         raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
     bind_threads(recipe.runtime)
-    program = Path(sys.argv[0]).name
-    command = shlex.join([*("python -m reelign.cli".split() if program == "__main__.py" else [program]), *sys.argv[1:]])
     try:
         with Bar() as bar:
-            about = {"command": command, "given": finished.given(tree)}
+            about = {"command": _typed(), "given": finished.given(tree)}
             folder = driver.run(recipe, bar, resume, accept_changes, about)
     except driver.Interrupted as stopped:
         complain(str(stopped))
@@ -90,3 +88,9 @@ def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     # Said first: a report that cannot be written takes nothing from the model.
     say(f"model   {folder / 'final'}")
     say(f"report  {page.write(folder)}")
+
+
+def _typed() -> str:
+    """The command line as it can be typed again."""
+    program = Path(sys.argv[0]).name
+    return shlex.join([*(["python", "-m", "reelign.cli"] if program == "__main__.py" else [program]), *sys.argv[1:]])

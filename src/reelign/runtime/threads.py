@@ -60,7 +60,7 @@ def release() -> None:
 def yields(waiting: float, threads: int, yielding: bool) -> bool:
     """Whether threads had better sleep as soon as they wait for each other, and go to whichever core is free.
 
-    While one process wants one of two cores, that takes 0.8 times as long as turning on cores of their own; while nobody
+    While one process wants one of two cores, a step takes 0.8 times as long so as on cores of their own; while nobody
     does 1.5 times, and while many do 1.4 times (docs/adr/0011).
 
     Args:
