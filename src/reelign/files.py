@@ -192,7 +192,13 @@ def aside(path: Path) -> Path:
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file."""
+    """The sha256 of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file; a pipe would be waited for.
+    """
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -205,6 +211,11 @@ def seal(content: Mapping[str, Any]) -> str:
 def is_sealed(content: Mapping[str, Any]) -> bool:
     """Whether what a mapping says as its "seal" is the seal of all else in it."""
     return content.get("seal") == seal({key: value for key, value in content.items() if key != "seal"})
+
+
+def is_left(name: str) -> bool:
+    """Whether something is called as what a killed process leaves."""
+    return _LEFT.fullmatch(name) is not None
 
 
 def sweep(folders: Iterable[Path]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import reelign
 from reelign.config import Tree
 from reelign.errors import UserError
-from reelign.files import digest, is_sealed, seal
+from reelign.files import digest, is_left, is_sealed, seal
 from reelign.runtime import header
 from reelign.runtime.final import Final
 from reelign.runtime.header import Header
@@ -58,15 +58,17 @@ def look(folder: Path, tree: Tree) -> str:
 
 
 def _look(folder: Path, tree: Tree) -> str:
-    config = json.loads((folder / "config.json").read_bytes())
+    path = folder / "config.json"
+    config = json.loads(path.read_bytes()) if path.is_file() else {}
     asked = (config["given"], config["version"]) == (given(tree), reelign.__version__)
     # A report that is older than the export was written on the way.
     told = (folder / REPORT).stat().st_mtime_ns >= (folder / "final.json").stat().st_mtime_ns
     if not (asked and told and is_sealed(config)):
         return ""
-    newest, stages = _newest(folder / "checkpoints", config["id"]), config["config"]["stages"]
+    checkpoints, stages = _checkpoints(folder / "checkpoints", config["id"]), config["config"]["stages"]
+    newest = max(checkpoints, key=lambda each: each.number)
     position = newest.position
-    if position["stage"] != len(stages):
+    if position["stage"] != len(stages) or _is_untidy(folder, checkpoints, stages):
         return ""
     last = position["ledger"][-1]
     if last["steps"] < stages[-1].get("steps", 0) or not _is_whole(folder, config["id"], newest, stages):
@@ -74,10 +76,18 @@ def _look(folder: Path, tree: Tree) -> str:
     return sentence(folder, last, "steps" in stages[-1])
 
 
-def _newest(root: Path, run: str) -> Header:
-    """The newest checkpoint's header, where each one is whole."""
-    found = [header.read(folder, run) for folder in root.iterdir() if not folder.name.startswith(".")]
-    return max(found, key=lambda each: each.number)
+def _checkpoints(root: Path, run: str) -> list[Header]:
+    """The header of each, where all are whole."""
+    return [header.read(folder, run) for folder in root.iterdir() if not folder.name.startswith(".")]
+
+
+def _is_untidy(folder: Path, checkpoints: list[Header], stages: list[dict[str, Any]]) -> bool:
+    """Whether something lies there that a start takes away."""
+    pairs = [folder / stage["path"] for stage in stages if stage["name"] == "collect"]
+    places = [folder, folder / "checkpoints", folder / "evaluations", *(folder / "samples").glob("*")]
+    places += [place for each in pairs for place in (each.parent, each, each / "clips")]
+    left = any(is_left(path.name) for place in places if place.is_dir() for path in place.iterdir())
+    return left or {each.name for each in checkpoints} != header.kept(checkpoints)
 
 
 def _is_whole(folder: Path, run: str, newest: Header, stages: list[dict[str, Any]]) -> bool:

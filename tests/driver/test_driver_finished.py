@@ -14,6 +14,7 @@ from reelign import config as configs
 from reelign import driver, finished
 from reelign.files import seal
 from reelign.report import page
+from reelign.runtime.header import SCHEMA
 
 SENTENCE = "is finished already; to train on, resume it with more steps than 2 in its last stage, dpo, as in --set st"
 
@@ -101,6 +102,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "gone": lambda path: path.unlink(),
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"{}\n"),
     "empty": lambda path: path.write_bytes(b""),
+    "a fifo": lambda path: (path.unlink(), os.mkfifo(path)),
 }
 FILES = (
     "config.json",
@@ -134,6 +136,32 @@ def test_nor_one_whose_report_is_gone_or_older_than_its_model(run: Path) -> None
     assert finished.look(run, _tree(run.parent)) == ""
     (run / "report.html").unlink()
     assert finished.look(run, _tree(run.parent)) == ""
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ".final.tmp-0123abcd",
+        "checkpoints/.dpo-00002.tmp-0123abcd",
+        "evaluations/.dpo.json.tmp-0123abcd",
+        "pairs/.pairs.jsonl.tmp-0123abcd",
+        "pairs/clips/.a.mp4.tmp-0123abcd",
+        "samples/base/.a.mp4.tmp-0123abcd",
+        "checkpoints/sft-00001",  # should have been removed, and could not be
+    ],
+)
+def test_nor_one_where_something_is_left_that_a_start_takes_away(run: Path, left: str) -> None:
+    (run / left).parent.mkdir(exist_ok=True)
+    if left.startswith("checkpoints/sft"):
+        state = json.loads((run / "checkpoints" / "dpo-end" / "state.json").read_text())
+        content = {k: v for k, v in state.items() if k not in ("schema", "self")} | {"name": "sft-00001", "number": 1}
+        shutil.copytree(run / "checkpoints" / "dpo-end", run / left)
+        (run / left / "state.json").write_text(json.dumps({**content, "schema": SCHEMA, "self": seal(content)}))
+    else:
+        (run / left).write_bytes(b"half")
+    assert finished.look(run, _tree(run.parent)) == ""
+    _run(_tree(run.parent), resume=True)
+    assert not (run / left).exists()
 
 
 def test_nor_one_of_another_version(run: Path) -> None:

@@ -24,10 +24,7 @@ from torch import Tensor
 
 from reelign.errors import BadCheckpoint
 from reelign.files import digest, discard, replacing_folder, usual_mode
-from reelign.runtime.header import SCHEMA, Damaged, Header, read
-
-KEPT = 2
-"""So many of the newest checkpoints are kept, with those they need."""
+from reelign.runtime.header import SCHEMA, Damaged, Header, kept, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +126,9 @@ class Store:
     def prune(self) -> None:
         """Remove what is older than the newest two and not needed by them; a kill may have kept a save from it."""
         counted = [h for h in self._headers() if h.name not in self._passed_over]
-        newest = sorted(counted, key=lambda h: -h.number)[:KEPT]
-        kept = {name for h in newest for name in (h.name, *h.needs)}
+        stay = kept(counted)
         for header in counted:
-            if header.name not in kept:
+            if header.name not in stay:
                 # Some network file systems do not let go of what is mapped; the next save tries again.
                 with suppress(OSError):
                     discard(self.root / header.name)

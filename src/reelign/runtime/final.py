@@ -20,7 +20,7 @@ class Final:
 
     def is_of(self, seal: str) -> bool:
         """Whether it is whole, perhaps with something of the user's beside it, and of the checkpoint with that seal."""
-        made, found = self._made(), _tree(self.path)
+        made, found = self._made(), _readable(self.path)
         files = made.get("files")
         whole = found is not None and isinstance(files, dict) and bool(files) and files.items() <= found.items()
         return whole and made.get("of") == seal
@@ -38,7 +38,7 @@ class Final:
             raise CannotWrite(self._record, os.strerror(errno.EISDIR), "move away what stands there")
         made, beside = self._made(), ""
         ours = [tree for tree in (made.get("files"), made.get("before")) if isinstance(tree, dict)]
-        if os.path.lexists(self.path) and _tree(self.path) not in ours:
+        if os.path.lexists(self.path) and _readable(self.path) not in ours:
             beside = f"final/ was not as it had been exported; as it was found it is now {aside(self.path).name}/."
         with replacing_folder(self.path) as temporary:
             fill(temporary)
@@ -56,11 +56,16 @@ class Final:
         return found if isinstance(found, dict) else {}
 
 
-def _tree(folder: Path) -> dict[str, str] | None:
-    """The sha256 of every file in a folder, by path; None where there is no folder, or one that cannot be read."""
+def _readable(folder: Path) -> dict[str, str] | None:
+    """The same, or None where there is no folder, or one that cannot be read."""
     if folder.is_symlink() or not folder.is_dir():
         return None
     try:
-        return {str(p.relative_to(folder)): digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+        return _tree(folder)
     except OSError:
         return None
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    """The sha256 of every file in a folder, by path."""
+    return {str(p.relative_to(folder)): digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,6 +1,7 @@
 """What a checkpoint says of itself, `state.json`: read and compared without its tensors, and without torch."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from reelign.files import seal
 from reelign.parts import Settings
 
 SCHEMA = 2
+KEPT = 2
+"""So many of the newest checkpoints are kept, with those they need."""
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".distcp")
 
 
@@ -30,6 +33,12 @@ class Header(Settings):
     def seal(self) -> str:
         """The sha256 of all this, and so of all files: checkpoints with one seal are equal."""
         return seal(dict(self))
+
+
+def kept(headers: Sequence[Header]) -> set[str]:
+    """Names of those that stay: the newest two, and what they need."""
+    newest = sorted(headers, key=lambda h: -h.number)[:KEPT]
+    return {name for h in newest for name in (h.name, *h.needs)}
 
 
 class Damaged(BadCheckpoint):
