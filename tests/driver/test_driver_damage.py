@@ -1,5 +1,6 @@
 """A damaged run folder: the same bits with a line that says so, or one sentence; never another verdict."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from tests.driver.toys import Watcher, newest, outcome_of, recipe_in, tree_of
 
 from reelign import driver
+from reelign.driver import run_folder
 from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite, UserError
 from reelign.runtime.checkpoint import Checkpoint, Store
 
@@ -279,6 +281,19 @@ def test_a_folder_in_place_of_the_record_is_refused_before_the_model_is_put_asid
     record.rmdir()
     record.write_bytes(kept)
     assert outcome_of(finished / "toy") == before
+
+
+def test_an_evaluation_that_cannot_be_read_again_once_written_is_made_anew(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(run_folder, "digest", broken)
+        with pytest.raises(CannotWrite, match=r"base\.json: Input/output error; look at that disk"):
+            driver.run(recipe_in(tmp_path), Watcher())
+    assert outcome_of(_resume(tmp_path)[0]) == outcome_of(whole[0])
 
 
 def test_an_edited_evaluation_of_a_finished_run_is_refused(finished: Path) -> None:

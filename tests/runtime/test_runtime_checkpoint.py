@@ -108,6 +108,18 @@ def test_the_newest_is_the_last_one_saved_whatever_its_name(tmp_path: Path) -> N
     _assert_is(_newest(tmp_path), 7)
 
 
+def test_one_that_cannot_be_read_for_a_moment_stays_older_than_the_next(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    for step in (1, 2):
+        store.save(f"sft-{step:05d}", MODEL, _content(step))
+    state = tmp_path / "sft-00002" / "state.json"
+    content = state.read_bytes()
+    state.write_bytes(b"")
+    store.save("a", MODEL, _content(3))
+    state.write_bytes(content)
+    _assert_is(_newest(tmp_path), 3)
+
+
 def test_what_others_put_beside_checkpoints_stays(tmp_path: Path) -> None:
     copy = shutil.copytree(_save(tmp_path, 1), tmp_path / "my-copy")
     (tmp_path / "notes").mkdir()

@@ -182,8 +182,14 @@ class RunFolder:
             sync(self.path)
 
     def judged(self, label: str) -> None:
-        """Remember what the evaluation of `label` holds, as it has just been written."""
-        self.evaluations[label] = self._digest(label)
+        """Remember what the evaluation of `label` holds, as it has just been written.
+
+        Raises:
+            CannotWrite: it cannot be read again.
+        """
+        path = self._evaluation(label)
+        with writing(path):
+            self.evaluations[label] = digest(path)
 
     def evaluation(self, label: str) -> Json:
         """What evaluating the weights `label` found.

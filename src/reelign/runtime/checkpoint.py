@@ -50,6 +50,8 @@ class Store:
         """Name the folder and the run's id; nothing is read or written."""
         self.root, self.run = root, run
         self._passed_over: set[str] = set()
+        self._last = 0
+        """The highest number that was seen or given: one whose header cannot be read for once keeps its own."""
 
     def save(self, name: str, model: str, content: Checkpoint) -> Path:
         """Write a checkpoint, the newest from then on; of older ones stay the one before, and what both need.
@@ -57,7 +59,8 @@ class Store:
         Raises:
             CannotWrite: the disk is full or read-only; the checkpoint before is intact and nothing half-written stays.
         """
-        number = 1 + max((h.number for h in self._headers()), default=0)
+        self._headers()
+        number = self._last + 1
         with replacing_folder(self.root / name) as temporary:
             temporary.mkdir()
             digests = {}
@@ -79,6 +82,7 @@ class Store:
             state = {"schema": SCHEMA, **dict(header), "self": header.seal}
             (temporary / "state.json").write_text(json.dumps(state, indent=1))
         self._passed_over.discard(name)
+        self._last = number
         self.prune()
         return self.root / name
 
@@ -150,6 +154,7 @@ class Store:
                 # Under another name it is somebody's copy.
                 if header.name == folder.name:
                     found.append(header)
+                    self._last = max(self._last, header.number)
             except Damaged as error:
                 self.pass_over(folder.name)
                 if damaged is not None:
