@@ -309,3 +309,25 @@ def test_killed_while_files_step_aside(whole: Whole, tmp_path: Path, in_child: I
     assert not list((tmp_path / "toy").rglob(".*-????????"))
     other = driver.run(recipe_in(tmp_path / "other", "stages.2.steps=6"), Watcher())
     assert outcome_of(tmp_path / "toy") == outcome_of(other)
+
+
+def test_what_a_closing_terminal_says_twice_is_heard_until_all_is_said(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, outside = watching.Log.say, []
+
+    def say(self: watching.Log, sentence: str) -> None:
+        if sentence.startswith("stopped"):
+            os.kill(os.getpid(), signal.SIGHUP)
+        real(self, sentence)
+
+    before = signal.signal(signal.SIGHUP, lambda number, frame: outside.append(number))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(watching.Log, "say", say)
+            with pytest.raises(driver.Interrupted, match="saved after step 3 of stage grpo"):
+                driver.run(recipe_in(tmp_path), Watcher("grpo 3", lambda: os.kill(os.getpid(), signal.SIGHUP)))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert outside == []
+    assert outcome_of(_resume(tmp_path)) == outcome_of(whole[0])

@@ -1,12 +1,13 @@
 """The driver: runs a recipe's stages in a row, and decides what happens between updates - save, judge, gate, resume."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from reelign import finished, parts
 from reelign.driver import started
 from reelign.driver.check import Findings, check
-from reelign.driver.interrupts import Interrupted
+from reelign.driver.interrupts import Interrupted, saving_on_interrupt
 from reelign.driver.loop import Driver
 from reelign.driver.recipe import Recipe, RunConfig, labels
 from reelign.driver.run_folder import RunFolder
@@ -50,7 +51,7 @@ def run(
         found = check(recipe)
     elif not folder.path.is_dir():
         raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
-    with folder.locked(company.say):
+    with folder.locked(company.say), ExitStack() as signals:
         settled = {} if resume else started.settled(recipe.model)
         folder.prepare(recipe, resume, {**(about or {}), "notes": found.cautions, **settled})
         try:
@@ -61,7 +62,9 @@ def run(
                 found = check(_begun(recipe, folder))
             _tell(found, folder, company)
             model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
-            Driver(recipe, folder, model, company, accept_changes).run()
+            # Until all is said: a terminal that closes may tell twice.
+            wish = signals.enter_context(saving_on_interrupt())
+            Driver(recipe, folder, model, company, accept_changes).run(wish)
         except CannotWrite as error:
             company.log.say(f"stopped: {error}")
             raise CannotWrite(error.path, error.reason, error.remedy, ", then go on with --resume") from error

@@ -10,7 +10,7 @@ from reelign.core import rng
 from reelign.diagnostics import gates
 from reelign.driver import resuming, world
 from reelign.driver.held import Groups, Held, refuse_broken
-from reelign.driver.interrupts import Interrupted, saving_on_interrupt
+from reelign.driver.interrupts import Interrupted
 from reelign.driver.recipe import Recipe, digest, in_run, labels, reads_run, shift
 from reelign.driver.run_folder import Json, RunFolder
 from reelign.driver.state import State
@@ -40,15 +40,15 @@ class Driver:
         """Tensors of the stage that is taken up again, until it has them."""
         self._wish: list[int] = []
 
-    def run(self) -> None:
-        """All stages that are not yet done, then the export."""
-        with saving_on_interrupt() as self._wish:
-            self._start()
-            if (self.state.stage, self.state.next) == (0, 0):
-                self._evaluate("base")
-            for index in range(self.state.stage, len(self.labels)):
-                self._stage(index)
-            self._export()
+    def run(self, wish: list[int]) -> None:
+        """All stages that are not yet done, then the export; saves and stops once `wish` holds anything."""
+        self._wish = wish
+        self._start()
+        if (self.state.stage, self.state.next) == (0, 0):
+            self._evaluate("base")
+        for index in range(self.state.stage, len(self.labels)):
+            self._stage(index)
+        self._export()
 
     def _start(self) -> None:
         """Begin, or go on from the newest checkpoint."""
