@@ -31,9 +31,10 @@ def saving_on_interrupt() -> Iterator[list[int]]:
         yield wish
         return
     before = {number: signal.getsignal(number) for number in (*_BY_HAND, *_BY_MACHINE)}
-    # What is ignored from the start stays so: a closed terminal under nohup, Ctrl-C in what a script starts beside
-    # itself. A handler that is not Python's could not be put back.
-    ours = [number for number, old in before.items() if old not in (None, signal.SIG_IGN)]
+    # What is ignored from the start stays so: a closed terminal under nohup. Not SIGINT, which a shell lets all ignore
+    # that a script starts beside itself: who sends it means it, and what is saved can go on. A handler that is not
+    # Python's could not be put back.
+    ours = [n for n, old in before.items() if old is not None and (old != signal.SIG_IGN or n == signal.SIGINT)]
     for number in ours:
         signal.signal(number, handler)
     try:
