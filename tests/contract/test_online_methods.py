@@ -13,7 +13,7 @@ from reelign.batches import Credited, Prompts, Scored, Videos
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import SamplerConfig
 

@@ -19,7 +19,7 @@ from reelign.engines.forward import Noised
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
 from reelign.matching import LevelConfig
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local
 from reelign.sampling import SamplerConfig

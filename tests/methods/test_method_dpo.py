@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from reelign.batches import Loss, Pairs
 from reelign.core import rng
 from reelign.methods import dpo
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 MEAN, VAR, LEVEL = 0.4, 0.8, 0.35

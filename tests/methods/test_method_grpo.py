@@ -16,7 +16,7 @@ from reelign.core import rng, schedule, transition
 from reelign.engines.method import Online
 from reelign.errors import BadConfig
 from reelign.methods import grpo
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import SamplerConfig
 

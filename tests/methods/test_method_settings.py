@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from reelign import parts
 from reelign.matching import LevelConfig
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local
 from reelign.sampling import SamplerConfig

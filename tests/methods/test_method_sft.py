@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from reelign.batches import Clips
 from reelign.core import flow, rng
 from reelign.methods import sft
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.runtime.learner import Learner, LearnerConfig
 
 Make = Callable[..., Any]

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from reelign.core import rng
 from reelign.errors import BadCheckpoint, BadConfig
 from reelign.models import wan as family
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 QUERY, OUT, WIDE = "blocks.0.attn1.to_q", "blocks.1.attn2.to_out.0", "blocks.1.ffn.net.0.proj"

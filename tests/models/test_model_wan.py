@@ -18,7 +18,7 @@ from reelign.errors import BadData
 from reelign.models import _text
 from reelign.models import gaussian as formula
 from reelign.models import wan as family
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.playground import PIPELINE, corpora
 
 TEXTS = ("A red circle moves right.", "A blue square stays still.", "two stars")

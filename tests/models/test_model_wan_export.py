@@ -21,7 +21,7 @@ from reelign.core import rng
 from reelign.errors import BadCheckpoint, RunStopped
 from reelign.folders import copies
 from reelign.models import wan as family
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 LORA = {"rank": 4, "alpha": 10.0}

@@ -19,7 +19,7 @@ from reelign import sampling
 from reelign.batches import Credited, Prompts
 from reelign.core import flow, rng
 from reelign.errors import BadConfig
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.modules import ddrl
 from reelign.sampling import SamplerConfig
 

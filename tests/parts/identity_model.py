@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reelign.batches import Videos
-from reelign.models._weights import Reference
+from reelign.weights import Reference
 from reelign.protocols import Geometry, VideoModel
 
 

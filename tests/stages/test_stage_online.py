@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from reelign import parts
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.runtime.local import Local
 from reelign.stages import online
 from reelign.stages._context import Context

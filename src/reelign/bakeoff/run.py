@@ -30,7 +30,7 @@ from reelign.driver import Watcher
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
-from reelign.models._weights import load_trainable, trainable
+from reelign.weights import load_trainable, trainable
 from reelign.panel import Metrics
 from reelign.protocols import VideoModel
 from reelign.runtime.journal import Journal

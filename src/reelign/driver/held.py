@@ -9,7 +9,7 @@ from torch import Tensor
 from reelign import soundness
 from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, RunStopped
-from reelign.models._weights import load_trainable, trainable
+from reelign.weights import load_trainable, trainable
 from reelign.protocols import VideoModel
 from reelign.runtime import checkpoint
 from reelign.runtime.checkpoint import Checkpoint

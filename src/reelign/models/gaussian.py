@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reelign.batches import Videos
 from reelign.core import flow, gaussian
 from reelign.files import usual_mode
-from reelign.models._weights import Reference
+from reelign.weights import Reference
 from reelign.parts import PartConfig
 from reelign.protocols import Card, Geometry
 

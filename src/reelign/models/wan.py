@@ -20,7 +20,7 @@ from reelign.models import _adapter, _export, _pipeline, _pixels, _text
 from reelign.models._adapter import LoraConfig
 from reelign.models._pipeline import SizeConfig
 from reelign.models._rows import fill_tiles
-from reelign.models._weights import Reference
+from reelign.weights import Reference
 from reelign.parts import PartConfig
 from reelign.playground import PIPELINE
 from reelign.protocols import Card

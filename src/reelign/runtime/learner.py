@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from reelign import soundness
 from reelign.errors import RunStopped
-from reelign.models._weights import trainable
+from reelign.weights import trainable
 from reelign.parts import Settings
 from reelign.protocols import Method, VideoModel
 
