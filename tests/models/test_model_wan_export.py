@@ -19,7 +19,7 @@ from torch.testing import assert_close
 
 from reelign.core import rng
 from reelign.errors import BadCheckpoint, RunStopped
-from reelign.folders import copies
+from reelign.pretrained import copies
 from reelign.models import wan as family
 from reelign.weights import trainable
 

@@ -108,11 +108,11 @@ def _settings(model: str, size: dict[str, Any], sampler: dict[str, Any]) -> tupl
 
 def _on_card(model: str) -> dict[str, Any]:
     """The shift that the model was trained with, where its folder says so."""
-    from reelign import folders
+    from reelign import pretrained
     from reelign.playground import PIPELINE
 
     card = (PIPELINE if model == "playground" else Path(model).expanduser()) / "card.json"
-    found = folders.read_json(card) if card.is_file() else {}
+    found = pretrained.read_json(card) if card.is_file() else {}
     return {"shift": found["shift"]} if "shift" in found else {}
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from reelign import folders, half
+from reelign import half, pretrained
 from reelign.batches import Videos
 from reelign.errors import BadData
 from reelign.models import _adapter, _export, _pipeline, _pixels, _text
@@ -70,7 +70,7 @@ class Wan:
         self.config, self.device = config, device
         self._pipeline = pipeline = _read(config)
         self.folder, self.geometry = pipeline.folder, pipeline.card.geometry
-        self._base = {path: folders.digest(path) for path in pipeline.files()}  # before they are read
+        self._base = {path: pretrained.digest(path) for path in pipeline.files()}  # before they are read
         words, adapter = _words(pipeline), _plan(config, pipeline)
         self._bfloat16 = {
             "auto": device.type == "cuda",
@@ -79,7 +79,7 @@ class Wan:
             "fast": half.fast(device),
         }[config.precision]
         frozen_dtype = torch.bfloat16 if self._bfloat16 and device.type == "cuda" else torch.float32
-        self.network: WanTransformer3DModel = folders.load(pipeline.transformer, torch_dtype=torch.float32)
+        self.network: WanTransformer3DModel = pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
         # eval mode for good: dropout would make a replay differ from its rollout.
         self.network.eval()
         for name, buffer in self.network.rope.named_buffers():
@@ -251,4 +251,4 @@ def _plan(config: Config, pipeline: _pipeline.Pipeline) -> _adapter.Plan | None:
 
 
 def _folder_of(config: Config) -> Path:
-    return PIPELINE if config.weights == PLAYGROUND else folders.locate(config.weights)
+    return PIPELINE if config.weights == PLAYGROUND else pretrained.locate(config.weights)

@@ -7,8 +7,8 @@ import shutil
 import struct
 from pathlib import Path
 
-from reelign.folders.part import Part
-from reelign.folders.paths import size_of
+from reelign.pretrained.part import Part
+from reelign.pretrained.paths import size_of
 
 LINKED = 2**20
 """Bytes from which a file is linked rather than copied."""

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from reelign import folders
-from reelign.folders import copies
+from reelign import pretrained
+from reelign.pretrained import copies
 
 
 def test_small_files_are_copied_and_large_ones_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "LINKED", 10)
     for name in ("small", "large weights"):
         (tmp_path / name).write_text(name)
-        folders.copy(tmp_path / name, tmp_path / f"{name} 2")
+        pretrained.copy(tmp_path / name, tmp_path / f"{name} 2")
         assert (tmp_path / f"{name} 2").read_text() == name
     assert not os.path.samefile(tmp_path / "small", tmp_path / "small 2")
     assert os.path.samefile(tmp_path / "large weights", tmp_path / "large weights 2")
@@ -25,7 +25,7 @@ def test_a_read_only_file_is_copied_whatever_its_size_and_can_be_written(
     monkeypatch.setattr(copies, "LINKED", 1)
     (tmp_path / "a").write_text("weights")
     (tmp_path / "a").chmod(0o444)
-    folders.copy(tmp_path / "a", tmp_path / "b")
+    pretrained.copy(tmp_path / "a", tmp_path / "b")
     assert not os.path.samefile(tmp_path / "a", tmp_path / "b")
     (tmp_path / "new").touch()
     assert (tmp_path / "b").stat().st_mode == (tmp_path / "new").stat().st_mode
@@ -40,7 +40,7 @@ def test_without_links_in_the_file_system_a_large_file_is_copied(
     monkeypatch.setattr(copies, "LINKED", 1)
     monkeypatch.setattr(os, "link", refuse)
     (tmp_path / "a").write_text("weights")
-    folders.copy(tmp_path / "a", tmp_path / "b")
+    pretrained.copy(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_text() == "weights"
 
 
@@ -48,17 +48,17 @@ def test_a_copy_resolves_links_replaces_what_was_there_and_survives_itself(tmp_p
     (tmp_path / "blob").write_text("weights")
     (tmp_path / "link").symlink_to("blob")
     (tmp_path / "target").write_text("old")
-    folders.copy(tmp_path / "link", tmp_path / "target")
+    pretrained.copy(tmp_path / "link", tmp_path / "target")
     assert not (tmp_path / "target").is_symlink()
     assert (tmp_path / "target").read_text() == "weights"
-    folders.copy(tmp_path / "blob", tmp_path / "blob")
+    pretrained.copy(tmp_path / "blob", tmp_path / "blob")
     assert (tmp_path / "blob").read_text() == "weights"
 
 
 def test_a_digest_tells_sizes_and_contents_and_not_names(tmp_path: Path) -> None:
     def of(name: str, text: str) -> str:
         (tmp_path / name).write_text(text)
-        return folders.digest(tmp_path / name)
+        return pretrained.digest(tmp_path / name)
 
     assert of("a", "weights") == of("b", "weights")
     assert len({of("a", text) for text in ("weights", "weightz", "weightsx", "")}) == 4
@@ -73,7 +73,7 @@ def test_of_a_large_file_a_digest_reads_the_header_and_places_all_over(
 
     def of(header: bytes, weights: bytes) -> str:
         file.write_bytes(len(header).to_bytes(8, "little") + header + weights)
-        return folders.digest(file)
+        return pretrained.digest(file)
 
     weights = bytes(range(256)) * 40
     known = of(b"{header}", weights)

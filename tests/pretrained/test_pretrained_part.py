@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import UMT5EncoderModel
 
-from reelign import folders
+from reelign import pretrained
 from reelign.errors import BadCheckpoint
 
 Weights = dict[str, Tensor]
@@ -43,12 +43,12 @@ def _change(folder: Path, change: Callable[[Weights], Weights], to: str | None =
     save_file(weights, folder / (to or file.name), metadata={"format": "pt"})
 
 
-def _read(folder: Path) -> folders.Part:
-    return folders.diffusers(WanTransformer3DModel, folder)
+def _read(folder: Path) -> pretrained.Part:
+    return pretrained.diffusers(WanTransformer3DModel, folder)
 
 
 def test_a_whole_part_is_read_without_weights(transformer: Path, encoder: Path) -> None:
-    part, text = _read(transformer), folders.transformers(UMT5EncoderModel, encoder)
+    part, text = _read(transformer), pretrained.transformers(UMT5EncoderModel, encoder)
     assert part.config["num_layers"] == 2
     assert part.config["qk_norm"] == "rms_norm_across_heads"
     assert text.config.d_model == 32
@@ -113,8 +113,8 @@ def test_a_config_that_its_weights_do_not_bear_out_is_known_at_once(transformer:
 @pytest.mark.parametrize("key", ["auto_map", "_attn_implementation_internal", "attn_implementation", "is_evil"])
 def test_a_key_that_the_class_does_not_have_is_refused(transformer: Path, encoder: Path, key: str) -> None:
     for folder, kind, read in (
-        (transformer, WanTransformer3DModel, folders.diffusers),
-        (encoder, UMT5EncoderModel, folders.transformers),
+        (transformer, WanTransformer3DModel, pretrained.diffusers),
+        (encoder, UMT5EncoderModel, pretrained.transformers),
     ):
         _edit(folder / "config.json", **{key: "org/kernel"})
         with pytest.raises(BadCheckpoint, match=rf"has the keys {key}, which a {kind.__name__} does not have"):
@@ -123,7 +123,7 @@ def test_a_key_that_the_class_does_not_have_is_refused(transformer: Path, encode
 
 def test_bookkeeping_of_older_versions_is_passed_over(encoder: Path) -> None:
     _edit(encoder / "config.json", output_past=True, scalable_attention=True, torch_dtype="bfloat16", num_beams=4)
-    config = folders.transformers(UMT5EncoderModel, encoder).config
+    config = pretrained.transformers(UMT5EncoderModel, encoder).config
     assert not hasattr(config, "output_past")
     assert config.dtype is None
 
@@ -133,8 +133,8 @@ def test_bookkeeping_of_older_versions_is_passed_over(encoder: Path) -> None:
 )
 def test_quantized_weights(transformer: Path, encoder: Path, how: object) -> None:
     for folder, kind, read in (
-        (transformer, WanTransformer3DModel, folders.diffusers),
-        (encoder, UMT5EncoderModel, folders.transformers),
+        (transformer, WanTransformer3DModel, pretrained.diffusers),
+        (encoder, UMT5EncoderModel, pretrained.transformers),
     ):
         _edit(folder / "config.json", quantization_config=how)
         with pytest.raises(
@@ -146,7 +146,7 @@ def test_quantized_weights(transformer: Path, encoder: Path, how: object) -> Non
 def test_an_adapter_beside_the_weights_is_refused(encoder: Path) -> None:
     (encoder / "adapter_config.json").write_text("{}")
     with pytest.raises(BadCheckpoint, match="holds an adapter beside its weights"):
-        folders.transformers(UMT5EncoderModel, encoder)
+        pretrained.transformers(UMT5EncoderModel, encoder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -154,7 +154,7 @@ def test_a_weight_that_is_not_finite_is_named(transformer: Path, value: float) -
     _change(transformer, lambda w: {**w, QUERY: torch.full_like(w[QUERY], value)})
     part = _read(transformer)
     with pytest.raises(BadCheckpoint, match=rf"transformer' holds numbers that are not finite in the weight '{QUERY}'"):
-        folders.load(part, torch_dtype=torch.float32)
+        pretrained.load(part, torch_dtype=torch.float32)
 
 
 def test_the_only_variant_loads_and_beside_plain_files_it_is_passed_over_with_a_word(
@@ -163,11 +163,11 @@ def test_the_only_variant_loads_and_beside_plain_files_it_is_passed_over_with_a_
     name = "diffusion_pytorch_model.fp16.safetensors"
     plain = {n: p.clone() for n, p in load_file(next(transformer.glob("*.safetensors"))).items()}
     _change(transformer, lambda w: {n: t.half() for n, t in w.items()}, to=name)
-    network = folders.load(_read(transformer), torch_dtype=torch.float32)
+    network = pretrained.load(_read(transformer), torch_dtype=torch.float32)
     assert all(torch.equal(p, plain[n].half().float()) for n, p in network.named_parameters())
     save_file(plain, transformer / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     with caplog.at_level(logging.INFO, "reelign"):
-        network = folders.load(_read(transformer), torch_dtype=torch.float32)
+        network = pretrained.load(_read(transformer), torch_dtype=torch.float32)
     assert all(torch.equal(p, plain[n]) for n, p in network.named_parameters())
     assert "the plain weights are taken, not fp16" in caplog.text
 
@@ -181,7 +181,7 @@ def test_the_config_cannot_choose_an_attention(encoder: Path, monkeypatch: pytes
         return stock(kind, *args, **options)
 
     monkeypatch.setattr(UMT5EncoderModel, "from_pretrained", classmethod(spy))
-    network = folders.load(folders.transformers(UMT5EncoderModel, encoder), dtype=torch.float32)
+    network = pretrained.load(pretrained.transformers(UMT5EncoderModel, encoder), dtype=torch.float32)
     assert given["attn_implementation"] == "sdpa"
     assert given["local_files_only"]
     assert given["use_safetensors"]
@@ -194,10 +194,10 @@ def test_what_a_stock_loader_raises_becomes_one_sentence(tmp_path: Path) -> None
 
     with (
         pytest.raises(BadCheckpoint, match=r"^'.*' cannot be read as a Thing: first x* \.\.\. x* second\.$"),
-        folders.reading(tmp_path, "Thing"),
+        pretrained.reading(tmp_path, "Thing"),
     ):
         raise Odd("first " + "x" * 1000 + "\nsecond")
-    with pytest.raises(BadCheckpoint, match="cannot be read as a Thing: Odd"), folders.reading(tmp_path, "Thing"):
+    with pytest.raises(BadCheckpoint, match="cannot be read as a Thing: Odd"), pretrained.reading(tmp_path, "Thing"):
         raise Odd
-    with pytest.raises(KeyboardInterrupt), folders.reading(tmp_path, "Thing"):
+    with pytest.raises(KeyboardInterrupt), pretrained.reading(tmp_path, "Thing"):
         raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from reelign.errors import BadCheckpoint
-from reelign.folders.paths import read_json, shortened, size_of
+from reelign.pretrained.paths import read_json, shortened, size_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 

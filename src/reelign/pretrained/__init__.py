@@ -3,9 +3,9 @@
 What is incomplete, damaged, of another model or could run code is refused from a few kB, before a weight is read.
 """
 
-from reelign.folders.copies import copy, digest, files_of
-from reelign.folders.part import Part, diffusers, load, transformers
-from reelign.folders.paths import locate, read_json, reading, shortened, size_of
+from reelign.pretrained.copies import copy, digest, files_of
+from reelign.pretrained.part import Part, diffusers, load, transformers
+from reelign.pretrained.paths import locate, read_json, reading, shortened, size_of
 
 __all__ = [
     "Part",

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from reelign.errors import BadCheckpoint
-from reelign.folders.paths import read_json, reading, shortened
+from reelign.pretrained.paths import read_json, reading, shortened
 
 LARGEST = 2**31
 """Integers beyond it are no size of anything."""

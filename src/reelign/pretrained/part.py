@@ -12,9 +12,9 @@ from torch import nn
 
 from reelign import soundness
 from reelign.errors import BadCheckpoint
-from reelign.folders import configs, headers
-from reelign.folders.headers import Stored, Weights
-from reelign.folders.paths import reading, shortened, size_of
+from reelign.pretrained import configs, headers
+from reelign.pretrained.headers import Stored, Weights
+from reelign.pretrained.paths import reading, shortened, size_of
 
 log = logging.getLogger(__name__)
 

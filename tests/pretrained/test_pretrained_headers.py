@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reelign import folders
+from reelign import pretrained
 from reelign.errors import BadCheckpoint
-from reelign.folders import headers
+from reelign.pretrained import headers
 
 STEM = "model"
 
@@ -175,7 +175,7 @@ def _loop(path: Path) -> None:
 def test_what_is_no_file_is_told_at_once(tmp_path: Path, name: str, make: Callable[[Path], None], said: str) -> None:
     make(tmp_path / name)
     with pytest.raises(BadCheckpoint, match=rf"{name}' {said}"):
-        folders.read_json(tmp_path / name) if name.endswith("json") else headers.find(tmp_path, STEM)
+        pretrained.read_json(tmp_path / name) if name.endswith("json") else headers.find(tmp_path, STEM)
 
 
 def test_links_to_files_are_followed(tmp_path: Path) -> None:
@@ -190,15 +190,15 @@ def test_links_to_files_are_followed(tmp_path: Path) -> None:
 def test_json_that_is_no_config(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(BadCheckpoint, match=r"config.json' (is not valid JSON|holds a JSON list)"):
-        folders.read_json(tmp_path / "config.json")
+        pretrained.read_json(tmp_path / "config.json")
 
 
 def test_a_path_may_start_at_home_and_an_impossible_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert folders.locate("~/wan") == tmp_path / "wan"
+    assert pretrained.locate("~/wan") == tmp_path / "wan"
     for given in ("x" * 5000, "a\0b", "~nobody-of-that-name/wan"):
         with pytest.raises(BadCheckpoint, match=r"cannot be opened: .*; give a local folder") as caught:
-            folders.locate(given)
+            pretrained.locate(given)
         assert len(str(caught.value)) < 400
