@@ -35,8 +35,8 @@ def serve(bound: bool) -> None:
     from reelign.cli import demo
     from reelign.runtime import threads
     from reelign.runtime.local import Local, device
+    from reelign.stage import Context
     from reelign.stages import online
-    from reelign.stages._context import Context
 
     if bound and not threads.bind(len(os.sched_getaffinity(0))):
         sys.exit("the threads cannot be bound here: this needs Linux and two cores")

@@ -29,8 +29,8 @@ from reelign.batches import Videos
 from reelign.cli import demo
 from reelign.panel import Panel
 from reelign.runtime.local import Local, device
+from reelign.stage import Context
 from reelign.stages import online
-from reelign.stages._context import Context
 
 
 @dataclass

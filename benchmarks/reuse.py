@@ -24,8 +24,8 @@ from reelign.cli import demo
 from reelign.models._text import TextCache
 from reelign.runtime.local import Local, device
 from reelign.sampling import Exploration
+from reelign.stage import Context
 from reelign.stages import online
-from reelign.stages._context import Context
 
 
 @dataclass

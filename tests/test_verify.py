@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from reelign import joint, verify
+from reelign import verify
 from reelign.core import (
     advantage,
     allocation,
@@ -25,6 +25,7 @@ from reelign.core import (
     weighting,
 )
 from reelign.core.transition import Transition
+from reelign.engines import min_norm
 
 
 def test_every_check_passes_within_a_minute() -> None:
@@ -180,7 +181,7 @@ def _length_ratio(rewards):
 
 def _averaged(rows, preference=()):
     weights = rows.new_full((len(rows),), 1 / len(rows))
-    return joint.Balance(weights, weights @ rows, rows.new_zeros(()))
+    return min_norm.Balance(weights, weights @ rows, rows.new_zeros(()))
 
 
 def _even(advantage, maps):
@@ -309,7 +310,7 @@ BROKEN = {
     "contrast without its exponential": (trust, "contrast", _flat_contrast, {"trust"}),
     "reliability turned around": (trust, "reliability", _less_reliable, {"trust"}),
     "sparsity not brought to 0 and 1": (pacing, "hoyer", _length_ratio, {"pacing"}),
-    "rewards averaged instead of balanced": (joint, "min_norm", _averaged, {"balance"}),
+    "rewards averaged instead of balanced": (min_norm, "balance", _averaged, {"balance"}),
     "credit spread evenly": (allocation, "dense", _even, {"allocation"}),
     "probabilities beyond 0 and 1": (forward_loss, "probability", _sure, {"forward loss"}),
     "two good velocities": (forward_loss, "implicit_velocities", _two_good, FORWARD),

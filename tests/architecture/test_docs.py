@@ -20,7 +20,7 @@ from reelign.cli.demo import recipe as demo_recipe
 from reelign.playground import corpora, tables
 from reelign.playground.pretrain import PretrainConfig
 from reelign.runtime.local import Local
-from reelign.stages._context import Context
+from reelign.stage import Context
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])

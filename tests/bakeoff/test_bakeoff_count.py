@@ -13,8 +13,8 @@ from reelign import parts
 from reelign.bakeoff.count import Counted
 from reelign.protocols import VideoModel
 from reelign.runtime.local import Local
+from reelign.stage import Context
 from reelign.stages import online
-from reelign.stages._context import Context
 
 Make = Callable[..., Any]
 

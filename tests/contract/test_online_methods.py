@@ -13,9 +13,9 @@ from reelign.batches import Credited, Prompts, Scored, Videos
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
-from reelign.weights import trainable
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import SamplerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)

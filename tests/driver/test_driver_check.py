@@ -153,8 +153,8 @@ def test_a_reward_of_other_videos_is_refused(check: Callable[..., driver.Finding
     ("changes", "sentence"),
     [
         (
-            {"rewards": [{"name": "worn", "of": "playground_motion"}]},
-            r"^stages\.0\.dataset: the reward 'worn' cannot judge by a prompt: the reward 'playground_motion' ",
+            {"rewards": [{"name": "degraded", "of": "playground_motion"}]},
+            r"^stages\.0\.dataset: the reward 'degraded' cannot judge by a prompt: the reward 'playground_motion' ",
         ),
         (
             {"rewards": ["playground_attributes"]},

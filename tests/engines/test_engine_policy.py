@@ -13,9 +13,9 @@ from reelign import sampling
 from reelign.batches import Credited, Prompts, Scored, Trajectories
 from reelign.core import rng
 from reelign.methods import flow_dppo, flow_grpo, grpo, grpo_guard, pcpo
-from reelign.weights import trainable
 from reelign.playground import corpora
 from reelign.sampling import SamplerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)

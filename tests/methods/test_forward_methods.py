@@ -18,11 +18,11 @@ from reelign.engines import forward
 from reelign.engines.forward import Noised
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
-from reelign.matching import LevelConfig
-from reelign.weights import trainable
+from reelign.forward_process import LevelConfig
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local
 from reelign.sampling import SamplerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=32, shift=1.0)
@@ -310,7 +310,7 @@ def test_the_sampling_weights_follow_more_and_more_slowly(gaussian: Make, name: 
     again = _build(name)
     again.load(method.state())
     assert again.after(model, {})["sampled_decay"] == pytest.approx(start + 4 * slope)
-    again.load({"older/iterations": torch.tensor(1e5)})
+    again.load({"follow/iterations": torch.tensor(1e5)})
     assert again.after(model, {})["sampled_decay"] == most
 
 

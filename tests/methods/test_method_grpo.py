@@ -16,9 +16,9 @@ from reelign.core import rng, schedule, transition
 from reelign.engines.method import Online
 from reelign.errors import BadConfig
 from reelign.methods import grpo
-from reelign.weights import trainable
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import SamplerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)

@@ -9,12 +9,12 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from reelign import parts
-from reelign.matching import LevelConfig
-from reelign.weights import trainable
+from reelign.forward_process import LevelConfig
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local
 from reelign.sampling import SamplerConfig
-from reelign.stages._context import Context
+from reelign.stage import Context
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 Path_ = tuple[str, ...]

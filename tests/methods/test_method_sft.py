@@ -12,8 +12,8 @@ from torch.testing import assert_close
 from reelign.batches import Clips
 from reelign.core import flow, rng
 from reelign.methods import sft
-from reelign.weights import trainable
 from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 

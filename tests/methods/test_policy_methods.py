@@ -15,9 +15,9 @@ from reelign.batches import Credited, Prompts, Scored
 from reelign.core import flow, rng, transition
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
-from reelign.weights import trainable
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import SamplerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)

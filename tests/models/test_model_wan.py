@@ -18,8 +18,8 @@ from reelign.errors import BadData
 from reelign.models import _text
 from reelign.models import gaussian as formula
 from reelign.models import wan as family
-from reelign.weights import trainable
 from reelign.playground import PIPELINE, corpora
+from reelign.weights import trainable
 
 TEXTS = ("A red circle moves right.", "A blue square stays still.", "two stars")
 LORA = {"rank": 4, "alpha": 10.0}

@@ -19,8 +19,8 @@ from torch.testing import assert_close
 
 from reelign.core import rng
 from reelign.errors import BadCheckpoint, RunStopped
-from reelign.pretrained import copies
 from reelign.models import wan as family
+from reelign.pretrained import copies
 from reelign.weights import trainable
 
 Make = Callable[..., Any]

@@ -19,9 +19,9 @@ from reelign import sampling
 from reelign.batches import Credited, Prompts
 from reelign.core import flow, rng
 from reelign.errors import BadConfig
-from reelign.weights import trainable
 from reelign.modules import ddrl
 from reelign.sampling import SamplerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 JOINT = {"first": [1.0, 2.0, 3.0, 4.0], "second": [2.0, 1.0, 4.0, 3.0], "third": [4.0, 3.0, 1.0, 2.0]}

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reelign.batches import Videos
-from reelign.weights import Reference
 from reelign.protocols import Geometry, VideoModel
+from reelign.weights import Reference
 
 
 class IdentityModel(VideoModel):

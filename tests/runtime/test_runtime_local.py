@@ -83,10 +83,10 @@ def test_a_stage_drops_the_references_that_it_does_not_need(gaussian: Callable[.
 def test_freed_memory_is_kept_where_the_c_library_can_be_told() -> None:
     import platform
 
-    from reelign import memory
+    from reelign.runtime import malloc
 
-    assert memory.keep_freed() == (platform.libc_ver()[0] == "glibc")
-    assert memory.keep_freed() == memory.keep_freed()
+    assert malloc.keep_freed() == (platform.libc_ver()[0] == "glibc")
+    assert malloc.keep_freed() == malloc.keep_freed()
 
 
 @pytest.mark.parametrize("retain", [False, True])

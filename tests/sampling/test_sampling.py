@@ -12,9 +12,9 @@ from reelign import sampling
 from reelign.batches import Prompts, Trajectories
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
-from reelign.weights import trainable
 from reelign.playground import corpora
 from reelign.sampling import Exploration, SamplerConfig
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 KINDS = {"flow": 0.7, "dance": 0.3, "flash": 1.0, "longcat": 1.0, "cps": 0.7}

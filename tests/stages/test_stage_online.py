@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from reelign import parts
-from reelign.weights import trainable
 from reelign.runtime.local import Local
+from reelign.stage import Context
 from reelign.stages import online
-from reelign.stages._context import Context
+from reelign.weights import trainable
 
 Make = Callable[..., Any]
 STAGE = {

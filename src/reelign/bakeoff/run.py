@@ -30,13 +30,13 @@ from reelign.driver import Watcher
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
-from reelign.weights import load_trainable, trainable
 from reelign.panel import Metrics
 from reelign.protocols import VideoModel
 from reelign.runtime.journal import Journal
 from reelign.runtime.local import Local, device
+from reelign.stage import Context, Report, Stage
 from reelign.stages import evaluate
-from reelign.stages._context import Context, Report, Stage
+from reelign.weights import load_trainable, trainable
 
 Json = dict[str, Any]
 RESULT = "result.jsonl"

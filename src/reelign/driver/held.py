@@ -9,11 +9,11 @@ from torch import Tensor
 from reelign import soundness
 from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, RunStopped
-from reelign.weights import load_trainable, trainable
 from reelign.protocols import VideoModel
 from reelign.runtime import checkpoint
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
+from reelign.weights import load_trainable, trainable
 
 Groups = dict[str, dict[str, Tensor]]
 """Tensors of a checkpoint."""

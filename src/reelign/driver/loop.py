@@ -19,8 +19,8 @@ from reelign.errors import BadCheckpoint, CannotWrite, UserError
 from reelign.protocols import VideoModel
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
+from reelign.stage import Context, Stage
 from reelign.stages import collect, evaluate
-from reelign.stages._context import Context, Stage
 
 
 class Driver:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from reelign.engines.slots import AnyModule
-from reelign.matching import LevelConfig
+from reelign.forward_process import LevelConfig
 from reelign.parts import PartConfig
 
 Kind = Literal["flow", "dance", "flash", "longcat", "cps"]

@@ -16,7 +16,7 @@ from reelign.batches import Credited, Loss
 from reelign.core import flow, forward_loss, rng
 from reelign.engines.slots import Check, Demand, Slots
 from reelign.errors import BadConfig
-from reelign.matching import LevelConfig, levels
+from reelign.forward_process import LevelConfig, levels
 from reelign.protocols import VideoModel
 from reelign.sampling import chunks
 

@@ -1,9 +1,9 @@
 """The slots of an online method: which functions they take, and how modules fill them on top of a method.
 
-    rewards --shape--> rewards --weigh, combine--> advantage [p g] --spread--> credit [b] or [b f h w]
+    rewards --shape--> rewards --weigh, combine--> advantage [p g] --allocate--> credit [b] or [b f h w]
 
 A method fills the slots that its paper is about; the rest keep their defaults. A module is a function from slots to
-slots. It may add to what it finds (a further `shape`, `spread`, `penalty`), or replace it (`combine`, `weigh`), which
+slots. It may add to what it finds (a further `shape`, `allocate`, `penalty`), or replace it (`combine`, `weigh`), which
 only one module may do for each slot.
 """
 
@@ -116,7 +116,7 @@ Weigh = Callable[[Scored, Notes], Float[Tensor, "k p"]]
 """Weights of the base rewards (in the order of `bases`), one column a prompt."""
 Combine = Callable[[Scored, Float[Tensor, "k p"], Notes], Float[Tensor, "p g"]]
 """Rewards and their weights to one advantage."""
-Spread = Callable[[Given, Scored, Notes], Given]
+Allocate = Callable[[Given, Scored, Notes], Given]
 """Advantage to advantage, for each sample or each place."""
 Term = Callable[[VideoModel, int, int], Iterator[Loss]]
 """(model, seed, micro_batch) -> losses beside those of the rollout."""
@@ -137,7 +137,7 @@ class Slots:
     weigh: Weigh | None = None
     """None: the user's weights."""
     shape: tuple[Shape, ...] = ()
-    spread: tuple[Spread, ...] = ()
+    allocate: tuple[Allocate, ...] = ()
     limit: float = 5.0
     """Advantages are cut to [-limit, limit]."""
     clip: float = 1e-4

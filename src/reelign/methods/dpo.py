@@ -7,7 +7,7 @@ from pydantic import Field
 
 from reelign.batches import Loss, Pairs
 from reelign.core import preference_loss, rng
-from reelign.matching import LevelConfig, error, levels
+from reelign.forward_process import LevelConfig, error, levels
 from reelign.parts import PartConfig
 from reelign.protocols import VideoModel
 from reelign.sampling import chunks

@@ -14,8 +14,8 @@ from torch import nn
 
 from reelign import pretrained
 from reelign.errors import BadCheckpoint, BadConfig
-from reelign.pretrained.part import FLOATS
 from reelign.parts import Settings
+from reelign.pretrained.part import FLOATS
 from reelign.soundness import finite
 
 RANK = 32

@@ -15,9 +15,9 @@ from torch import Tensor
 from reelign import pretrained
 from reelign.errors import BadCheckpoint, RunStopped
 from reelign.files import usual_mode
-from reelign.pretrained import Part
 from reelign.models._adapter import ADAPTER
 from reelign.models._pipeline import Pipeline
+from reelign.pretrained import Part
 from reelign.soundness import finite
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from transformers import UMT5EncoderModel
 
 from reelign import pretrained
 from reelign.errors import BadCheckpoint, BadConfig
+from reelign.parts import Settings
 from reelign.pretrained import Part
 from reelign.pretrained import configs as part_configs
-from reelign.parts import Settings
 from reelign.protocols import Card, Geometry
 
 PARTS = {
@@ -142,7 +142,9 @@ def _refuse_index(folder: Path) -> None:
     path = folder / "model_index.json"
     if not path.exists():
         what = "is a single file" if folder.is_file() else "is no pipeline folder (no model_index.json)"
-        raise BadCheckpoint(f"{pretrained.shortened(folder)!r} {what}; give a local diffusers Wan folder or 'playground'.")
+        raise BadCheckpoint(
+            f"{pretrained.shortened(folder)!r} {what}; give a local diffusers Wan folder or 'playground'."
+        )
     index = pretrained.read_json(path)
     named = {key: value for key, value in index.items() if isinstance(value, list)}
     odd = [key for key, value in named.items() if len(value) != 2 or not all(isinstance(v, str | None) for v in value)]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from reelign.batches import Videos
 from reelign.core import flow, gaussian
 from reelign.files import usual_mode
-from reelign.weights import Reference
 from reelign.parts import PartConfig
 from reelign.protocols import Card, Geometry
+from reelign.weights import Reference
 
 
 class Config(PartConfig):

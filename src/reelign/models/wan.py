@@ -13,17 +13,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from reelign import half, pretrained
+from reelign import bfloat16, pretrained
 from reelign.batches import Videos
 from reelign.errors import BadData
 from reelign.models import _adapter, _export, _pipeline, _pixels, _text
 from reelign.models._adapter import LoraConfig
 from reelign.models._pipeline import SizeConfig
 from reelign.models._rows import fill_tiles
-from reelign.weights import Reference
 from reelign.parts import PartConfig
 from reelign.playground import PIPELINE
 from reelign.protocols import Card
+from reelign.weights import Reference
 
 PLAYGROUND = "playground"
 ORIGINAL = (
@@ -76,7 +76,7 @@ class Wan:
             "auto": device.type == "cuda",
             "float32": False,
             "bfloat16": True,
-            "fast": half.fast(device),
+            "fast": bfloat16.fast(device),
         }[config.precision]
         frozen_dtype = torch.bfloat16 if self._bfloat16 and device.type == "cuda" else torch.float32
         self.network: WanTransformer3DModel = pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
@@ -128,7 +128,7 @@ class Wan:
         return unconditional + guidance * (conditional - unconditional)
 
     def _forward(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
-        with half.products(self.device.type) if self._bfloat16 else nullcontext():
+        with bfloat16.products(self.device.type) if self._bfloat16 else nullcontext():
             return self._reference.call(x, 1000 * sigma, condition, return_dict=False)[0].float()
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from reelign.batches import Loss
 from reelign.core import rng
 from reelign.engines.slots import Demand, Module, Slots
 from reelign.errors import BadConfig
-from reelign.matching import LevelConfig, error, levels
+from reelign.forward_process import LevelConfig, error, levels
 from reelign.parts import AnyDataset, PartConfig
 from reelign.protocols import Dataset, VideoModel
 from reelign.sampling import chunks

@@ -70,7 +70,7 @@ def build(config: Config) -> Module:
         notes.memory[SHARE] = torch.tensor(config.share)
         notes.memory["gardo/since"] = torch.zeros(())
 
-    def spread(given: Given, scored: Scored, notes: Notes) -> Given:
+    def allocate(given: Given, scored: Scored, notes: Notes) -> Given:
         base = {name: r for name, r in scored.rewards.items() if "/" not in name}
         apart = disagreement(base, config.main)
         share = notes.memory[SHARE]
@@ -100,7 +100,7 @@ def build(config: Config) -> Module:
             slots,
             checks=(*slots.checks, check),
             begin=(*slots.begin, begin),
-            spread=(*slots.spread, spread),
+            allocate=(*slots.allocate, allocate),
             after=(*slots.after, reset),
         )
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from reelign.batches import Scored
 from reelign.core import allocation
-from reelign.engines import spread
+from reelign.engines import allocate
 from reelign.engines.slots import Module, Notes
 from reelign.parts import PartConfig
 from reelign.playground.fault import fault, pooled
@@ -32,4 +32,4 @@ def build(config: Config) -> Module:
         notes.metrics["map_mean"] = found.mean().item()
         return allocation.mean_one((found + config.floor).to(x0))
 
-    return Module("oracle", lambda slots: spread.placed(slots, maps, config.clip), frozenset({"places"}))
+    return Module("oracle", lambda slots: allocate.placed(slots, maps, config.clip), frozenset({"places"}))

@@ -7,7 +7,7 @@ from torch import Tensor
 from reelign import parts
 from reelign.batches import Scored
 from reelign.core import allocation
-from reelign.engines import spread
+from reelign.engines import allocate
 from reelign.engines.slots import Module, Notes
 from reelign.parts import AnyBackbone, PartConfig
 
@@ -45,4 +45,4 @@ def build(config: Config) -> Module:
         notes.metrics["map_mean"], notes.metrics["map_std"] = found.mean().item(), found.std().item()
         return allocation.mean_one(found) if config.mean_one else found
 
-    return Module("vipo", lambda slots: spread.placed(slots, maps, config.clip), frozenset({"places"}))
+    return Module("vipo", lambda slots: allocate.placed(slots, maps, config.clip), frozenset({"places"}))

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from reelign import half
+from reelign import bfloat16
 from reelign.core import flow
 from reelign.files import replacing
 from reelign.parts import Settings
@@ -139,7 +139,7 @@ def transformer_loss(network: Network, target: codec.LinearCodec, config: Pretra
     dropped = torch.rand(len(x0), generator=source) < config.caption_dropout
     texts = ["" if drop else text for text, drop in zip(data.captions, dropped.tolist(), strict=True)]
     x0, noise, sigma = x0.to(config.device), noise.to(config.device), sigma.to(config.device)
-    with half.products(config.device) if config.bf16 else nullcontext():
+    with bfloat16.products(config.device) if config.bf16 else nullcontext():
         velocity = network(flow.interpolate(x0, noise, sigma), sigma, texts)
     error = (velocity.float() - flow.velocity_target(x0, noise)).square()
     weight = target.variance.pow(-config.channel_power).to(config.device)

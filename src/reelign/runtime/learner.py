@@ -11,9 +11,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from reelign import soundness
 from reelign.errors import RunStopped
-from reelign.weights import trainable
 from reelign.parts import Settings
 from reelign.protocols import Method, VideoModel
+from reelign.weights import trainable
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign import memory, sampling
+from reelign import sampling
 from reelign.batches import Prompts, Scored, Trajectories, Videos
 from reelign.errors import BadConfig, shown
 from reelign.panel import Panel
 from reelign.parts import Settings
 from reelign.protocols import Method, OnlineMethod, VideoModel
-from reelign.runtime import threads
+from reelign.runtime import malloc, threads
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.sampling import Exploration, SamplerConfig
 
@@ -169,7 +169,7 @@ def set_up(config: RuntimeConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     if resolve(config).type == "cpu":
-        memory.keep_freed()
+        malloc.keep_freed()
 
 
 def device(config: RuntimeConfig) -> torch.device:

@@ -22,8 +22,8 @@ from reelign.panel import Panel, Weighted
 from reelign.parts import AnyDataset
 from reelign.protocols import Dataset
 from reelign.sampling import SamplerConfig
+from reelign.stage import Context, Report, StageConfig
 from reelign.stages._collected import Collected
-from reelign.stages._context import Context, Report, StageConfig
 
 
 class Config(StageConfig):

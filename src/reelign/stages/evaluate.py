@@ -19,7 +19,7 @@ from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
 from reelign.protocols import VideoModel
 from reelign.sampling import SamplerConfig
-from reelign.stages._context import Context, Report, StageConfig
+from reelign.stage import Context, Report, StageConfig
 
 Json = dict[str, Any]
 

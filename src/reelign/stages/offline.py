@@ -13,7 +13,7 @@ from reelign.core import rng
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
 from reelign.protocols import Dataset, Method
 from reelign.runtime.learner import LearnerConfig
-from reelign.stages._context import Context, Report, StageConfig
+from reelign.stage import Context, Report, StageConfig
 
 
 class Config(StageConfig):

@@ -19,7 +19,7 @@ from reelign.parts import AnyDataset, AnyMethod, PartConfig
 from reelign.protocols import Dataset, OnlineMethod
 from reelign.runtime.learner import LearnerConfig
 from reelign.sampling import Exploration, SamplerConfig
-from reelign.stages._context import Context, Report, StageConfig
+from reelign.stage import Context, Report, StageConfig
 
 
 class Config(StageConfig):

@@ -14,7 +14,7 @@ LINEAR = {"name": "tests.parts.linear_reward:build", "limit": 1.0}
 
 
 def _worn(**settings: Any) -> Any:
-    return parts.build("reward", parts.configure("reward", {"name": "worn", "of": LINEAR, **settings}))
+    return parts.build("reward", parts.configure("reward", {"name": "degraded", "of": LINEAR, **settings}))
 
 
 def _videos(n: int = 4000) -> Videos:

@@ -28,7 +28,7 @@ class Balance:
         return self.combined.square().sum()
 
 
-def min_norm(rows: Float[Tensor, "k n"], preference: Sequence[float] = ()) -> Balance:
+def balance(rows: Float[Tensor, "k n"], preference: Sequence[float] = ()) -> Balance:
     """``argmin |sum_k c_k A_k|^2`` over ``c >= 0, sum c = 1``.
 
     Args:
@@ -58,15 +58,6 @@ def min_norm(rows: Float[Tensor, "k n"], preference: Sequence[float] = ()) -> Ba
     pairs = torch.triu_indices(len(rows), len(rows), offset=1)
     apart = (gram[pairs[0], pairs[1]] < 0).to(rows.dtype)
     return Balance(weights, weights @ rows, apart.mean() if len(apart) else rows.new_zeros(()))
-
-
-def per_sample(rows: Float[Tensor, "k n"]) -> Float[Tensor, " n"]:
-    """Min-norm for each sample alone, as released: 0 where rewards disagree in sign, else the smallest magnitude.
-
-    With k independent rewards only ``2^(1 - k)`` of the samples are left with anything to learn from.
-    """
-    low, high = rows.amin(dim=0), rows.amax(dim=0)
-    return torch.where(low > 0, low, torch.where(high < 0, high, 0))
 
 
 def _two(rows: Tensor) -> Tensor:

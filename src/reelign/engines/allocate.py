@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reelign.batches import Scored
 from reelign.core import allocation
-from reelign.engines.slots import PLACES, Check, Demand, Given, Notes, Slots, Spread
+from reelign.engines.slots import PLACES, Allocate, Check, Demand, Given, Notes, Slots
 from reelign.errors import BadConfig
 
 Maps = Callable[[Scored, Notes], Float[Tensor, "b f h w"]]
@@ -25,29 +25,29 @@ def placed(slots: Slots, maps: Maps, clip: float) -> Slots:
         clip: half-width of the trust region of single places, whose log-ratios vary far more than means.
     """
 
-    def spread(given: Given, scored: Scored, notes: Notes) -> Given:
+    def allocate(given: Given, scored: Scored, notes: Notes) -> Given:
         return replace(given, advantage=allocation.dense(given.advantage, maps(scored, notes)))
 
     return replace(
         slots,
-        spread=(*slots.spread, spread),
+        allocate=(*slots.allocate, allocate),
         dense_clip=clip,
         needs=slots.needs | {"videos"},
         demands=slots.demands | PLACES,
     )
 
 
-def extremes(keep: int) -> Spread:
+def extremes(keep: int) -> Allocate:
     """Train on the best and the worst members of each group only, half of `keep` each (DanceGRPO, arXiv 2505.07818)."""
 
-    def spread(given: Given, scored: Scored, notes: Notes) -> Given:
+    def allocate(given: Given, scored: Scored, notes: Notes) -> Given:
         group = scored.trajectories.prompts.group
         order = given.advantage.reshape(-1, group).argsort(dim=1, stable=True)
         chosen = torch.zeros_like(order, dtype=torch.bool)
         chosen.scatter_(1, torch.cat([order[:, : keep // 2], order[:, group - keep // 2 :]], dim=1), True)
         return replace(given, kept=given.kept & chosen.flatten())
 
-    return spread
+    return allocate
 
 
 def extremes_fit(keep: int) -> Check:

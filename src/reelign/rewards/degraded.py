@@ -17,7 +17,7 @@ from reelign.parts import AnyReward, PartConfig
 class Config(PartConfig):
     """How much worse."""
 
-    name: str = "worn"
+    name: str = "degraded"
     of: AnyReward = Field(default="playground_motion", validate_default=True)
     """What is made worse; scores keep their names and scale."""
     noise: float = Field(default=0.1, ge=0)
@@ -27,7 +27,7 @@ class Config(PartConfig):
     """Share of the scale above which all scores are alike."""
 
 
-class Worn:
+class Degraded:
     """Cut at the ceiling, then disturbed, then cut to the scale again."""
 
     def __init__(self, config: Config) -> None:
@@ -36,7 +36,7 @@ class Worn:
         self.noise, self.ceiling = config.noise, config.ceiling
         self.names, self.range = self.inner.names, self.inner.says.scale
         self.reads = self.inner.reads
-        self.version = f"worn-{config.noise:g}-{config.ceiling:g}-{self.inner.says.version}"
+        self.version = f"degraded-{config.noise:g}-{config.ceiling:g}-{self.inner.says.version}"
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuse what the reward inside refuses.
@@ -68,6 +68,6 @@ def _errors(videos: Videos, prompts: Sequence[str], name: str) -> Float[Tensor, 
     return torch.stack(found)
 
 
-def build(config: Config) -> Worn:
+def build(config: Config) -> Degraded:
     """A worse reward."""
-    return Worn(config)
+    return Degraded(config)

@@ -8,18 +8,18 @@ from reelign.engines.slots import After, Notes
 from reelign.protocols import VideoModel
 
 
-def follows(start: float, slope: float, most: float) -> After:
+def after(start: float, slope: float, most: float) -> After:
     """After each iteration the sampling weights move to the policy's, by a decay that rises with the iterations.
 
     ``decay = min(start + slope n, most)`` at iteration n from 0; 0 makes the next rollout wholly on-policy
     (DiffusionNFT, arXiv 2509.16117; CRD, 2603.14128).
     """
 
-    def after(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
-        n = notes.memory.get("older/iterations", torch.zeros(()))
+    def move(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+        n = notes.memory.get("follow/iterations", torch.zeros(()))
         decay = min(start + slope * float(n), most)
         model.follow_reference(decay, "sampled")
-        notes.memory["older/iterations"] = n + 1
+        notes.memory["follow/iterations"] = n + 1
         notes.metrics["sampled_decay"] = decay
 
-    return after
+    return move
