@@ -41,7 +41,8 @@ def load(weights: str, kinds: Mapping[str, type[PreTrainedModel]], device: torch
     folder = pretrained.locate(weights)
     if not folder.is_dir():
         raise BadCheckpoint(
-            f"{pretrained.shortened(weights)!r} is no folder; give a local folder with config.json and model.safetensors."
+            f"{pretrained.shortened(weights)!r} is no folder; give a local folder with config.json and "
+            "model.safetensors."
         )
     model_type = pretrained.shortened(pretrained.read_json(folder / "config.json").get("model_type"))
     if model_type not in kinds:
