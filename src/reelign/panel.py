@@ -70,7 +70,7 @@ class Panel:
         return {name: judge.says.scale for judge in self.asked for name in judge.names}
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """For the ledger: weight and version of each reward, by its part's name; a second of one part is "degraded (2)"."""
+        """For the ledger: weight and version of each reward, by its part's name; a second one is "degraded (2)"."""
         found: dict[str, dict[str, Any]] = {}
         for judge, factor in zip(self.asked, self.factors, strict=True):
             again = sum(earlier.partition(" (")[0] == judge.name for earlier in found)

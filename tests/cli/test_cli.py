@@ -194,9 +194,9 @@ def test_a_part_has_a_page_with_every_setting(reelign: Call) -> None:
     [
         (
             ("reward", "degradd"),
-            "no reward called 'degradd' (did you mean 'degraded'?); available: playground_attributes, ",
+            "no reward called 'degradd' (did you mean 'degraded'?); available: degraded, ",
         ),
-        (("reward", "nope"), "no reward called 'nope'; available: playground_attributes, "),
+        (("reward", "nope"), "no reward called 'nope'; available: degraded, "),
         (("nope",), "no kind called 'nope'; available: method, module, "),
         (("reward", "diversity"), "no reward called 'diversity': that is a metric.\n"),
         (("metric", "wan"), "no metric called 'wan': that is a model.\n"),

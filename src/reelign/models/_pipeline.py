@@ -174,8 +174,8 @@ def _refuse_parts(folder: Path, path: Path, there: dict[str, list[Any]]) -> None
             )
         if key not in PARTS:
             raise BadCheckpoint(
-                f"{str(path)!r} has a part {pretrained.shortened(key)!r} ({pretrained.shortened(kind)}), which text-to-video "
-                "models do not have; give a text-to-video Wan folder."
+                f"{str(path)!r} has a part {pretrained.shortened(key)!r} ({pretrained.shortened(kind)}), which "
+                "text-to-video models do not have; give a text-to-video Wan folder."
             )
     for key in PARTS:
         if key not in there:
