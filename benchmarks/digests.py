@@ -67,7 +67,7 @@ def main() -> None:
             "grpo": [{**grpo, "steps": options.grpo}],
             "dpo": [collect, {**dpo, "steps": options.dpo}],
         }
-        few = {**grpo, "label": "few", "prompts": 4, "retain": False, "steps": options.online}
+        few = {**grpo, "label": "few", "prompts": 4, "passes": {}, "steps": options.online}
         chains |= {f"online {name}": [{**few, "method": name}] for name in online()} if options.online else {}
         for name, stages in chains.items():
             chain = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import sampling
-from reelign.batches import Credited, Prompts
+from reelign.batches import Credited, Prompts, requests
 from reelign.core import flow, rng
 from reelign.errors import BadConfig
 from reelign.modules import ddrl
@@ -190,7 +190,7 @@ def test_what_is_emphasised_now_counts_more_in_a_joint_advantage() -> None:
 
 def _started(model: Any, method: Any) -> None:
     for role in sorted(method.needs & {"reference", "sampled"}):
-        model.start_reference(role)
+        model.reference.start(role)
     method.begin((), never)
 
 
@@ -216,17 +216,19 @@ def test_an_adaptive_weight_rises_and_falls_and_stays_inside_the_dead_band(gauss
         (0.0, 1 / 1.5),
     ):
         weight *= factor
-        assert method.after(model, {"reference_kl": divergence})["kl_weight"] == pytest.approx(weight, rel=1e-5)
+        assert method.after(model.reference, {"reference_kl": divergence})["kl_weight"] == pytest.approx(
+            weight, rel=1e-5
+        )
         assert float(method.state()["kl/weight"]) == pytest.approx(weight, rel=1e-5)
     # An iteration that taught nothing has measured nothing.
-    method.after(model, {"updated": 0.0})
+    method.after(model.reference, {"updated": 0.0})
     assert float(method.state()["kl/weight"]) == pytest.approx(weight, rel=1e-5)
 
 
 def test_without_a_target_the_weight_stays(gaussian: Make) -> None:
     model, method = gaussian(), build(KL)
     _started(model, method)
-    assert "kl_weight" not in method.after(model, {"reference_kl": 100.0})
+    assert "kl_weight" not in method.after(model.reference, {"reference_kl": 100.0})
     assert float(method.state()["kl/weight"]) == pytest.approx(0.1)
 
 
@@ -242,7 +244,7 @@ def test_the_adapted_weight_is_the_one_that_pulls_also_after_a_restart(gaussian:
         for one in (method, again):
             found = sum(loss.value.item() for loss in one.losses(model, credited, 0, 32))
             assert found - plain == pytest.approx(0.1 * 1.5**n * 0.04, rel=1e-3)
-        method.after(model, {"reference_velocity": 1.0})
+        method.after(model.reference, {"reference_velocity": 1.0})
 
 
 def test_the_average_reference_is_the_exact_mean(gaussian: Make) -> None:
@@ -251,13 +253,13 @@ def test_the_average_reference_is_the_exact_mean(gaussian: Make) -> None:
     kept = torch.zeros(2, 3, 1, 1, 1)
     for step in range(4):
         move(model, 0.5, f"step {step}")
-        method.after(model, {})
+        method.after(model.reference, {})
         kept = 0.8 * kept + 0.2 * model.network.offset.detach()
-        assert_close(model.reference_weights.state()["reference/offset"], kept)
+        assert_close(model.reference.state()["reference/offset"], kept)
 
 
 def _at_reference(model: Any) -> bool:
-    return torch.equal(model.reference_weights.state()["reference/offset"], model.network.offset)
+    return torch.equal(model.reference.state()["reference/offset"], model.network.offset)
 
 
 def test_the_reference_is_reset_by_count_and_by_divergence(gaussian: Make) -> None:
@@ -266,7 +268,7 @@ def test_the_reference_is_reset_by_count_and_by_divergence(gaussian: Make) -> No
     found = []
     for divergence in (0.1, 0.1, 0.1, 0.1, 0.6, 0.1, 0.1, 0.5):
         _offset(model, 0.1)
-        reset = method.after(model, {"reference_kl": divergence})["reference_reset"]
+        reset = method.after(model.reference, {"reference_kl": divergence})["reference_reset"]
         assert _at_reference(model) == (reset == 1)
         found.append(int(reset))
     # At the third; at the fifth by divergence; at the third after that.
@@ -278,8 +280,8 @@ def test_a_starting_reference_stays(gaussian: Make) -> None:
     _started(model, method)
     for _ in range(20):
         _offset(model, 0.1)
-        method.after(model, {"reference_kl": 9.0})
-    assert not model.reference_weights.state()["reference/offset"].any()
+        method.after(model.reference, {"reference_kl": 9.0})
+    assert not model.reference.state()["reference/offset"].any()
 
 
 @pytest.mark.parametrize("form", ["step", "velocity"])
@@ -291,15 +293,15 @@ def test_the_pull_is_its_divergence_and_has_its_gradient(gaussian: Make, form: s
     _started(model, pulled)
     credited = precise(model, batch(model, free))
     move(model, 0.1, "reference")
-    model.start_reference()
+    model.reference.start()
     move(model, 0.2)
     t = credited.trajectories
-    condition = model.encode(t.prompts.repeated)
+    condition = t.condition
     apart = []
     for k in range(len(t.x)):
         with torch.no_grad():
             here = model.velocity(t.x[k], t.sigma[k], condition)
-            with model.reference():
+            with model.reference.on():
                 there = model.velocity(t.x[k], t.sigma[k], condition)
         square = (here - there).square().flatten(1).mean(dim=1)
         if form == "step":
@@ -356,7 +358,7 @@ def test_two_penalties_of_one_form_are_refused_and_of_two_forms_are_not() -> Non
 
 
 GARDO = {"name": "gardo", "main": "first", "share": 0.25, "most": 0.3}
-PROMPTS = Prompts(("a", "b", "c", "d"), (0, 1, 2, 3), 4)
+PROMPTS = Prompts(requests(("a", "b", "c", "d"), (0, 1, 2, 3)), 4)
 
 
 def _ranks(values: list[float]) -> list[float]:
@@ -382,7 +384,7 @@ def _credited(model: Any, method: Any, rewards: dict[str, Tensor]) -> Credited:
 def test_exactly_the_most_disputed_samples_carry_the_penalty(gaussian: Make, form: str) -> None:
     model, weight = gaussian(side=2, bins=20), 0.7
     free, held = build(), build({**GARDO, "weight": weight, "form": form})
-    model.start_reference()
+    model.reference.start()
     held.begin((), never)
     rewards = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
     given = dict(zip(("first", "second", "third"), rewards, strict=True))
@@ -392,7 +394,7 @@ def test_exactly_the_most_disputed_samples_carry_the_penalty(gaussian: Make, for
     assert credited.restraint is not None
     assert credited.restraint.nonzero().flatten().tolist() == chosen
     credited = precise(model, credited)
-    model.start_reference()
+    model.reference.start()
     move(model, 0.05)
     t = credited.trajectories
     for with_, without in zip(
@@ -405,7 +407,7 @@ def test_exactly_the_most_disputed_samples_carry_the_penalty(gaussian: Make, for
             at = (t.x[k, i : i + 1], t.sigma[k, i : i + 1], torch.zeros(1, 1, 1))
             with torch.no_grad():
                 here = model.velocity(*at)
-                with model.reference():
+                with model.reference.on():
                     there = model.velocity(*at)
             gain = _gain("flow", t.sigma[k, i], t.sigma_next[k, i], t.eta)
             scale = gain**2 / (2 * t.std[k, i] ** 2) if form == "step" else 1.0
@@ -441,12 +443,12 @@ def test_the_held_back_share_adapts_to_the_disagreement_inside_its_bounds() -> N
 
 def test_gardos_reference_follows_by_count_and_by_divergence(gaussian: Make) -> None:
     model, method = gaussian(), build({**GARDO, "every": 3, "above": 0.5})
-    model.start_reference()
+    model.reference.start()
     method.begin((), never)
     found = []
     for divergence in (0.1, 0.1, 0.1, 0.1, 0.6, 0.1, 0.1, 0.1):
         _offset(model, 0.1)
-        method.after(model, {"reference_kl": divergence})
+        method.after(model.reference, {"reference_kl": divergence})
         found.append(_at_reference(model))
     assert found == [False, False, True, False, True, False, False, True]
 
