@@ -36,10 +36,10 @@ from reelign.batches import Videos
 from reelign.cli._console import table
 from reelign.core import allocation, rng, stats
 from reelign.metrics import playground_clip
-from reelign.playground import corpora, grammar, render, tables
-from reelign.playground.defects import DEFECTS, Defect, add_cross, break_clip
-from reelign.playground.fault import fault, pooled
-from reelign.playground.scene import Scene, sample
+from reelign.playground.world import corpora, grammar, render, tables
+from reelign.playground.world.defects import DEFECTS, Defect, add_cross, break_clip
+from reelign.playground.oracle.fault import fault, pooled
+from reelign.playground.world.scene import Scene, sample
 
 WRONG = 0.02
 """Mean fault from which a latent element is wrong; one pixel in fifty is as wrong as can be, in all frames."""

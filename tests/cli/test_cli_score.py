@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reelign import video
-from reelign.playground import corpora, tables
+from reelign.playground.world import corpora, tables
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -14,7 +14,7 @@ from reelign import parts
 from reelign.batches import Clips, Pairs, Prompts
 from reelign.datasets._write import write_clip_folder, write_pairs, write_prompts
 from reelign.errors import BadConfig, BadData
-from reelign.playground import tables
+from reelign.playground.world import tables
 
 NAMES = parts.available("dataset")
 VERBS = ("prompts", "clips", "pairs")

@@ -15,7 +15,7 @@ def lay_out(folder: Path) -> None:
     import torch
 
     from reelign.datasets import _write
-    from reelign.playground import corpora
+    from reelign.playground.world import corpora
 
     shutil.copytree(ROOT / "src" / "reelign" / "playground" / "pipeline", folder / "model")
     _cut_in_shards(folder / "model" / "transformer")

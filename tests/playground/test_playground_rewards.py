@@ -12,9 +12,11 @@ from torch import Tensor
 from reelign.batches import Videos
 from reelign.errors import BadData
 from reelign.metrics import playground_adherence
-from reelign.playground import credit, grammar, judge, render, scene, tables
-from reelign.playground.detect import detect
-from reelign.playground.wanted import wanted
+from reelign.playground.detector import credit
+from reelign.playground.judge.explain import explain
+from reelign.playground.world import grammar, render, scene, tables
+from reelign.playground.detector.detect import detect
+from reelign.playground.world.wanted import wanted
 from reelign.rewards import (
     playground_attributes,
     playground_clarity,
@@ -193,7 +195,7 @@ def test_both_implementations_agree_on_attributes_and_on_paths(labelled: dict[st
     asked = wanted(prompts)
     one = ~asked.asked[:, 1]
     seen = credit.of(credit.centers(detect(videos)), asked.color)[one, 0]
-    apart = (seen - judge.explain(videos).path[one, 0]).norm(dim=-1)
+    apart = (seen - explain(videos).path[one, 0]).norm(dim=-1)
     assert float(apart.quantile(0.99)) < 0.6  # pixels
 
 

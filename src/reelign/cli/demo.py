@@ -56,8 +56,8 @@ def write_data(folder: Path, clips: int = CLIPS, prompts: int = PROMPTS, judged:
     colour-shape pairs or motion orders that no training stage prompts.
     """
     from reelign.datasets import _write
-    from reelign.playground import corpora, tables
-    from reelign.playground.slices import slices
+    from reelign.playground.world import corpora, tables
+    from reelign.playground.world.slices import slices
 
     done = folder / "complete"
     if done.exists():
@@ -75,7 +75,7 @@ def judged_prompts(n: int) -> list[str]:
 
     They alternate, so that the first ones, whose videos a report shows, are of both kinds.
     """
-    from reelign.playground import corpora, grammar
+    from reelign.playground.world import corpora, grammar
 
     trained = {*corpora.instruction(CLIPS, CLIPS_SEED).scenes}
     trained |= {grammar.parse(text) for text in corpora.prompts(PROMPTS, PROMPTS_SEED)}

@@ -27,7 +27,7 @@ def pretrain(
 
     from reelign.cli._console import say
     from reelign.cli._progress import Bar
-    from reelign.playground.pretrain import PretrainConfig, run
+    from reelign.playground.make.pretrain import PretrainConfig, run
 
     if threads:
         torch.set_num_threads(threads)
@@ -106,7 +106,8 @@ def _codec(model: "VideoModel", clips: int = 64) -> dict[str, float]:
     import time
 
     from reelign.batches import Videos
-    from reelign.playground import codec, corpora, tables
+    from reelign.playground.judge.verdict import psnr
+    from reelign.playground.world import corpora, tables
 
     found = {}
     for name, data in (("noisy_db", corpora.pretraining(clips, 2)), ("clean_db", corpora.instruction(clips, 3))):
@@ -115,7 +116,7 @@ def _codec(model: "VideoModel", clips: int = 64) -> dict[str, float]:
         began = time.perf_counter()
         decoded = model.decode(latents).frames.cpu()
         found["decode_ms"] = round(1000 * (time.perf_counter() - began) / clips, 1)
-        found[name] = round(float(codec.psnr(decoded, data.clips).mean()), 2)
+        found[name] = round(float(psnr(decoded, data.clips).mean()), 2)
     return found
 
 

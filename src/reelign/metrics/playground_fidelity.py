@@ -7,9 +7,9 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground.codec import psnr
-from reelign.playground.judge import explain, rerender
-from reelign.playground.wanted import READS, pixels
+from reelign.playground.judge import verdict
+from reelign.playground.judge.explain import explain, rerender
+from reelign.playground.world.wanted import READS, pixels
 
 
 class Config(PartConfig):
@@ -30,7 +30,7 @@ class Fidelity:
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each playground video; prompts are not read."""
-        return {"fidelity_db": psnr(rerender(explain(videos)), pixels(videos))}
+        return {"fidelity_db": verdict.psnr(rerender(explain(videos)), pixels(videos))}
 
 
 def build(config: Config) -> Fidelity:

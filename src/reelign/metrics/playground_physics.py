@@ -7,9 +7,9 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground import verdict
-from reelign.playground.judge import explain
-from reelign.playground.wanted import READS
+from reelign.playground.judge import verdict
+from reelign.playground.judge.explain import explain
+from reelign.playground.world.wanted import READS
 
 
 class Config(PartConfig):
