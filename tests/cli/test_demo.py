@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from reelign import finished
-from reelign.cli import align, demo
+from reelign.cli import align
+from reelign.playground import demo
 from reelign.playground.world import corpora, grammar
 from reelign.playground.world.scene import is_held_out
 

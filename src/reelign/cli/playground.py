@@ -57,12 +57,11 @@ def measure(
     import tempfile
 
     from reelign import parts
-    from reelign.cli import demo
     from reelign.cli._console import say
     from reelign.cli._process import device
     from reelign.cli._progress import Bar
-    from reelign.datasets import _write
     from reelign.files import write_text
+    from reelign.playground import demo, writing
     from reelign.runtime.local import RuntimeConfig
     from reelign.stages import evaluate
 
@@ -71,7 +70,7 @@ def measure(
     )
     with tempfile.TemporaryDirectory() as temporary, Bar() as bar:
         out = Path(temporary)
-        path = _write.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts))
+        path = writing.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts))
         config = evaluate.Config.model_validate(
             {
                 "dataset": {"name": "prompt_file", "path": path},

@@ -1,7 +1,7 @@
 """A reward for any video: things move, and the brightness does not jump. Needs no weights, so every recipe can run.
 
 It is a stand-in. It knows nothing about the prompt, and camera shake pleases it; put a learned video reward in its
-place for work that matters. Name it in a recipe as `recipes.steady_motion`, with the repository's root on PYTHONPATH.
+place for work that matters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from reelign.parts import PartConfig
 class Config(PartConfig):
     """Where the two halves of the score stand at one half."""
 
-    name: str = "recipes.steady_motion"
+    name: str = "steady_motion"
     motion: float = Field(default=0.02, gt=0)
     """Change between neighbouring frames, rms of RGB in [0, 1] at 32 x 32 pixels."""
     jump: float = Field(default=0.04, gt=0)

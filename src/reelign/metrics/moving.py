@@ -1,7 +1,4 @@
-"""Held-out measures for any video: is there motion, and does no frame flicker? Shares no code with `steady_motion`.
-
-Name it in a recipe as `recipes.moving`, with the repository's root on PYTHONPATH.
-"""
+"""Held-out measures for any video: is there motion, and does no frame flicker? Needs no weights."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +12,7 @@ from reelign.parts import PartConfig
 class Config(PartConfig):
     """What counts as motion and as flicker."""
 
-    name: str = "recipes.moving"
+    name: str = "moving"
     change: float = 0.05
     """Spread over time (standard deviation of grey in [0, 1]) from which on a pixel has changed."""
     flicker: float = 0.15
@@ -25,6 +22,7 @@ class Config(PartConfig):
 class Moving:
     """How much of the picture moves, and which clips have no flickering frame."""
 
+    version = "1"
     higher_is_better: Mapping[str, bool] = {"changed_area": True, "flicker_free_share": True}
     description: Mapping[str, str] = {
         "changed_area": "share of pixels that change over time",
