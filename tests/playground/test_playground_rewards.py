@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.errors import BadData
-from reelign.metrics import playground_adherence
+from reelign.metrics import playground
 from reelign.playground.detector import credit
 from reelign.playground.judge.explain import explain
 from reelign.playground.world import grammar, render, scene, tables
@@ -184,7 +184,7 @@ def test_a_little_noise_changes_rewards_a_little(labelled: dict[str, Labelled]) 
 
 
 def test_both_implementations_agree_on_attributes_and_on_paths(labelled: dict[str, Labelled]) -> None:
-    metric = playground_adherence.build(playground_adherence.Config())
+    metric = playground.build(playground.Config())
     agreed = []
     for kind in ("clean", "wrong"):
         videos, prompts = labelled[kind]

@@ -75,7 +75,7 @@ def measure(
             {
                 "dataset": {"name": "prompt_file", "path": path},
                 "sampler": {"steps": 10, "shift": 3.0, "guidance": guidance},
-                "metrics": ["playground_adherence", "playground_physics", "playground_safety", "playground_fidelity"],
+                "metrics": ["playground"],
                 "videos": 0,
             }
         )
