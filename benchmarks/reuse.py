@@ -20,7 +20,7 @@ import torch
 
 from reelign import config as configs
 from reelign import driver, parts, sampling
-from reelign.cli import demo
+from reelign.playground import demo
 from reelign.models._text import TextCache
 from reelign.runtime.local import Local, device
 from reelign.runtime.plan import PassesConfig

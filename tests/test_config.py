@@ -9,7 +9,7 @@ import pytest
 
 from reelign import config as configs
 from reelign import driver
-from reelign.cli import demo
+from reelign.playground import demo
 from reelign.errors import BadConfig, UnknownPart, UserError
 from reelign.parts import Settings
 
