@@ -99,7 +99,6 @@ def run(
     flagged: set[str] = set(trained_on)
     for judge in metrics.asked:
         flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
-    written = _write_videos(config, folder, label, prompts, videos)
     content = {
         "label": label,
         "checkpoint": checkpoint,
