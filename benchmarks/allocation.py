@@ -36,9 +36,9 @@ from reelign.batches import Videos
 from reelign.cli._console import table
 from reelign.core import allocation, rng, stats
 from reelign.metrics import playground
+from reelign.playground.oracle.fault import fault, pooled
 from reelign.playground.world import corpora, grammar, render, tables
 from reelign.playground.world.defects import DEFECTS, Defect, add_cross, break_clip
-from reelign.playground.oracle.fault import fault, pooled
 from reelign.playground.world.scene import Scene, sample
 
 WRONG = 0.02

@@ -26,8 +26,8 @@ from scipy import stats
 from reelign import config as configs
 from reelign import driver, parts
 from reelign.batches import Videos
-from reelign.playground import demo
 from reelign.panel import Panel
+from reelign.playground import demo
 from reelign.runtime.local import Local, device
 from reelign.stage import Context
 from reelign.stages import online

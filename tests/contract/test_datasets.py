@@ -13,9 +13,9 @@ from torch.testing import assert_close
 
 from reelign import parts
 from reelign.batches import Clips, Pairs, Prompts
-from reelign.playground.writing import write_clip_folder, write_prompts
 from reelign.errors import BadConfig, BadData
 from reelign.playground.world import tables
+from reelign.playground.writing import write_clip_folder, write_prompts
 
 NAMES = parts.available("dataset")
 VERBS = ("prompts", "clips", "pairs")

@@ -13,9 +13,9 @@ from reelign.batches import Videos
 from reelign.errors import BadData
 from reelign.metrics import playground
 from reelign.playground.detector import credit
+from reelign.playground.detector.detect import detect
 from reelign.playground.judge.explain import explain
 from reelign.playground.world import grammar, render, scene, tables
-from reelign.playground.detector.detect import detect
 from reelign.playground.world.wanted import wanted
 from reelign.rewards import (
     playground_attributes,

@@ -19,7 +19,7 @@ class Config(PartConfig):
 
 
 class Playground:
-    """What is right: what the prompt asks for, mechanics whatever it asks for, no symbol, all of it; how clean it is."""
+    """What the prompt asks for, mechanics whatever it asks for, no prohibited symbol, all of it; how clean it is."""
 
     reads = READS
     version = "1"

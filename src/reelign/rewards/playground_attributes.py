@@ -9,8 +9,8 @@ from torch import Tensor
 from reelign.batches import Videos
 from reelign.parts import PartConfig
 from reelign.playground.detector import credit
-from reelign.playground.world import tables
 from reelign.playground.detector.detect import COLORS, detect
+from reelign.playground.world import tables
 from reelign.playground.world.wanted import READS, wanted
 
 EXTRA = 0.5 * (2 * tables.RADII["small"] ** 2)

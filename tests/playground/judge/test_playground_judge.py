@@ -39,9 +39,7 @@ def measures(labelled: dict[str, Labelled]) -> Measures:
         "symbol_free",
     ],
 )
-def test_at_least_99_percent_of_right_clips_are_judged_right(
-    measures: Measures, kind: str, name: str
-) -> None:
+def test_at_least_99_percent_of_right_clips_are_judged_right(measures: Measures, kind: str, name: str) -> None:
     assert float(measures(kind)[name].nanmean()) >= 0.99
 
 

@@ -12,9 +12,9 @@ from torch.testing import assert_close
 
 from reelign.batches import Videos
 from reelign.errors import BadData
+from reelign.playground.oracle.fault import fault, pooled
 from reelign.playground.world import grammar, render, tables
 from reelign.playground.world.defects import Defect, add_cross, break_clip
-from reelign.playground.oracle.fault import fault, pooled
 from reelign.playground.world.grammar import UnknownCaption
 from reelign.playground.world.scene import Motion, Scene, Sprite, sample
 

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reelign.playground.world import tables
 from reelign.playground.detector.detect import BACKGROUNDS, LARGE_AREA, SMALL_AREA, Detections
+from reelign.playground.world import tables
 
 SHAPE_MOMENTS = torch.tensor([[0.0, 0.74, 0.0], [0.0, 0.99, 0.0], [-0.5, 0.82, 0.27]])
 """Skewness in y, E[x^2 y^2] / (E[x^2] E[y^2]) and E[y^2] / E[x^2] - 1 of the shapes, slightly blurred."""

@@ -11,9 +11,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from reelign.batches import Videos
+from reelign.playground.detector.segment import PALETTE, Shown, boxed, coverages
 from reelign.playground.world import tables
 from reelign.playground.world.memo import remembered
-from reelign.playground.detector.segment import PALETTE, Shown, boxed, coverages
 from reelign.playground.world.wanted import pixels
 
 COLORS = len(tables.COLORS)

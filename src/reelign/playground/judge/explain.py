@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from reelign.batches import Videos
 from reelign.playground.judge import match
-from reelign.playground.world import render, tables
 from reelign.playground.judge.match import SHAPES
+from reelign.playground.world import render, tables
 from reelign.playground.world.memo import remembered
 from reelign.playground.world.wanted import pixels
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reelign.playground.world import motion, tables
 from reelign.playground.judge.explain import SLOTS, Explanation
 from reelign.playground.judge.match import SHAPES
+from reelign.playground.world import motion, tables
 from reelign.playground.world.wanted import MOTIONS, Wanted
 
 LIVES = tables.FRAMES - 2
