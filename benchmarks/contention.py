@@ -32,7 +32,7 @@ def serve(bound: bool) -> None:
 
     from reelign import config as configs
     from reelign import driver, parts
-    from reelign.cli import demo
+    from reelign.playground import demo
     from reelign.runtime import threads
     from reelign.runtime.local import Local, device
     from reelign.stage import Context

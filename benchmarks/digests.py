@@ -18,7 +18,7 @@ from safetensors import safe_open
 from reelign import config as configs
 from reelign import driver, parts
 from reelign.batches import Credited
-from reelign.cli import demo
+from reelign.playground import demo
 
 
 class Silent:

@@ -27,8 +27,8 @@ from scipy import stats
 from reelign import config as configs
 from reelign import driver, parts
 from reelign.batches import Videos
-from reelign.cli import demo
 from reelign.panel import Panel
+from reelign.playground import demo
 from reelign.runtime.local import Local, device
 from reelign.stage import Context
 from reelign.stages import online

@@ -20,8 +20,8 @@ import torch
 
 from reelign import config as configs
 from reelign import driver, parts, sampling
-from reelign.cli import demo
 from reelign.models._text import TextCache
+from reelign.playground import demo
 from reelign.runtime.local import Local, device
 from reelign.runtime.plan import PassesConfig
 from reelign.sampling import Exploration

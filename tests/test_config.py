@@ -9,9 +9,9 @@ import pytest
 
 from reelign import config as configs
 from reelign import driver
-from reelign.cli import demo
 from reelign.errors import BadConfig, UnknownPart, UserError
 from reelign.parts import Settings
+from reelign.playground import demo
 
 ROOT = Path(__file__).parents[1]
 LINEAR = "tests.parts.linear_reward:build"

@@ -31,9 +31,7 @@ FORWARD = ("nft", "awm", "crd", "dgpo")
 SETTINGS: dict[str, dict[str, Any]] = {"flash_grpo": {"among": 4}, "mix_grpo": {"window": 2}, "tempflow": {"among": 4}}
 
 MODULES: dict[str, dict[str, Any]] = {
-    "gdpo": {"scale": "max_group"},
-    "summed": {},
-    "joint": {},
+    "combine": {"form": "min_norm"},
     "self_paced": {"order": ["first", "second"], "thresholds": [0.4, 0.6]},
     "bpgo": {},
     "vipo": {},
@@ -135,8 +133,7 @@ def test_rule_01_the_first_ratio_is_exactly_one(gaussian: Make, name: str, modul
 def test_any_method_takes_any_two_modules_or_says_in_a_sentence_why_not(
     gaussian: Make, method: str, pair: tuple[str, str]
 ) -> None:
-    alone = {"gdpo", "summed", "joint"}, {"kl", "gardo"}
-    if any(set(pair) <= group for group in alone):
+    if set(pair) == {"kl", "gardo"}:
         with pytest.raises(BadConfig, match="both decide"):
             build(method, *pair)
     elif method in FORWARD and ONLY_POLICY & set(pair):
@@ -151,9 +148,9 @@ def test_any_method_takes_any_two_modules_or_says_in_a_sentence_why_not(
 @pytest.mark.parametrize("method", POLICY)
 def test_all_four_modules_of_teleboost_stack(gaussian: Make, method: str) -> None:
     model = gaussian(side=4, bins=4)
-    found = _iterations(model, build(method, "bpgo", "self_paced", "joint", "vipo"), 3)
+    found = _iterations(model, build(method, "bpgo", "self_paced", "combine", "vipo"), 3)
     assert all(torch.isfinite(torch.tensor(v)) for metrics in found for v in metrics.values())
-    assert {"reliability", "pace/first", "joint/weight/first", "map_mean"} <= found[0].keys()
+    assert {"reliability", "pace/first", "balance/weight/first", "map_mean"} <= found[0].keys()
 
 
 @pytest.mark.parametrize("method", [*POLICY, *FORWARD])

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from reelign.datasets import playground
 from reelign.errors import BadConfig, BadData
-from reelign.playground import corpora, grammar, scene, tables
+from reelign.playground.world import corpora, grammar, scene, tables
 
 
 def opened(**config: object) -> playground.Playground:

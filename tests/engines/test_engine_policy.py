@@ -13,7 +13,7 @@ from reelign import sampling
 from reelign.batches import Credited, Prompts, Scored, Trajectories, requests
 from reelign.core import rng
 from reelign.methods import flow_dppo, flow_grpo, grpo, grpo_guard, pcpo
-from reelign.playground import corpora
+from reelign.playground.world import corpora
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 

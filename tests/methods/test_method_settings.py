@@ -26,7 +26,13 @@ ONLINE = {
     "method": "grpo", "rewards": [{"name": "tests.parts.linear_reward:build", "limit": 0.5, "k": 0.1}],
     "learner": {"lr": 0.01, "micro_batch": 4},
 }  # fmt: skip
-MODULES = {"bpgo": {}, "joint": {}, "kl": {}, "self_paced": {"order": ["linear", "linear"]}, "ddrl": {"dataset": DATA}}
+MODULES = {
+    "bpgo": {},
+    "combine": {"form": "min_norm"},
+    "kl": {},
+    "self_paced": {"order": ["linear", "linear"]},
+    "ddrl": {"dataset": DATA},
+}
 
 
 def _floats(schema: type[BaseModel], path: Path_ = ()) -> Iterator[Path_]:

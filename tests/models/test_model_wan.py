@@ -18,7 +18,8 @@ from reelign.errors import BadData
 from reelign.models import _text
 from reelign.models import gaussian as formula
 from reelign.models import wan as family
-from reelign.playground import PIPELINE, corpora
+from reelign.playground import PIPELINE
+from reelign.playground.world import corpora
 from reelign.weights import trainable
 
 TEXTS = ("A red circle moves right.", "A blue square stays still.", "two stars")

@@ -1,4 +1,4 @@
-"""Modules that combine rewards (gdpo, summed, joint) and that hold the policy back (kl, gardo, ddrl)."""
+"""Modules that combine rewards (combine) and that hold the policy back (kl, gardo, ddrl)."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,8 @@ from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 
 Make = Callable[..., Any]
-JOINT = {"first": [1.0, 2.0, 3.0, 4.0], "second": [2.0, 1.0, 4.0, 3.0], "third": [4.0, 3.0, 1.0, 2.0]}
+BALANCE = {"name": "combine", "form": "min_norm", "scale": "group"}
+KNOWN = {"first": [1.0, 2.0, 3.0, 4.0], "second": [2.0, 1.0, 4.0, 3.0], "third": [4.0, 3.0, 1.0, 2.0]}
 """Three rewards whose best combination is known: 9, 9 and 16 parts of 34."""
 
 
@@ -40,7 +41,7 @@ def _near(found: list[float], expected: list[float]) -> None:
 def test_gdpo_compares_reward_by_reward_then_adds_and_compares_again() -> None:
     first, second = [0.1, 0.2, 0.4, 0.8], [70.0, 10.0, 90.0, 20.0]
     given = scored({"a": torch.tensor([first]), "b": torch.tensor([second])}, {"a": 1.0, "b": 0.5})
-    (found,) = advantages(build({"name": "gdpo", "scale": "group"}), given)
+    (found,) = advantages(build({"name": "combine", "scale": "group"}), given)
     _near(found, standard(_added((1.0, standard(first)), (0.5, standard(second)))))
 
 
@@ -48,15 +49,15 @@ def test_gdpos_unit_is_of_ones_choice() -> None:
     rewards = torch.tensor([[1.0, 2.0, 3.0, 6.0], [10.0, 30.0, 20.0, 40.0]])
     std = rewards.std(dim=1)
     for scale, unit in {"group": std, "global": std.square().mean().sqrt(), "max_group": std.max()}.items():
-        found = torch.tensor(advantages(build({"name": "gdpo", "scale": scale}), scored({"a": rewards})))
+        found = torch.tensor(advantages(build({"name": "combine", "scale": scale}), scored({"a": rewards})))
         centred = rewards - rewards.mean(dim=1, keepdim=True)
         assert_close(found, centred / (unit.reshape(-1, 1) if unit.ndim else unit), atol=0, rtol=1e-3)
 
 
-def test_summed_adds_raw_rewards_then_compares() -> None:
+def test_sum_adds_raw_rewards_then_compares() -> None:
     first, second = [0.1, 0.2, 0.4, 0.8], [0.7, 0.1, 0.9, 0.2]
     given = scored({"a": torch.tensor([first]), "b": torch.tensor([second])}, {"a": 1.0, "b": 0.5})
-    (found,) = advantages(build({"name": "summed"}), given)
+    (found,) = advantages(build({"name": "combine", "form": "sum"}), given)
     _near(found, standard(_added((1.0, first), (0.5, second))))
 
 
@@ -66,39 +67,39 @@ WEIGHTS = {"a": 2.0, "a/extra": 0.3, "b": 0.5}
 
 
 def test_a_derived_reward_is_added_to_its_base_and_shares_the_bases_weight() -> None:
-    (found,) = advantages(build({"name": "gdpo", "scale": "group"}), scored(DERIVED, WEIGHTS))
+    (found,) = advantages(build({"name": "combine", "scale": "group"}), scored(DERIVED, WEIGHTS))
     own = _added((1.0, standard(BASE)), (0.3, standard(EXTRA)))
     _near(found, standard(_added((2.0, own), (0.5, standard(OTHER)))))
-    (found,) = advantages(build({"name": "summed"}), scored(DERIVED, WEIGHTS))
+    (found,) = advantages(build({"name": "combine", "form": "sum"}), scored(DERIVED, WEIGHTS))
     _near(found, standard(_added((2.0, BASE), (2.0 * 0.3, EXTRA), (0.5, OTHER))))
 
 
-def test_joint_balances_bases_and_not_what_is_derived_from_them() -> None:
-    credited = build({"name": "joint", "scale": "group"}).credit(scored(DERIVED, {**WEIGHTS, "a": 1.0, "b": 1.0}))
-    assert sorted(k for k in credited.metrics if "weight" in k) == ["joint/weight/a", "joint/weight/b"]
+def test_min_norm_balances_bases_and_not_what_is_derived_from_them() -> None:
+    credited = build(BALANCE).credit(scored(DERIVED, {**WEIGHTS, "a": 1.0, "b": 1.0}))
+    assert sorted(k for k in credited.metrics if "weight" in k) == ["balance/weight/a", "balance/weight/b"]
     own, other = torch.tensor(_added((1.0, standard(BASE)), (0.3, standard(EXTRA)))), torch.tensor(standard(OTHER))
     first = float((other @ (other - own)) / (own - other).square().sum())
-    assert credited.metrics["joint/weight/a"] == pytest.approx(min(max(first, 0.0), 1.0), abs=1e-5)
+    assert credited.metrics["balance/weight/a"] == pytest.approx(min(max(first, 0.0), 1.0), abs=1e-5)
 
 
 def _tensors(rewards: dict[str, list[float]]) -> dict[str, Tensor]:
     return {name: torch.tensor([row]) for name, row in rewards.items()}
 
 
-def test_joint_finds_the_known_shortest_combination() -> None:
-    method = build({"name": "joint", "scale": "group", "unit": False})
-    credited = method.credit(scored(_tensors(JOINT)))
+def test_min_norm_finds_the_known_shortest_combination() -> None:
+    method = build({**BALANCE, "unit": False})
+    credited = method.credit(scored(_tensors(KNOWN)))
     # The guard of 1e-4 stands beside a std of 1.29.
     expected = [0.13669353, -0.22782255, -0.13669353, 0.22782255]
     assert credited.advantage.tolist() == pytest.approx(expected, rel=2e-4)
-    weights = [credited.metrics[f"joint/weight/{name}"] for name in JOINT]
+    weights = [credited.metrics[f"balance/weight/{name}"] for name in KNOWN]
     assert weights == pytest.approx([9 / 34, 9 / 34, 16 / 34], abs=1e-5)
-    assert credited.metrics["joint/min_norm"] == pytest.approx(0.14117647, rel=4e-4)
-    assert credited.metrics["joint/conflict"] == pytest.approx(2 / 3)
+    assert credited.metrics["balance/min_norm"] == pytest.approx(0.14117647, rel=4e-4)
+    assert credited.metrics["balance/conflict"] == pytest.approx(2 / 3)
 
 
-def test_joint_with_unit_is_the_same_direction_at_unit_spread() -> None:
-    (found,) = advantages(build({"name": "joint", "scale": "group"}), scored(_tensors(JOINT)))
+def test_min_norm_with_unit_is_the_same_direction_at_unit_spread() -> None:
+    (found,) = advantages(build(BALANCE), scored(_tensors(KNOWN)))
     _near(found, standard([0.13669353, -0.22782255, -0.13669353, 0.22782255]))
 
 
@@ -106,8 +107,8 @@ def test_joint_with_unit_is_the_same_direction_at_unit_spread() -> None:
 def test_two_rewards_of_equal_spread_get_one_half_each(space: str) -> None:
     rewards = torch.rand(2, 3, 6, generator=torch.Generator().manual_seed(0))
     rewards = {"a": rewards[0], "b": 50 * rewards[1]}
-    credited = build({"name": "joint", "scale": "group", "space": space, "unit": False}).credit(scored(rewards))
-    assert credited.metrics["joint/weight/a"] == pytest.approx(0.5, abs=1e-3)
+    credited = build({**BALANCE, "space": space, "unit": False}).credit(scored(rewards))
+    assert credited.metrics["balance/weight/a"] == pytest.approx(0.5, abs=1e-3)
     rows = zip(rewards["a"].tolist(), rewards["b"].tolist(), strict=True)
     half = [_added((0.5, standard(a)), (0.5, standard(b))) for a, b in rows]
     assert_close(credited.advantage.reshape(3, 6), torch.tensor(half), atol=1e-3, rtol=0)
@@ -134,12 +135,12 @@ def _uneven() -> dict[str, Tensor]:
 @pytest.mark.parametrize("scale", ["group", "global", "max_group"])
 @pytest.mark.parametrize("space", ["batch", "group"])
 @pytest.mark.parametrize("rewards", [_many(), _uneven()], ids=["many", "uneven"])
-def test_no_reward_loses_along_the_joint_advantage(
+def test_no_reward_loses_along_a_min_norm_advantage(
     rewards: dict[str, Tensor], space: str, scale: str, unit: bool
 ) -> None:
     given = scored(rewards, {name: 0.5 + i for i, name in enumerate(rewards)})
-    found = advantages(build({"name": "joint", "space": space, "scale": scale, "unit": unit}, limit=50.0), given)
-    alone = build({"name": "gdpo", "scale": scale}, limit=50.0)
+    found = advantages(build({**BALANCE, "space": space, "scale": scale, "unit": unit}, limit=50.0), given)
+    alone = build({"name": "combine", "scale": scale}, limit=50.0)
     own = torch.tensor([advantages(alone, scored({"r": row})) for row in rewards.values()])
     products = (own * torch.tensor(found)).sum(dim=2)
     least = products.min() if space == "group" else products.sum(dim=1).min()
@@ -150,12 +151,12 @@ def test_no_reward_loses_along_the_joint_advantage(
 
 def test_each_group_finds_a_balance_of_its_own() -> None:
     rewards = _many()
-    method = build({"name": "joint", "space": "group", "scale": "group", "unit": False})
+    method = build({**BALANCE, "space": "group", "unit": False})
     found = method.credit(scored(rewards)).advantage.reshape(5, 6)
     for p in range(5):
         alone = method.credit(scored({name: r[p : p + 1] for name, r in rewards.items()})).advantage
         assert_close(found[p], alone, atol=1e-5, rtol=1e-4)
-    whole = build({"name": "joint", "space": "batch", "scale": "group", "unit": False}).credit(scored(rewards))
+    whole = build({**BALANCE, "space": "batch", "unit": False}).credit(scored(rewards))
     assert not torch.allclose(whole.advantage.reshape(5, 6), found, atol=0.05)
 
 
@@ -166,26 +167,42 @@ ORTHOGONAL = {"a": torch.tensor([[1.0, -1.0, 0.0, 0.0]]), "b": torch.tensor([[0.
 def test_the_users_weights_ask_for_more_of_a_reward(one: float, other: float) -> None:
     """Of two rewards that have nothing to do with each other, each counts in proportion to its weight."""
     for space in ("batch", "group"):
-        method = build({"name": "joint", "scale": "group", "space": space})
+        method = build({**BALANCE, "space": space})
         (found,) = advantages(method, scored(ORTHOGONAL, {"a": one, "b": other}))
         assert found[0] / found[2] == pytest.approx(one / other, rel=1e-3)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 4.0])
-def test_equal_weights_change_nothing_about_a_joint_advantage(factor: float) -> None:
-    method = build({"name": "joint", "scale": "group", "unit": False})
-    (found,) = advantages(method, scored(_tensors(JOINT), dict.fromkeys(JOINT, factor)))
+def test_equal_weights_change_nothing_about_a_min_norm_advantage(factor: float) -> None:
+    method = build({**BALANCE, "unit": False})
+    (found,) = advantages(method, scored(_tensors(KNOWN), dict.fromkeys(KNOWN, factor)))
     assert found == pytest.approx([0.13669353, -0.22782255, -0.13669353, 0.22782255], rel=2e-4)
 
 
-def test_what_is_emphasised_now_counts_more_in_a_joint_advantage() -> None:
+def test_what_is_emphasised_now_counts_more_in_a_min_norm_advantage() -> None:
     """Two prompts of one batch: the first still learns `a`, the second has passed it on to `b`."""
     low, high = ORTHOGONAL["a"] / 20 + 0.2, ORTHOGONAL["a"] / 20 + 0.8
     rewards = {"a": torch.cat([low, high]), "b": (ORTHOGONAL["b"] / 20 + 0.5).expand(2, 4)}
     pace = {"name": "self_paced", "order": ["a", "b"], "thresholds": [0.5, 0.5], "keep": 0.1}
-    early, late = advantages(build(pace, {"name": "joint", "scale": "group"}), scored(rewards))
+    early, late = advantages(build(pace, BALANCE), scored(rewards))
     assert early[0] > 3 * early[2] > 0
     assert late[2] > 3 * late[0] > 0
+
+
+@pytest.mark.parametrize("setting", [{"space": "group"}, {"unit": False}])
+@pytest.mark.parametrize("form", ["gdpo", "sum"])
+def test_what_only_min_norm_reads_is_refused_elsewhere(form: str, setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"belong to form: min_norm, but form is {form}"):
+        build({"name": "combine", "form": form, **setting})
+
+
+@pytest.mark.parametrize(("form", "scale"), [("gdpo", "global"), ("sum", "group"), ("min_norm", "global")])
+def test_each_form_has_a_unit_by_default(form: str, scale: str) -> None:
+    def found(**more: str) -> list[list[float]]:
+        return advantages(build({"name": "combine", "form": form, **more}), scored(_many()))
+
+    assert found() == found(scale=scale)
+    assert found() != found(scale="group" if scale == "global" else "global")
 
 
 def _started(model: Any, method: Any) -> None:

@@ -13,7 +13,7 @@ from reelign import sampling
 from reelign.batches import Prompts, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
-from reelign.playground import corpora
+from reelign.playground.world import corpora
 from reelign.sampling import Exploration, SamplerConfig
 from reelign.weights import trainable
 

@@ -67,7 +67,11 @@ def test_every_step_says_where_its_time_went(gaussian: Make, tmp_path: Path, ove
         ({"passes": {"retain": True, "micro_batch": 4}}, "passes.micro_batch is 4 and learner.micro_batch 3"),
         ({"method": {"name": "crd"}, "learner": {"micro_batch": 2}}, "compares the 3 members of a group"),
         ({"method": {"name": "grpo", "modules": ["antithetic"]}}, "the stage's group is 3; make it even"),
-        ({"method": {"name": "grpo", "modules": ["joint", "summed"]}}, "'joint' and 'summed' both decide 'combine'"),
+        (
+            {"method": {"name": "grpo", "modules": ["kl", {"name": "gardo", "main": "linear"}]}},
+            "'kl' and 'gardo' both decide 'reference'",
+        ),
+        ({"method": {"name": "grpo", "modules": ["combine", "combine"]}}, "'combine' is given twice"),
         ({"method": {"name": "nft", "modules": ["vipo"]}}, "has no recorded steps"),
         ({"method": {"name": "grpo", "modules": ["bpgo"]}}, "'linear' is declared from -3 to 3"),
         ({"method": "sft"}, "give it a stage 'offline'"),

@@ -12,8 +12,8 @@ from reelign.datasets._digest import digest
 from reelign.datasets._draw import drawn, order
 from reelign.errors import BadConfig, BadData
 from reelign.parts import PartConfig
-from reelign.playground import corpora, tables
-from reelign.playground.slices import slices
+from reelign.playground.world import corpora, tables
+from reelign.playground.world.slices import slices
 from reelign.protocols import Geometry, VideoModel
 
 CHUNK = 64

@@ -8,7 +8,7 @@ from reelign.core import allocation
 from reelign.engines import allocate
 from reelign.engines.slots import Glance, Module, Notes
 from reelign.parts import PartConfig
-from reelign.playground.fault import fault, pooled
+from reelign.playground.oracle.fault import fault, pooled
 
 
 class Config(PartConfig):
