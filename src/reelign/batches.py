@@ -253,5 +253,5 @@ class Loss:
 
     @classmethod
     def idle(cls) -> "Loss":
-        """Of a part that teaches nothing, in its place: every process goes through the same parts."""
-        return cls(torch.zeros(()), 0.0, {})
+        """Of a part that teaches nothing, in its place: every process goes through the same parts, backwards too."""
+        return cls(torch.zeros((), requires_grad=True), 0.0, {})

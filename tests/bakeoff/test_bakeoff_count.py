@@ -78,7 +78,8 @@ def test_everything_else_is_the_models_own(gaussian: Make) -> None:
     assert model.config is inner.config
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = model.nothing_of_the_kind
-    assert_close(model.decode(torch.ones(1, *model.geometry.latent)).frames, torch.ones(1, 1, 3, 2, 2))
+    frames = model.decode(torch.ones(1, *model.geometry.latent), model.encode(requests("a"))).frames
+    assert_close(frames, torch.ones(1, 1, 3, 2, 2))
     assert model.decode_s > 0
     assert model.units == 0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -19,8 +20,11 @@ from reelign.engines.forward import Noised
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
 from reelign.forward_process import LevelConfig
+from reelign.panel import Weighted
+from reelign.runtime import plan
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local
+from reelign.runtime.work import StageSpec
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 

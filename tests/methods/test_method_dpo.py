@@ -99,7 +99,7 @@ def test_at_one_level_training_ends_where_bradley_terry_pairs_say(gaussian: Make
     win[order] = won
     pick = win.reshape(-1, 1, 1, 1, 1)
     batch = Pairs(
-        torch.where(pick, free.chosen, free.rejected), torch.where(pick, free.rejected, free.chosen), free.texts
+        torch.where(pick, free.chosen, free.rejected), torch.where(pick, free.rejected, free.chosen), free.requests
     )
     search = torch.optim.LBFGS([model.network.shift], max_iter=20, line_search_fn="strong_wolfe")
     method = _method(beta=beta)

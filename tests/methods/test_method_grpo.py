@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import sampling
-from reelign.batches import Credited, Prompts, Scored, Trajectories, requests
+from reelign.batches import Condition, Credited, Geometry, Prompts, Scored, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
 from reelign.engines.method import Online
@@ -69,6 +69,7 @@ def _advantages(rewards: dict[str, Tensor], weights: dict[str, float] | None = N
     column = torch.zeros(0, n * group)
     record = Trajectories(
         _prompts(n, group),
+        Condition(Geometry(1, 1, 1, 1.0, (1,)), {}, {"text": torch.zeros(n * group, dtype=torch.long)}),
         torch.zeros(n * group, 1),
         nothing,
         nothing,

@@ -92,7 +92,7 @@ def test_captions_are_dropped_by_name_and_at_the_asked_rate(gaussian: Make) -> N
     model, method = gaussian(), sft.build(sft.Config(caption_dropout=0.25))
     seen: list[list[str]] = []
     encode = model.encode
-    model.encode = lambda texts: (seen.append(list(texts)), encode(texts))[1]
+    model.encode = lambda asked, geometry: (seen.append([r.text for r in asked]), encode(asked, geometry))[1]
     batch = _clips(model, 2000)
     for seed in (1, 1, 2):
         list(method.losses(model, batch, seed, 2000))

@@ -118,8 +118,8 @@ def rows_of(model: Any, method: Any, batch: Credited) -> list[Row]:
     """Each recorded step of each sample that trains, with the loss and the offsets' gradient of it alone."""
     steps, samples = batch.trajectories.index.shape
     places = [(k, i) for k in range(steps) for i in range(samples) if batch.informative[i]]
-    rows = []
-    for (k, i), loss in zip(places, method.losses(model, batch, 0, 1), strict=True):
+    rows, taught = [], (loss for loss in method.losses(model, batch, 0, 1) if loss.share)
+    for (k, i), loss in zip(places, taught, strict=True):
         model.network.zero_grad(set_to_none=True)
         loss.value.backward()
         rows.append(Row(k, i, loss.value.item(), model.network.offset.grad.clone()))

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ LORA = {"rank": 4, "alpha": 10.0}
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
 
 Make = Callable[..., Any]
+
+
+def _features(model: Any, texts: Sequence[str]) -> Tensor:
+    return model.encode(requests(texts)).of("text")
 
 
 def _inputs(model: Any, n: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -63,7 +67,7 @@ def test_geometry_comes_from_the_config_or_from_the_folders_card(wan: Make) -> N
         made.height // 8,
         made.width // 8,
     )
-    assert packaged.encode(requests(["a"])).shape[1] == card["text_length"]
+    assert _features(packaged, ["a"]).shape[1] == card["text_length"]
 
 
 def test_guidance_in_one_batched_pass_is_two_separate_passes(model: Any) -> None:
@@ -95,62 +99,60 @@ def test_half_precision_changes_a_velocity_little_and_leaves_weights_text_and_pi
     error = (coarse - exact).square().mean().sqrt() / exact.std()
     assert 1e-4 < float(error) < 0.03
     assert {p.dtype for p in trainable(half.network).values()} == {torch.float32}
-    assert torch.equal(half.encode(requests(TEXTS)), full.encode(requests(TEXTS)))
-    assert torch.equal(half.decode(x).frames, full.decode(x).frames)
+    assert torch.equal(_features(half, TEXTS), _features(full, TEXTS))
+    assert torch.equal(half.decode(x, condition).frames, full.decode(x, condition).frames)
 
 
 def test_fast_is_half_precision_only_where_the_processor_has_it(wan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = wan(precision="float32")
     x, sigma, condition = _inputs(exact)
     for has, alike in ((False, True), (True, False)):
-        monkeypatch.setattr(family.half, "fast", lambda device, has=has: has)
+        monkeypatch.setattr(family.bfloat16, "fast", lambda device, has=has: has)
         with torch.no_grad():
             found = wan(precision="fast").velocity(x, sigma, condition)
             assert torch.equal(found, exact.velocity(x, sigma, condition)) == alike
 
 
 def test_a_text_has_the_same_features_whatever_its_neighbours(model: Any) -> None:
-    alone = [model.encode(requests([text]))[0] for text in TEXTS]
+    alone = [_features(model, [text])[0] for text in TEXTS]
     again = family.build(model.config, model.device)
-    assert torch.equal(again.encode(requests(TEXTS[::-1])), torch.stack(alone[::-1]))
+    assert torch.equal(_features(again, TEXTS[::-1]), torch.stack(alone[::-1]))
 
 
 def test_features_that_are_forgotten_come_again_with_the_same_bits(wan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model = wan()
-    whole = model.encode(requests(TEXTS))
+    whole = model.text(TEXTS)
     each = whole[0].nbytes
     monkeypatch.setattr(_text, "KEPT", 2 * each)
-    assert torch.equal(model.encode(requests(TEXTS)), whole)  # a batch is whole, though not all of it can be kept
+    assert torch.equal(model.text(TEXTS), whole)  # a batch is whole, though not all of it can be kept
     calls: list[str] = []
     encode = model.text._encode
     monkeypatch.setattr(model.text, "_encode", lambda text: calls.append(text) or encode(text))
-    assert torch.equal(model.encode(requests([TEXTS[1]])), whole[1:2])
-    assert torch.equal(
-        model.encode(requests([TEXTS[0]])), whole[:1]
-    )  # forgets the text that was used longest ago, the last one
-    assert torch.equal(model.encode(requests([TEXTS[1], TEXTS[0], TEXTS[1]])), whole[[1, 0, 1]])
+    assert torch.equal(model.text([TEXTS[1]]), whole[1:2])
+    assert torch.equal(model.text([TEXTS[0]]), whole[:1])  # forgets the text that was used longest ago, the last one
+    assert torch.equal(model.text([TEXTS[1], TEXTS[0], TEXTS[1]]), whole[[1, 0, 1]])
     assert calls == [TEXTS[0]]
-    assert torch.equal(model.encode(requests([TEXTS[2]])), whole[2:])
+    assert torch.equal(model.text([TEXTS[2]]), whole[2:])
     assert calls == [TEXTS[0], TEXTS[2]]
 
 
 def test_half_a_character_is_refused(wan: Make) -> None:
     with pytest.raises(BadData, match=r"the text 'a \\ud83d' holds half a character \(a lone surrogate\)"):
-        wan().encode(requests(["a \ud83d"]))
+        _features(wan(), ["a \ud83d"])
 
 
 def test_text_features_are_those_of_the_stock_pipeline(model: Any) -> None:
     from diffusers import WanPipeline
 
-    length = model.encode(requests([""])).shape[1]
+    length = _features(model, [""]).shape[1]
     pipeline = WanPipeline.from_pretrained(
         model.folder, **({"vae": None} if model.config.weights == "playground" else {})
     )
     for text in TEXTS:
         with torch.no_grad():
             stock, empty = pipeline.encode_prompt(text, negative_prompt="", max_sequence_length=length)
-        assert torch.equal(model.encode(requests([text])), stock)
-        assert torch.equal(model.encode(requests([""])), empty)
+        assert torch.equal(_features(model, [text]), stock)
+        assert torch.equal(_features(model, [""]), empty)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_whatever_a_tokenizers_settings_a_text_is_encoded_as_the_stock_pipeline_
     for text in ("", "Red", "a Red circle moves left &amp; a  blue square\nstays still"):
         with torch.no_grad():
             stock, _ = pipeline.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=6)
-        assert torch.equal(model.encode(requests([text])), stock)
+        assert torch.equal(_features(model, [text]), stock)
 
 
 def _pieces(path: Path) -> None:
@@ -213,7 +215,7 @@ def test_an_identity_is_of_contents_and_not_of_place(wan: Make, tiny_wan21: Path
 
 
 def test_a_long_prompt_is_cut_to_the_text_length(wan: Make) -> None:
-    assert wan(text_length=5).encode(requests(["red " * 40])).shape == (1, 5, 32)
+    assert _features(wan(text_length=5), ["red " * 40]).shape == (1, 5, 32)
 
 
 def test_the_vae_matches_the_stock_one(wan: Make, tiny_wan21: Path) -> None:
@@ -222,7 +224,7 @@ def test_the_vae_matches_the_stock_one(wan: Make, tiny_wan21: Path) -> None:
 
     model = wan()
     x0 = rng.normals(range(2), model.geometry.latent)
-    frames = model.decode(x0).frames
+    frames = model.decode(x0, model.encode(requests("a" * len(x0)))).frames
     assert frames.shape == (2, 5, 3, 32, 32)
     assert float(frames.min()) >= 0
     assert float(frames.max()) <= 1
@@ -244,7 +246,7 @@ def test_the_playground_codec_gives_its_clips_back(wan: Make) -> None:
     clips = corpora.instruction(4, seed=3).clips
     # As many frames as the packaged model makes.
     clips = torch.cat([clips, clips.flip(1)], dim=1)[:, : model.geometry.frames]
-    again = model.decode(model.encode_video(Videos(clips, 8.0))).frames
+    again = model.decode(model.encode_video(Videos(clips, 8.0)), model.encode(requests("a" * len(clips)))).frames
     assert float((again - clips).square().mean().sqrt()) < 0.06  # the codec keeps its leading directions only
 
 

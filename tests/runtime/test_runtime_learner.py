@@ -275,7 +275,7 @@ def test_a_learner_goes_on_bit_by_bit_from_its_saved_state(wan: Make, averages: 
     config = LearnerConfig(lr=1e-3, warmup=5, weight_decay=0.01, **averages)
     method = sft.build(sft.Config())
 
-    def train(learner: Learner, steps: range) -> None:
+    def train(learner: Trained, steps: range) -> None:
         for step in steps:
             learner.learn(method, _clips(learner.model), step, "here")
 

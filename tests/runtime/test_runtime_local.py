@@ -27,8 +27,8 @@ SAMPLER = SamplerConfig(steps=4)
 REWARD = TypeAdapter(Weighted).validate_python({"name": LINEAR, "k": 2.0, "weight": 0.5})
 
 
-def _spec(micro_batch: int = 32, method: str = "grpo", **passes: Any) -> StageSpec:
-    learner, settings = LearnerConfig(micro_batch=micro_batch), PassesConfig(**passes)
+def _spec(learnt: int = 32, method: str = "grpo", **passes: Any) -> StageSpec:
+    learner, settings = LearnerConfig(micro_batch=learnt), PassesConfig(**passes)
     return StageSpec("here", parts.configure("method", method), learner, (REWARD,), settings)
 
 

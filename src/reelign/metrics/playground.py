@@ -44,7 +44,7 @@ class Config(PartConfig):
 
 
 class Playground:
-    """What is right: what a prompt asks for, mechanics whatever it asks for, no symbol, all of it; how clean it is."""
+    """What the prompt asks for, mechanics whatever it asks for, no prohibited symbol, all of it; how clean it is."""
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each playground video.

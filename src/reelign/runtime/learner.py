@@ -106,12 +106,10 @@ class Learner:
         # Whatever else runs in this process may have switched autograd off.
         with torch.enable_grad():
             for loss in losses:
-                if not loss.share:
-                    continue
                 loss.value.backward()
                 total = total + loss.value.detach()
                 parts.append((loss.share, loss.metrics))
-        if not parts:
+        if not any(share for share, _ in parts):
             return {"updated": 0.0}
         gradients = {n: p.grad for n, p in self.weights.items() if p.grad is not None}
         norm = nn.utils.get_total_norm(gradients.values())
