@@ -20,7 +20,7 @@ Scale = tuple[float, float]
 class WeightedReward(Settings):
     """A reward and how much it counts: `{name: videoalign, weight: 0.5, ...}`."""
 
-    weight: Annotated[float, Field(gt=0, le=1e6)] | Mapping[str, Annotated[float, Field(ge=0, le=1e6)]] = 1.0
+    weight: Annotated[float, Field(gt=0, le=1e6)] | Mapping[str, float] = 1.0
     """Of each of its scores; or by score, as in {VQ: 1, MQ: 0.5}. Scores that are left out are measured only."""
     reward: AnyReward
 
@@ -41,6 +41,9 @@ class WeightedReward(Settings):
                     f"weight has {shown(other[0])}, which {self.reward.name!r} does not give; it gives "
                     f"{', '.join(names)}."
                 )
+            wrong = next((f"{name}: {w:g}" for name, w in self.weight.items() if not 0 <= w <= 1e6), None)
+            if wrong:
+                raise BadConfig(f"weight has {{{wrong}}}; give each score a number from 0 to 1e6.")
             if not any(names.values()):
                 raise BadConfig(f"weight leaves nothing of {self.reward.name!r} to train on; raise one above 0.")
         return self
