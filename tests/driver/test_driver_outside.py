@@ -12,6 +12,7 @@ from tests.parts import network_reward
 
 from reelign import driver
 from reelign.errors import BadConfig
+from reelign.report import page
 
 MIXED = {
     "name": "tests.parts.mixed_stage",
@@ -89,6 +90,7 @@ def test_a_score_without_a_weight_is_logged_and_does_not_train(tmp_path: Path) -
         assert row["online/reward"] == pytest.approx(row["online/reward/taste"])
     (entry,) = rows_of(run / "ledger.jsonl")
     assert entry["rewards"] == {"tests.parts.network_reward": {"weight": {"taste": 2.0}, "version": "1"}}
+    assert "weight taste 2, v1" in page.write(run).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
