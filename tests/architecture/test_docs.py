@@ -17,8 +17,8 @@ from reelign import config as configs
 from reelign import driver, parts
 from reelign.cli import app
 from reelign.playground.demo import recipe as demo_recipe
-from reelign.playground.world import corpora, tables
 from reelign.playground.make.pretrain import PretrainConfig
+from reelign.playground.world import corpora, tables
 from reelign.runtime.local import Local
 from reelign.stage import Context
 

@@ -129,9 +129,7 @@ def test_features_that_are_forgotten_come_again_with_the_same_bits(wan: Make, mo
     encode = model.text._encode
     monkeypatch.setattr(model.text, "_encode", lambda text: calls.append(text) or encode(text))
     assert torch.equal(model.text([TEXTS[1]]), whole[1:2])
-    assert torch.equal(
-        model.text([TEXTS[0]]), whole[:1]
-    )  # forgets the text that was used longest ago, the last one
+    assert torch.equal(model.text([TEXTS[0]]), whole[:1])  # forgets the text that was used longest ago, the last one
     assert torch.equal(model.text([TEXTS[1], TEXTS[0], TEXTS[1]]), whole[[1, 0, 1]])
     assert calls == [TEXTS[0]]
     assert torch.equal(model.text([TEXTS[2]]), whole[2:])
