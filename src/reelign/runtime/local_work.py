@@ -15,7 +15,7 @@ from torch import Tensor
 from reelign import parts, sampling, soundness
 from reelign.batches import Clips, Pairs, Request, Scored, Trajectories, Videos
 from reelign.panel import Panel
-from reelign.protocols import Dataset, VideoModel
+from reelign.protocols import VideoModel
 from reelign.runtime import threads
 from reelign.runtime.learner import Learner
 from reelign.runtime.plan import Item
@@ -113,7 +113,7 @@ class LocalWork:
         weights, scores = self.panel.weights, self.panel.score(videos, [request.text for request in requests], where)
         return torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
 
-    def learn(self, dataset: Dataset, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
+    def learn(self, dataset: Any, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
         """One optimizer step on clips or pairs."""
         drawn = {Clips: dataset.clips, Pairs: dataset.pairs}[self.method.consumes]
         return self.update(drawn(n, draw, self.model), seed, where)

@@ -11,7 +11,6 @@ from torch import Tensor
 from reelign.batches import Credited, Request, Scored, Videos
 from reelign.panel import WeightedReward
 from reelign.parts import PartConfig
-from reelign.protocols import Dataset
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.plan import Item, PassesConfig
 from reelign.sampling import SamplerConfig
@@ -64,7 +63,7 @@ class Work(Protocol):
         """What videos are worth: the mean of the stage's rewards by their weights."""
         ...
 
-    def learn(self, dataset: Dataset, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
+    def learn(self, dataset: Any, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
         """One optimizer step on draw number `draw` of `n` clips or pairs, as the method consumes them."""
         ...
 
