@@ -233,7 +233,7 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         _clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
-        progress.judge(evaluate.run(model, spec.evaluate, START, folder, START, _trained_on(first.entry)))
+        progress.judge(evaluate.run(Local(model), spec.evaluate, START, folder, START, _trained_on(first.entry)))
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
 
@@ -348,7 +348,7 @@ class _One:
         config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
         with work.averaged():
             trained_on = _trained_on(self.each.entry)
-            evaluation = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)
+            evaluation = evaluate.run(self.runtime, config, label, self.each.folder, label, trained_on)
             self.progress.judge(evaluation, self._passed())
         self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
         return self.now

@@ -187,7 +187,7 @@ class Driver:
         full = {w.reward.name for s in self.recipe.stages for w in getattr(s, "rewards", ())}
         trained = frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
         self.watcher.begin(f"evaluate {label} (clips)", evaluate.clips(config), 0)
-        for done in evaluate.run(self.model, config, label, self.folder.path, label, trained):
+        for done in evaluate.run(self.runtime, config, label, self.folder.path, label, trained):
             self.watcher.step(done, {})
             if self._wish:
                 raise Interrupted(f"saved before evaluating {label}; go on with --resume.")

@@ -26,6 +26,14 @@ from reelign.weights import trainable
 ROLES = frozenset({"reference", "sampled"})
 
 
+def sampled(
+    model: VideoModel, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+) -> Iterator[Videos]:
+    """Videos of the model, a chunk at a time, sampled when it is asked for."""
+    for cut in sampling.runs(requests, at_once):
+        yield sampling.videos(model, requests[cut], seeds[cut], sampler, at_once)
+
+
 class LocalWork:
     """A stage in this process. Owns its method, rewards and optimizer; see `work.Work`."""
 
@@ -105,8 +113,7 @@ class LocalWork:
         self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
     ) -> Iterator[Videos]:
         """A chunk at a time, sampled when it is asked for."""
-        for cut in sampling.runs(requests, at_once):
-            yield sampling.videos(self.model, requests[cut], seeds[cut], sampler, at_once)
+        return sampled(self.model, requests, seeds, sampler, at_once)
 
     def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
         """The mean of the rewards by their weights."""

@@ -33,15 +33,32 @@ class StageSpec:
 
 
 @runtime_checkable
-class Work(Protocol):
+class Samples(Protocol):
+    """Whatever gives videos of the present weights."""
+
+    def sample(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+    ) -> Iterator[Videos]:
+        """A video of each request and seed, at most `at_once` at a time and of one size, in order."""
+        ...
+
+
+@runtime_checkable
+class Work(Samples, Protocol):
     """A stage under way in a runtime. Owns the stage's method, rewards, optimizer and frozen weights."""
 
     method: Any
     """Built from the spec."""
-    updates: int
-    """Optimizer steps so far, those before an interruption included."""
-    broken: bool
-    """Whether an update left weights that are not finite."""
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps so far, those before an interruption included."""
+        ...
+
+    @property
+    def broken(self) -> bool:
+        """Whether an update left weights that are not finite."""
+        ...
 
     def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str) -> Scored:
         """Sample all items of an iteration, decode, score, and let the method look; nothing decoded is kept."""
@@ -51,12 +68,6 @@ class Work(Protocol):
         self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, where: str
     ) -> dict[str, Float[Tensor, " b"]]:
         """Scores of the present policy's own deterministic samples, one for each request and seed."""
-        ...
-
-    def sample(
-        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
-    ) -> Iterator[Videos]:
-        """Videos of the present policy, at most `at_once` at a time and of one size, in order."""
         ...
 
     def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
@@ -85,7 +96,7 @@ class Work(Protocol):
 
 
 @runtime_checkable
-class Runtime(Protocol):
+class Runtime(Samples, Protocol):
     """Where work runs."""
 
     def stage(self, spec: StageSpec) -> AbstractContextManager[Work]:
