@@ -348,7 +348,7 @@ class _One:
         config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
         with work.averaged():
             trained_on = _trained_on(self.each.entry)
-            evaluation = evaluate.run(self.runtime, config, label, self.each.folder, label, trained_on)
+            evaluation = evaluate.run(Local(self.model), config, label, self.each.folder, label, trained_on)
             self.progress.judge(evaluation, self._passed())
         self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
         return self.now
