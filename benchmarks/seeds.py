@@ -17,7 +17,7 @@ import torch
 
 from reelign.core import stats
 from reelign.diagnostics import gates
-from reelign.stages._context import GateConfig
+from reelign.stage import GateConfig
 
 Json = dict[str, Any]
 

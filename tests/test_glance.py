@@ -10,9 +10,9 @@ import pytest
 from reelign import config as configs
 from reelign import driver, glance
 from reelign.bakeoff.spec import Spec
-from reelign.cli import demo
 from reelign.errors import BadCheckpoint, BadConfig, BadData, UnknownPart, UserError
 from reelign.parts import refuse_outside
+from reelign.playground import demo
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -37,7 +37,7 @@ def _tree() -> dict[str, Any]:
                 "steps": 5,
                 "dataset": {"name": "playground", "prompts": 4},
                 "method": {"name": "grpo", "modules": ["bpgo", {"name": "vipo", "backbone": "gradients"}]},
-                "rewards": [{"name": "worn", "of": "playground_motion", "weight": 0.5}, "playground_clarity"],
+                "rewards": [{"name": "degraded", "of": "playground_motion", "weight": 0.5}, "playground_clarity"],
             },
         ],
     }
@@ -78,7 +78,7 @@ def test_the_demo_and_a_dumped_recipe_pass(tmp_path: Path) -> None:
         "stages.1.method.modules.0=bpog",
         "stages.1.method.modules.1.backbone=gradient",
         "stages.1.rewards.1=playground_claritt",
-        "stages.1.rewards.0.of={name: worn, off: x}",
+        "stages.1.rewards.0.of={name: degraded, off: x}",
         "model.lora={rnk: 3}",
         "model.size={widht: 3}",
         "model.name=wann",
@@ -136,7 +136,7 @@ def test_an_entry_of_a_bake_off_may_leave_a_parts_name_to_the_common_stage() -> 
 JUDGE = "tests.parts.linear_reward"
 
 
-@pytest.mark.parametrize("value", [JUDGE, f"{JUDGE}:build", {"name": "worn", "of": JUDGE}])
+@pytest.mark.parametrize("value", [JUDGE, f"{JUDGE}:build", {"name": "degraded", "of": JUDGE}])
 def test_outside_parts_are_refused_where_they_stand(value: object) -> None:
     tree = _tree()
     tree["stages"][1]["rewards"][0] = value

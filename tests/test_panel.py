@@ -53,25 +53,25 @@ def test_scores_come_with_their_weights_and_scales() -> None:
 
 
 def test_two_rewards_of_one_part_are_both_described() -> None:
-    worn = {"name": "worn", "noise": 0.1}
+    degraded = {"name": "degraded", "noise": 0.1}
     panel = Panel.build(
-        [_weighted({**worn, "of": "playground_clarity"}), _weighted({**worn, "of": LINEAR, "weight": 2.0})]
+        [_weighted({**degraded, "of": "playground_clarity"}), _weighted({**degraded, "of": LINEAR, "weight": 2.0})]
     )
     assert panel.describe() == {
-        "worn": {"weight": 1.0, "version": "worn-0.1-1-1"},
-        "worn (2)": {"weight": 2.0, "version": "worn-0.1-1-1"},
+        "degraded": {"weight": 1.0, "version": "degraded-0.1-1-1"},
+        "degraded (2)": {"weight": 2.0, "version": "degraded-0.1-1-1"},
     }
 
 
 def test_two_rewards_of_one_score_are_refused_when_they_are_built() -> None:
     with pytest.raises(BadConfig, match=r"^two rewards give 'linear': "):
         Panel.build([_weighted(LINEAR), _weighted({"name": LINEAR, "k": 2.0})])
-    with pytest.raises(BadConfig, match=r"^two rewards give 'playground_motion': 'playground_motion' and 'worn'"):
-        Panel.build([_weighted("playground_motion"), _weighted("worn")])
+    with pytest.raises(BadConfig, match=r"^two rewards give 'playground_motion': 'playground_motion' and 'degraded'"):
+        Panel.build([_weighted("playground_motion"), _weighted("degraded")])
 
 
 def test_a_reward_that_misbehaves_inside_another_is_named() -> None:
-    panel = Panel.build([_weighted({"name": "worn", "of": {"name": LINEAR, "limit": 0.1}})])
+    panel = Panel.build([_weighted({"name": "degraded", "of": {"name": LINEAR, "limit": 0.1}})])
     with pytest.raises(PartFailed, match=r"the reward 'linear' gave 0\.25 for .*, outside its scale -0\.1 to 0\.1"):
         panel.score(VIDEOS, TEXTS)
 
@@ -97,7 +97,7 @@ def test_two_metrics_of_one_measure_or_a_reward_among_them_are_refused() -> None
 
 
 def test_rewards_that_share_their_eyes_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reelign.playground import detect
+    from reelign.playground.detector import detect
 
     calls = []
     whole = detect._even_out

@@ -14,7 +14,7 @@ from reelign import config as configs
 from reelign import parts, protocols
 from reelign.engines import slots
 from reelign.errors import BadConfig, BadData, UnknownPart
-from reelign.stages import _context
+from reelign.stage import Stage
 
 LINEAR = "tests.parts.linear_reward"
 KINDS = get_args(parts.Kind)
@@ -198,7 +198,7 @@ def test_what_a_part_refuses_in_its_own_words_stays(outside: Write) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name", "other"),
-    [("reward", "reelign.models.wan", "model"), ("metric", "reelign.rewards.worn:build", "reward")],
+    [("reward", "reelign.models.wan", "model"), ("metric", "reelign.rewards.degraded:build", "reward")],
 )
 def test_a_part_of_ours_of_another_kind_is_told_without_importing_it(kind: Any, name: str, other: str) -> None:
     with pytest.raises(UnknownPart, match=rf"^no {kind} at '{name}': that is a {other}\.$"):
@@ -212,7 +212,7 @@ def test_what_tells_a_parts_kind_is_in_its_protocol() -> None:
         "metric": protocols.Metric,
         "model": protocols.VideoModel,
         "dataset": protocols.Dataset,
-        "stage": _context.Stage,
+        "stage": Stage,
         "module": slots.Module,
     }
     for kind, interface in interfaces.items():
@@ -225,10 +225,10 @@ def test_outside_parts_are_refused_before_their_code_runs_where_they_are_not_wan
     name = outside(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n{CONFIG}def build(config): ...\n")
     parts.refuse_outside(True)
     try:
-        for value in (name, {"name": f"{name}:build"}, {"name": "worn", "of": name}):
+        for value in (name, {"name": f"{name}:build"}, {"name": "degraded", "of": name}):
             with pytest.raises(UnknownPart, match=r"is code from outside Reelign, which --no-outside-parts refuses"):
                 configs.part("reward", value)
-        assert parts.configure("reward", "worn").name == "worn"
+        assert parts.configure("reward", "degraded").name == "degraded"
     finally:
         parts.refuse_outside(False)
     assert not (tmp_path / "ran").exists()
@@ -238,7 +238,7 @@ def test_outside_parts_are_refused_before_their_code_runs_where_they_are_not_wan
 
 @pytest.mark.parametrize("value", [3, None, [], {}, {"name": 3}, {"weight": 1.0}])
 def test_a_part_without_a_name(value: object) -> None:
-    with pytest.raises(BadConfig, match=r"^a reward needs a name, as in \{name: playground_attributes\}; given: "):
+    with pytest.raises(BadConfig, match=r"^a reward needs a name, as in \{name: playground_safety\}; given: "):
         parts.configure("reward", value)
 
 

@@ -130,15 +130,15 @@ def test_a_file_that_cannot_be_shown(
 
 
 def test_an_unknown_part_has_no_page() -> None:
-    with pytest.raises(UnknownPart, match=r"^no reward called 'wron' \(did you mean 'worn'\?\)"):
-        source.page("reward", "wron")
+    with pytest.raises(UnknownPart, match=r"^no reward called 'degradd' \(did you mean 'degraded'\?\)"):
+        source.page("reward", "degradd")
 
 
 def test_reading_imports_neither_torch_nor_numpy() -> None:
     program = (
         "import sys\nfrom reelign import errors, files, config, parts, source, glance\n"
         "[source.page(k, n) for k in parts.PACKAGES for n in parts.available(k)]\n"
-        "glance.recipe({'stages': [{'name': 'online', 'rewards': ['worn']}]})\n"
+        "glance.recipe({'stages': [{'name': 'online', 'rewards': ['degraded']}]})\n"
         "print(*(n for n in ('torch', 'numpy', 'scipy', 'av', 'diffusers', 'jaxtyping') if n in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -87,8 +87,8 @@ def meant(given: str, known: Iterable[str]) -> str:
     """The known name that is nearest to what was given, as an aside for a sentence; nothing if none is near.
 
     Example:
-        >>> meant("wron", ("worn", "playground_motion"))
-        " (did you mean 'worn'?)"
+        >>> meant("degradd", ("degraded", "playground_motion"))
+        " (did you mean 'degraded'?)"
     """
     near = get_close_matches(given, tuple(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

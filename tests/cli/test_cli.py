@@ -179,9 +179,9 @@ def test_parts_are_listed_for_programs_and_people(reelign: Call) -> None:
 
 
 def test_a_part_has_a_page_with_every_setting(reelign: Call) -> None:
-    code, out, _ = reelign("parts", "reward", "worn")
+    code, out, _ = reelign("parts", "reward", "degraded")
     assert code == 0
-    assert out.startswith("reward worn\n\nAnother reward, made worse on purpose")
+    assert out.startswith("reward degraded\n\nAnother reward, made worse on purpose")
     assert "  noise\n      number, >= 0; default 0.1\n      Standard deviation of an error" in out
     assert "There is nothing to set." in reelign("parts", "reward", "playground_attributes")[1]
     page = json.loads(reelign("parts", "stage", "online", "--json")[1])
@@ -192,8 +192,11 @@ def test_a_part_has_a_page_with_every_setting(reelign: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("reward", "wron"), "no reward called 'wron' (did you mean 'worn'?); available: playground_attributes, "),
-        (("reward", "nope"), "no reward called 'nope'; available: playground_attributes, "),
+        (
+            ("reward", "degradd"),
+            "no reward called 'degradd' (did you mean 'degraded'?); available: degraded, ",
+        ),
+        (("reward", "nope"), "no reward called 'nope'; available: degraded, "),
         (("nope",), "no kind called 'nope'; available: method, module, "),
         (("reward", "diversity"), "no reward called 'diversity': that is a metric.\n"),
         (("metric", "wan"), "no metric called 'wan': that is a model.\n"),

@@ -8,7 +8,7 @@ import torch
 from reelign.core import rng
 from reelign.diagnostics import gates
 from reelign.errors import RunStopped
-from reelign.stages._context import GateConfig
+from reelign.stage import GateConfig
 
 N, MEMBERS = 60, 2
 COLORS, MOTIONS = ("red", "green", "blue"), ("left", "right")

@@ -13,7 +13,7 @@ from reelign.diagnostics import gates
 from reelign.errors import UserError
 from reelign.report import compare, headline, load, page, slices, stations, tables, words
 from reelign.report.records import Clip
-from reelign.stages._context import GateConfig
+from reelign.stage import GateConfig
 
 Make = Callable[..., Path]
 

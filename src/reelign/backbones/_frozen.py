@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from reelign import folders
+from reelign import pretrained
 from reelign.errors import BadCheckpoint
 
 POSITIONS = 2**16
@@ -38,27 +38,28 @@ def load(weights: str, kinds: Mapping[str, type[PreTrainedModel]], device: torch
         BadCheckpoint: no such folder, one that lacks a file or weights, pickled weights only, a config that names code
             to run, or another architecture.
     """
-    folder = folders.locate(weights)
+    folder = pretrained.locate(weights)
     if not folder.is_dir():
         raise BadCheckpoint(
-            f"{folders.shortened(weights)!r} is no folder; give a local folder with config.json and model.safetensors."
+            f"{pretrained.shortened(weights)!r} is no folder; give a local folder with config.json and "
+            "model.safetensors."
         )
-    model_type = folders.shortened(folders.read_json(folder / "config.json").get("model_type"))
+    model_type = pretrained.shortened(pretrained.read_json(folder / "config.json").get("model_type"))
     if model_type not in kinds:
         raise BadCheckpoint(f"{weights!r} holds a model of type {model_type!r}; needed is {' or '.join(kinds)}.")
     # Not exact: published files also hold what these networks were pretrained with.
-    part = folders.transformers(kinds[model_type], folder, exact=False)
+    part = pretrained.transformers(kinds[model_type], folder, exact=False)
     _refuse_endless(part)
     pixels = _pixels(folder / "preprocessor_config.json", device)
-    network = folders.load(part, dtype=torch.float32)
+    network = pretrained.load(part, dtype=torch.float32)
     network.requires_grad_(False).eval().to(device)
     return network, pixels
 
 
-def _refuse_endless(part: folders.Part) -> None:
+def _refuse_endless(part: pretrained.Part) -> None:
     """Refuse a config whose layers or positions would take for ever to lay out; they must be in proportion to files."""
     config, count = part.config, len(part.weights.tensors)
-    with folders.reading(part.folder, part.kind.__name__):
+    with pretrained.reading(part.folder, part.kind.__name__):
         patches = side(config.image_size) // side(config.patch_size)
         moments = getattr(config, "num_frames", 1) // getattr(config, "tubelet_size", 1)
     layers, positions = config.num_hidden_layers, patches**2 * moments
@@ -70,7 +71,7 @@ def _refuse_endless(part: folders.Part) -> None:
 
 
 def _pixels(path: Path, device: torch.device) -> Pixels:
-    found = folders.read_json(path)
+    found = pretrained.read_json(path)
     try:
         mean, std = (
             torch.tensor(found[key], dtype=torch.float32).reshape(3, 1, 1) for key in ("image_mean", "image_std")

@@ -14,7 +14,7 @@ import torch
 from reelign.core import stats
 from reelign.core.stats import Interval
 from reelign.errors import RunStopped
-from reelign.stages._context import GateConfig
+from reelign.stage import GateConfig
 
 Json = dict[str, Any]
 SHARE, SPREAD, MEAN, ROUNDING = 0.005, 0.02, 0.001, 1e-6

@@ -16,8 +16,8 @@ from reelign.panel import Metrics, Panel
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry
 from reelign.runtime.local import resolve
+from reelign.stage import StageConfig
 from reelign.stages import collect, evaluate, offline, online
-from reelign.stages._context import StageConfig
 
 HELD_OUT = "evaluate.dataset"
 

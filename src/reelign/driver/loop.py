@@ -19,8 +19,9 @@ from reelign.errors import BadCheckpoint, CannotWrite, UserError
 from reelign.protocols import VideoModel
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
+from reelign.runtime.local_work import LocalWork
+from reelign.stage import Context, Stage
 from reelign.stages import collect, evaluate
-from reelign.stages._context import Context, Stage
 
 
 class Driver:
@@ -80,38 +81,15 @@ class Driver:
         label, began, started = self.labels[index], time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         config = in_run(self.recipe.stages[index], self.folder.path)
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
-        context = Context(self.runtime, seed, self.folder.path, label, self.folder.id)
-        stage: Stage = parts.build("stage", config, context)
+        stage: Stage = parts.build("stage", config, Context(seed, self.folder.path, label, self.folder.id))
         about, spent = stage.describe(), self.state.wall_s
         entering, leaving = self._leaving(index - 1), self._leaving(index)
-        self._enter(about, stage.steps)
-        self.watcher.begin(label, stage.steps, self.state.next)
-        saved, mark = self.state.next, self.held.mark()
-        try:
-            for report in stage.run(self.state.next):
-                done = report.step + 1
-                self.folder.metrics.add({"stage": label, "index": index, "step": report.step, **report.metrics})
-                counts = {k: self.state.counts.get(k, 0) + n for k, n in report.counts.items()}
-                now = {"next": done, "counts": {**self.state.counts, **counts}}
-                self.state = self.state.model_copy(update={**now, "wall_s": spent + time.perf_counter() - began})
-                mark = self.held.mark()
-                self.watcher.step(done, report.metrics)
-                stop = bool(self._wish)
-                # The last step is saved too: the evaluation that follows may be stopped.
-                if stop or done % self.recipe.run.save_every == 0 or done == stage.steps:
-                    self._save(f"{label}-{done:05d}", self.held.all(), (entering,))
-                    saved = done
-                if stop and done < stage.steps:
-                    raise Interrupted(f"saved after step {done} of stage {label}; go on with --resume.")
-        except Exception as error:
-            # What failed has changed nothing, so the steps before it need not be lost.
-            if saved < self.state.next and not isinstance(error, CannotWrite) and mark == self.held.mark():
-                with suppress(UserError):
-                    self._save(f"{label}-{self.state.next:05d}", self.held.all(), (entering,))
-                    self.watcher.say(f"saved after step {self.state.next} of stage {label}; go on with --resume.")
-            raise
-        judged = self.runtime.learner is not None and self.recipe.evaluate is not None
-        gate = self._leave(index, entering)
+        with self.runtime.stage(stage.spec) as work:
+            self._enter(about, stage.steps, work)
+            self.watcher.begin(label, stage.steps, self.state.next)
+            self._steps(stage, work, entering, began - spent)
+        gate = self._leave(index, entering, trains := stage.spec.learner is not None)
+        judged = trains and self.recipe.evaluate is not None
         row = {"stage": label, "index": index, "kind": config.name, "steps": stage.steps}
         row |= {"entering": entering, "leaving": leaving, **about}
         row |= {"prompts": 0, "rollouts": 0, "pairs": 0, "clips": 0, **self.state.counts}
@@ -132,7 +110,35 @@ class Driver:
         if self._wish:
             raise Interrupted(f"saved after stage {label}; go on with --resume.")
 
-    def _enter(self, about: Json, steps: int) -> None:
+    def _steps(self, stage: Stage, work: LocalWork, entering: str, began: float) -> None:
+        """Run the steps that are left, and save now and then; `began` is when, less what earlier parts have taken."""
+        index = self.state.stage
+        label, saved, mark = self.labels[index], self.state.next, work.mark()
+        try:
+            for report in stage.run(work, self.state.next):
+                done = report.step + 1
+                self.folder.metrics.add({"stage": label, "index": index, "step": report.step, **report.metrics})
+                counts = {k: self.state.counts.get(k, 0) + n for k, n in report.counts.items()}
+                now = {"next": done, "counts": {**self.state.counts, **counts}}
+                self.state = self.state.model_copy(update={**now, "wall_s": time.perf_counter() - began})
+                mark = work.mark()
+                self.watcher.step(done, report.metrics)
+                stop = bool(self._wish)
+                # The last step is saved too: the evaluation that follows may be stopped.
+                if stop or done % self.recipe.run.save_every == 0 or done == stage.steps:
+                    self._save(f"{label}-{done:05d}", work.state(), (entering,))
+                    saved = done
+                if stop and done < stage.steps:
+                    raise Interrupted(f"saved after step {done} of stage {label}; go on with --resume.")
+        except Exception as error:
+            # What failed has changed nothing, so the steps before it need not be lost.
+            if saved < self.state.next and not isinstance(error, CannotWrite) and mark == work.mark():
+                with suppress(UserError):
+                    self._save(f"{label}-{self.state.next:05d}", work.state(), (entering,))
+                    self.watcher.say(f"saved after step {self.state.next} of stage {label}; go on with --resume.")
+            raise
+
+    def _enter(self, about: Json, steps: int, work: LocalWork) -> None:
         """Bring a stage under way back, if its rewards are those it began with."""
         then, own = self.state.world, {name: str(use["version"]) for name, use in about["rewards"].items()}
         now = then.model_copy(update={"rewards": own})
@@ -142,7 +148,7 @@ class Driver:
             if self.state.next > steps:
                 raise BadCheckpoint(f"the checkpoint stands at {where}, which has only {steps}; start a new run.")
             self.state = resuming.agree(self.state, world.changes(then, now), where, self._accept, self.watcher)
-            self.held.bring_back(tensors, self.state)
+            work.load(tensors, self.state.updates, self.state.adapter_off)
             self._warn_of_lost_entry()
         self.state = self.state.model_copy(update={"world": now})
 
@@ -157,14 +163,13 @@ class Driver:
                 f"{error} Should the gate fail, the weights that entered the stage cannot be brought back."
             )
 
-    def _leave(self, index: int, entering: str) -> Json:
-        """Settle the stage's weights, evaluate and judge them; a failed gate brings the entering weights back."""
+    def _leave(self, index: int, entering: str, trains: bool) -> Json:
+        """Evaluate the stage's weights and judge them; a failed gate brings the entering weights back."""
         label, rules = self.labels[index], self.recipe.stages[index].gate
-        if self.runtime.learner is None:
+        if not trains:
             if isinstance(self.recipe.stages[index], evaluate.Config):
                 self.folder.judged(label)
             return gates.ungated("it trains nothing.")
-        self.runtime.end_stage()
         self._evaluate(label)
         if rules is None or self.recipe.evaluate is None:
             return gates.ungated("no gate judged it.")
@@ -182,7 +187,7 @@ class Driver:
         full = {w.reward.name for s in self.recipe.stages for w in getattr(s, "rewards", ())}
         trained = frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
         self.watcher.begin(f"evaluate {label} (clips)", evaluate.clips(config), 0)
-        for done in evaluate.run(self.model, config, label, self.folder.path, label, trained):
+        for done in evaluate.run(self.runtime, config, label, self.folder.path, label, trained):
             self.watcher.step(done, {})
             if self._wish:
                 raise Interrupted(f"saved before evaluating {label}; go on with --resume.")
@@ -212,11 +217,11 @@ class Driver:
         """
         refuse_broken(tensors)
         self.folder.see_it_there()
-        learner = self.runtime.learner
+        work = self.runtime.work
         self.folder.ledger.seal()
         written = {"metrics": self.folder.metrics.seal(), "ledger": tuple(self.folder.rows)}
-        written |= {"evaluations": dict(self.folder.evaluations), "updates": learner.updates if learner else 0}
-        written |= {"adapter_off": self.model.reference_weights.adapter_off}
+        written |= {"evaluations": dict(self.folder.evaluations), "updates": work.updates if work else 0}
+        written |= {"adapter_off": self.model.reference.adapter_off}
         self.folder.settle()
         self.state = self.state.model_copy(update=written)
         self.folder.checkpoints.save(name, self.held.fingerprint, Checkpoint(tensors, self.state.model_dump(), needs))

@@ -14,8 +14,8 @@ from reelign import names, parts
 from reelign.finished import decisive
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
+from reelign.stage import AnyStage
 from reelign.stages import collect, offline, online
-from reelign.stages._context import AnyStage
 from reelign.stages.evaluate import Config as EvaluateConfig
 
 

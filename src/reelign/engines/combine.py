@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign import joint
 from reelign.batches import Scored
 from reelign.core import advantage
+from reelign.engines.min_norm import balance
 from reelign.engines.slots import Combine, Notes, bases
 
 
@@ -59,7 +59,7 @@ def min_norm(scale: str = "global", *, per_group: bool = False, unit: bool = Tru
     def combine(scored: Scored, weights: Float[Tensor, "k p"], notes: Notes) -> Float[Tensor, "p g"]:
         rows = compared(scored, scale)
         if per_group:
-            found = [joint.min_norm(rows[:, p], weights[:, p].tolist()) for p in range(rows.shape[1])]
+            found = [balance(rows[:, p], weights[:, p].tolist()) for p in range(rows.shape[1])]
             total = torch.stack([f.combined for f in found])
             shares = torch.stack([f.weights for f in found]).mean(dim=0)
             conflict = torch.stack([f.conflict for f in found]).mean()
@@ -67,12 +67,12 @@ def min_norm(scale: str = "global", *, per_group: bool = False, unit: bool = Tru
         else:
             usual = weights.mean(dim=1)
             paced = rows * (weights / usual[:, None])[..., None]
-            one = joint.min_norm(paced.flatten(1), usual.tolist())
+            one = balance(paced.flatten(1), usual.tolist())
             total, shares, conflict, length = one.combined.reshape(rows.shape[1:]), one.weights, one.conflict, one.value
         for name, share in zip(bases(scored), shares.tolist(), strict=True):
-            notes.metrics[f"joint/weight/{name}"] = share
-        notes.metrics["joint/conflict"] = conflict.item()
-        notes.metrics["joint/min_norm"] = length.item()
+            notes.metrics[f"balance/weight/{name}"] = share
+        notes.metrics["balance/conflict"] = conflict.item()
+        notes.metrics["balance/min_norm"] = length.item()
         # One balance for the batch is brought to unit spread as a whole: each group's own spread would undo it.
         own = "global" if scale == "group" and not per_group else scale
         return advantage.group(total, scale=own) if unit else total

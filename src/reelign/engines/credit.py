@@ -21,7 +21,7 @@ def credit(scored: Scored, slots: Slots, notes: Notes) -> Credited:
     # Rewards are compared on the host, where they were scored; the loss is where the samples are.
     device = scored.trajectories.x0.device
     given = Given(combined.flatten().to(device), keep.repeat_interleave(combined.shape[1]).to(device))
-    for spread in slots.spread:
-        given = spread(given, scored, notes)
+    for allocate in slots.allocate:
+        given = allocate(given, scored, notes)
     metrics = {"idle_groups": 1 - keep.float().mean().item(), **notes.metrics}
     return Credited(scored.trajectories, given.advantage, given.kept, metrics, given.restraint)

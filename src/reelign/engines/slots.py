@@ -1,9 +1,9 @@
 """The slots of an online method: which functions they take, and how modules fill them on top of a method.
 
-    rewards --shape--> rewards --weigh, combine--> advantage [p g] --spread--> credit [b] or [b f h w]
+    rewards --shape--> rewards --weigh, combine--> advantage [p g] --allocate--> credit [b] or [b f h w]
 
 A method fills the slots that its paper is about; the rest keep their defaults. A module is a function from slots to
-slots. It may add to what it finds (a further `shape`, `spread`, `penalty`), or replace it (`combine`, `weigh`), which
+slots. It may add to what it finds (a further `shape`, `allocate`, `penalty`), or replace it (`combine`, `weigh`), which
 only one module may do for each slot.
 """
 
@@ -17,13 +17,13 @@ from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor
 
 from reelign import parts
-from reelign.batches import Loss, Prompts, Scored
+from reelign.batches import Loss, Prompts, Request, Scored, Videos
 from reelign.core import transition
 from reelign.core.flow import expand_to, per_sample_mean
 from reelign.core.transition import Transition
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import ReferenceWeights, VideoModel
 from reelign.sampling import Exploration, SamplerConfig
 
 
@@ -116,16 +116,31 @@ Weigh = Callable[[Scored, Notes], Float[Tensor, "k p"]]
 """Weights of the base rewards (in the order of `bases`), one column a prompt."""
 Combine = Callable[[Scored, Float[Tensor, "k p"], Notes], Float[Tensor, "p g"]]
 """Rewards and their weights to one advantage."""
-Spread = Callable[[Given, Scored, Notes], Given]
+Allocate = Callable[[Given, Scored, Notes], Given]
 """Advantage to advantage, for each sample or each place."""
 Term = Callable[[VideoModel, int, int], Iterator[Loss]]
 """(model, seed, micro_batch) -> losses beside those of the rollout."""
-After = Callable[[VideoModel, Mapping[str, float], Notes], None]
+After = Callable[[ReferenceWeights, Mapping[str, float], Notes], None]
 """Once an iteration has been learnt."""
-Score = Callable[[Sequence[str], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
-"""(texts, seeds) -> scores of the starting policy's own samples."""
-Begin = Callable[[Sequence[str], Score, Notes], None]
-"""Before the first rollout: (texts of the stage, score, notes)."""
+Score = Callable[[Sequence[Request], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
+"""(requests, seeds) -> scores of the starting policy's own samples."""
+Begin = Callable[[Sequence[Request], Score, Notes], None]
+"""Before the first rollout: (requests of the stage, score, notes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Some decoded samples of a rollout, whole groups, while they are there."""
+
+    videos: Videos
+    prompts: Prompts
+    x0: Float[Tensor, "b *latent"]
+    score: Callable[[Videos], Mapping[str, Float[Tensor, " b"]]]
+    """Scores other videos of the same requests."""
+
+
+Look = Callable[[Glance], Mapping[str, Tensor]]
+"""What to keep of them, `[b ...]` by name; a later slot finds it in `Scored.seen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +151,9 @@ class Slots:
     combine: Combine
     weigh: Weigh | None = None
     """None: the user's weights."""
+    looks: tuple[Look, ...] = ()
     shape: tuple[Shape, ...] = ()
-    spread: tuple[Spread, ...] = ()
+    allocate: tuple[Allocate, ...] = ()
     limit: float = 5.0
     """Advantages are cut to [-limit, limit]."""
     clip: float = 1e-4

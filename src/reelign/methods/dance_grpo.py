@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from reelign.engines import combine, policy, select, spread
+from reelign.engines import allocate, combine, policy, select
 from reelign.engines.config import Kind, PolicyConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots, assemble
@@ -32,6 +32,6 @@ def build(config: Config) -> Online:
         clip=config.clip,
     )
     if config.keep is not None:
-        checks = (*slots.checks, spread.extremes_fit(config.keep))
-        slots = replace(slots, spread=(spread.extremes(config.keep),), checks=checks)
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+        checks = (*slots.checks, allocate.extremes_fit(config.keep))
+        slots = replace(slots, allocate=(allocate.extremes(config.keep),), checks=checks)
+    return Online(assemble(slots, config.modules), policy.losses())

@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reelign.core import forward_loss
-from reelign.engines import combine, forward, older, select
+from reelign.engines import combine, follow, forward, select
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots, assemble
@@ -34,7 +34,7 @@ def build(config: Config) -> Online:
         select=select.nowhere(),
         combine=combine.gdpo("global"),
         limit=config.limit,
-        after=(older.follows(0.0, 0.001, 0.5),),
+        after=(follow.after(0.0, 0.001, 0.5),),
         needs=frozenset({"sampled"}),
     )
     slots = forward.refuse_steps(assemble(slots, config.modules), config.name)

@@ -12,10 +12,10 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from reelign import folders
+from reelign import pretrained
 from reelign.errors import BadCheckpoint, BadConfig
-from reelign.folders.part import FLOATS
 from reelign.parts import Settings
+from reelign.pretrained.part import FLOATS
 from reelign.soundness import finite
 
 RANK = 32
@@ -76,7 +76,7 @@ def plan(network: nn.Module, config: LoraConfig, original: Sequence[tuple[str, s
         BadCheckpoint: `start` is no adapter of this network.
     """
     linear = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
-    start = _start(folders.locate(config.start), linear, original) if config.start is not None else None
+    start = _start(pretrained.locate(config.start), linear, original) if config.start is not None else None
     rank = config.rank or (start.rank if start else RANK)
     targets = config.targets
     if targets is None:
@@ -106,7 +106,7 @@ def _refuse_targets(kind: str, names: Sequence[str], targets: Sequence[str]) -> 
     missing = [t for t in targets if not any(n == t or n.endswith("." + t) for n in names)]
     if missing or not targets:
         kinds = sorted({n.split(".", 2)[-1] for n in names if n.count(".") >= 2})
-        given = folders.shortened(missing) if missing else "an empty list"
+        given = pretrained.shortened(missing) if missing else "an empty list"
         raise BadConfig(
             f"model.lora.targets: {given} matches no linear layer of {kind}; "
             f"its layers end in: {', '.join(kinds[:24])}."
@@ -129,7 +129,7 @@ def _start(path: Path, linear: Mapping[str, nn.Linear], original: Sequence[tuple
         layer = known.get(re.sub(r"\W", "_", PREFIX.sub("", found[1], count=1))) if found else None
         if found is None or layer is None:
             raise BadCheckpoint(
-                f"{str(file)!r} holds {folders.shortened(key)!r}, which is of no linear layer of this model; "
+                f"{str(file)!r} holds {pretrained.shortened(key)!r}, which is of no linear layer of this model; "
                 "give a plain LoRA (no DoRA, biases or text encoder) of the same model."
             )
         side = {"A": "down", "B": "up", None: "alpha"}.get(found["side"], found["side"])
@@ -165,14 +165,14 @@ def _file(path: Path) -> Path:
     if not path.exists() or path.suffix != ".safetensors":
         what = "is no *.safetensors file" if path.exists() else "is not there"
         raise BadCheckpoint(
-            f"model.lora.start: {folders.shortened(path)!r} {what}; give an adapter's file or its folder."
+            f"model.lora.start: {pretrained.shortened(path)!r} {what}; give an adapter's file or its folder."
         )
     return path
 
 
 def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, float], float | None]:
     """Shapes of an adapter's matrices, the alphas that are stored by layer, and the one that is for all."""
-    folders.size_of(file)
+    pretrained.size_of(file)
     try:
         with safe_open(file, framework="pt") as content:
             names = tuple(content.keys())
@@ -181,7 +181,7 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, float], f
             alphas = {n: float(content.get_tensor(n)) for n in names if n.endswith(".alpha") and not odd}
             notes = (content.metadata() or {}).get("lora_adapter_metadata")
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise BadCheckpoint(f"{str(file)!r} cannot be read as an adapter ({folders.shortened(error)}).") from error
+        raise BadCheckpoint(f"{str(file)!r} cannot be read as an adapter ({pretrained.shortened(error)}).") from error
     if odd:
         raise BadCheckpoint(
             f"{str(file)!r} holds {odd[0]!r} in a format for inference; give float32, bfloat16 or float16."
@@ -200,7 +200,7 @@ def _common_alpha(file: Path, notes: str | None) -> float | None:
         found: dict[str, Any] = dict(json.loads(notes)) if notes else {}
         found = {key.removeprefix("transformer."): value for key, value in found.items()}
         if not found and beside.exists() and file.name == "adapter_model.safetensors":
-            found = folders.read_json(beside)
+            found = pretrained.read_json(beside)
         alpha = None if found.get("lora_alpha") is None else float(found["lora_alpha"])
     except (ValueError, TypeError, RecursionError) as error:
         raise BadCheckpoint(f"{str(file)!r} has notes that are no adapter's; it is damaged.") from error
@@ -235,7 +235,7 @@ def attach(network: nn.Module, wanted: Plan, seed: int = 0) -> None:
 @torch.no_grad()
 def _fill(network: nn.Module, wanted: Plan, start: Start) -> None:
     """Copy the start's matrices; where it was scaled in another way, its ups are scaled to make up for it."""
-    with folders.reading(start.file, "LoRA"), safe_open(start.file, framework="pt") as content:
+    with pretrained.reading(start.file, "LoRA"), safe_open(start.file, framework="pt") as content:
         for layer, (down, up, alpha) in start.layers.items():
             own: Any = network.get_submodule(layer)
             for key, target, scale in ((down, own.lora_A, 1.0), (up, own.lora_B, alpha / wanted.alpha)):

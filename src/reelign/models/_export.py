@@ -12,12 +12,12 @@ from diffusers import WanPipeline, WanTransformer3DModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reelign import folders
+from reelign import pretrained
 from reelign.errors import BadCheckpoint, RunStopped
 from reelign.files import usual_mode
-from reelign.folders import Part
 from reelign.models._adapter import ADAPTER
 from reelign.models._pipeline import Pipeline
+from reelign.pretrained import Part
 from reelign.soundness import finite
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def export(
         RunStopped: a trained weight is not finite, or too large for the dtype that its file has.
         BadCheckpoint: a file that is to be copied is not what it was when the model was loaded.
     """
-    trained = {*folders.files_of(pipeline.transformer)} - {pipeline.transformer.folder / "config.json"}
+    trained = {*pretrained.files_of(pipeline.transformer)} - {pipeline.transformer.folder / "config.json"}
     copied = {path: digest for path, digest in base.items() if path not in trained}
     _refuse_changed(copied)
     for source in copied:
@@ -62,7 +62,7 @@ def _refuse_changed(known: Mapping[Path, str]) -> None:
     """Refuse to copy what is no longer what the run was trained with, before anything is written."""
     for path, digest in known.items():
         try:
-            problem = "" if folders.digest(path) == digest else "has changed"
+            problem = "" if pretrained.digest(path) == digest else "has changed"
         except BadCheckpoint:
             problem = "is gone" if not os.path.exists(path) else "cannot be read any more"
         if problem:
@@ -82,7 +82,7 @@ def _carry(pipeline: Pipeline, source: Path, folder: Path) -> None:
         if source.name == part.weights.index:
             _index(part, target)
             return
-    folders.copy(source, target)
+    pretrained.copy(source, target)
 
 
 def _index(part: Part, target: Path) -> None:

@@ -9,11 +9,11 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from pydantic import ConfigDict, Field, ValidationError
 from transformers import UMT5EncoderModel
 
-from reelign import folders
+from reelign import pretrained
 from reelign.errors import BadCheckpoint, BadConfig
-from reelign.folders import Part
-from reelign.folders import configs as part_configs
 from reelign.parts import Settings
+from reelign.pretrained import Part
+from reelign.pretrained import configs as part_configs
 from reelign.protocols import Card, Geometry
 
 PARTS = {
@@ -69,9 +69,9 @@ class Pipeline:
         """Every file of the pipeline that is there now; nothing else of the folder."""
         yield self.folder / "model_index.json"
         for part in (self.transformer, self.text_encoder, self.vae):
-            yield from folders.files_of(part)
+            yield from pretrained.files_of(part)
         for name in ("tokenizer", "scheduler"):
-            yield from folders.files_of(self.folder / name)
+            yield from pretrained.files_of(self.folder / name)
 
     def part_of(self, path: Path) -> Part | None:
         """The part with weights that a file belongs to."""
@@ -88,9 +88,9 @@ def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipe
         BadConfig: a geometry that the codec or the patches cannot make.
     """
     card = describe(folder, size, text_length)
-    transformer = folders.diffusers(WanTransformer3DModel, folder / "transformer")
-    text = folders.transformers(UMT5EncoderModel, folder / "text_encoder")
-    vae = folders.diffusers(AutoencoderKLWan, folder / "vae")
+    transformer = pretrained.diffusers(WanTransformer3DModel, folder / "transformer")
+    text = pretrained.transformers(UMT5EncoderModel, folder / "text_encoder")
+    vae = pretrained.diffusers(AutoencoderKLWan, folder / "vae")
     _refuse_numbers(folder, transformer, text)
     wide, taken = text.config.d_model, transformer.config["text_dim"]
     if wide != taken:
@@ -98,10 +98,10 @@ def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipe
             f"{str(folder)!r} has a text encoder {wide} wide, but a transformer that takes {taken}; "
             "its parts are of different models."
         )
-    words = str(folders.read_json(folder / "model_index.json")["tokenizer"][1])
+    words = str(pretrained.read_json(folder / "model_index.json")["tokenizer"][1])
     pipeline = Pipeline(folder, card, card_of(folder).shift, transformer, text, vae, words)
     for path in pipeline.files():
-        folders.size_of(path)
+        pretrained.size_of(path)
     return pipeline
 
 
@@ -129,12 +129,12 @@ def card_of(folder: Path) -> CardFile:
     if not path.exists():
         return CardFile()
     try:
-        return CardFile.model_validate(folders.read_json(path))
+        return CardFile.model_validate(pretrained.read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         raise BadCheckpoint(
             f"{str(path)!r}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}; "
-            f"given: {folders.shortened(first['input'], 60)}."
+            f"given: {pretrained.shortened(first['input'], 60)}."
         ) from error
 
 
@@ -142,8 +142,10 @@ def _refuse_index(folder: Path) -> None:
     path = folder / "model_index.json"
     if not path.exists():
         what = "is a single file" if folder.is_file() else "is no pipeline folder (no model_index.json)"
-        raise BadCheckpoint(f"{folders.shortened(folder)!r} {what}; give a local diffusers Wan folder or 'playground'.")
-    index = folders.read_json(path)
+        raise BadCheckpoint(
+            f"{pretrained.shortened(folder)!r} {what}; give a local diffusers Wan folder or 'playground'."
+        )
+    index = pretrained.read_json(path)
     named = {key: value for key, value in index.items() if isinstance(value, list)}
     odd = [key for key, value in named.items() if len(value) != 2 or not all(isinstance(v, str | None) for v in value)]
     odd += [key for key in (*PARTS, "transformer_2") if not isinstance(index.get(key, []), list | None)]
@@ -155,10 +157,10 @@ def _refuse_index(folder: Path) -> None:
             f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has."
         )
     _refuse_parts(folder, path, there)
-    kind = folders.read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
+    kind = pretrained.read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
     if kind not in (None, "flow_prediction"):
         raise BadCheckpoint(
-            f"{str(folder)!r} predicts {folders.shortened(kind)!r}; the family 'wan' is of flow models."
+            f"{str(folder)!r} predicts {pretrained.shortened(kind)!r}; the family 'wan' is of flow models."
         )
 
 
@@ -167,13 +169,13 @@ def _refuse_parts(folder: Path, path: Path, there: dict[str, list[Any]]) -> None
     for key, (library, kind) in there.items():
         if library not in ("diffusers", "transformers"):
             raise BadCheckpoint(
-                f"{str(path)!r} takes {folders.shortened(key)} from {folders.shortened(library)!r}; "
+                f"{str(path)!r} takes {pretrained.shortened(key)} from {pretrained.shortened(library)!r}; "
                 "Reelign loads classes of diffusers and transformers only."
             )
         if key not in PARTS:
             raise BadCheckpoint(
-                f"{str(path)!r} has a part {folders.shortened(key)!r} ({folders.shortened(kind)}), which text-to-video "
-                "models do not have; give a text-to-video Wan folder."
+                f"{str(path)!r} has a part {pretrained.shortened(key)!r} ({pretrained.shortened(kind)}), which "
+                "text-to-video models do not have; give a text-to-video Wan folder."
             )
     for key in PARTS:
         if key not in there:

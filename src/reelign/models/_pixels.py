@@ -7,8 +7,8 @@ from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reelign import folders
-from reelign.folders import Part
+from reelign import pretrained
+from reelign.pretrained import Part
 
 PIXELS = 2**19
 """Pixels (all frames) that are decoded at once: tiny clips in batches, real ones one by one."""
@@ -52,4 +52,4 @@ def load(vae: Part, device: torch.device, dtype: torch.dtype) -> Codec:
     Raises:
         BadCheckpoint: its weights cannot be read, or are not finite.
     """
-    return Codec(folders.load(vae, torch_dtype=dtype), device)
+    return Codec(pretrained.load(vae, torch_dtype=dtype), device)

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from reelign import folders
+from reelign import pretrained
 from reelign.errors import BadCheckpoint, BadData
-from reelign.folders import Part, configs
+from reelign.pretrained import Part, configs
 
 TOKENIZERS = ("T5TokenizerFast", "T5Tokenizer", "TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes that tokenizers of T5 and UMT5 are saved as."""
@@ -28,7 +28,7 @@ class TextCache:
     ) -> None:
         """Load the encoder; `length` tokens a text."""
         self._words, self._length, self._device = words, length, device
-        self._encoder = folders.load(encoder, dtype=dtype)
+        self._encoder = pretrained.load(encoder, dtype=dtype)
         self._encoder.requires_grad_(False).eval().to(device)
         self._known: dict[str, Tensor] = {}
         """From the text that was used longest ago to that used last."""
@@ -76,7 +76,7 @@ def cleaned(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise BadData(
-            f"the text {folders.shortened(ascii(text), 60)} holds half a character (a lone surrogate); "
+            f"the text {pretrained.shortened(ascii(text), 60)} holds half a character (a lone surrogate); "
             "write it as UTF-8."
         ) from error
     return prompt_clean(text)
@@ -92,10 +92,10 @@ def tokenizer(folder: Path, kind: str, vocabulary: int) -> PreTrainedTokenizerBa
     configs.tokenizer(folder / "tokenizer_config.json")
     if kind not in TOKENIZERS:
         raise BadCheckpoint(
-            f"{str(folder)!r} is a {folders.shortened(kind, 60)} by its model_index.json; a Wan pipeline has one of "
+            f"{str(folder)!r} is a {pretrained.shortened(kind, 60)} by its model_index.json; a Wan pipeline has one of "
             f"{', '.join(TOKENIZERS)}."
         )
-    with folders.reading(folder, "tokenizer"):
+    with pretrained.reading(folder, "tokenizer"):
         words = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
         highest = max(words.get_vocab().values())
         words("a", padding="max_length", max_length=2, truncation=True)

@@ -80,7 +80,7 @@ def build(config: Config) -> Module:
         weights = {**scored.weights, **dict.fromkeys(extra, config.share)}
         return replace(scored, rewards={**scored.rewards, **extra}, weights=weights)
 
-    def spread(given: Given, scored: Scored, notes: Notes) -> Given:
+    def allocate(given: Given, scored: Scored, notes: Notes) -> Given:
         own = notes.scratch["bpgo/scale"]
         notes.metrics["reliability"], notes.metrics["reliability_std"] = own.mean().item(), own.std(correction=0).item()
         scale = own.repeat_interleave(scored.trajectories.prompts.group)
@@ -91,10 +91,10 @@ def build(config: Config) -> Module:
         return replace(
             slots,
             shape=(*slots.shape, shape),
-            spread=(*slots.spread, spread),
+            allocate=(*slots.allocate, allocate),
             begin=(*slots.begin, source.begin),
             checks=(*slots.checks, check),
-            needs=slots.needs | ({"videos"} if config.prior == "first_frame" else frozenset()),
+            looks=(*slots.looks, priors.held_still) if config.prior == "first_frame" else slots.looks,
         )
 
     return Module("bpgo", fill)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from reelign import joint
 from reelign.core import advantage, allocation, pacing, trust
+from reelign.engines import min_norm
 from reelign.verify.probe import DOUBLE
 from reelign.verify.result import Check, Real, raises
 
@@ -82,11 +82,11 @@ def balance() -> list[Check]:
     """Min-norm combinations."""
 
     def combined(*rows: list[Real]) -> list[float]:
-        return joint.min_norm(torch.tensor(rows, dtype=DOUBLE)).combined.tolist()
+        return min_norm.balance(torch.tensor(rows, dtype=DOUBLE)).combined.tolist()
 
     def three() -> list[float]:
         ranks = torch.tensor([[1, 2, 3, 4], [2, 1, 4, 3], [4, 3, 1, 2]], dtype=DOUBLE)
-        found = joint.min_norm(advantage.group(ranks, 0.0))
+        found = min_norm.balance(advantage.group(ranks, 0.0))
         return [*found.weights.tolist(), found.value.item()]
 
     return [

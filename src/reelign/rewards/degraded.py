@@ -1,0 +1,73 @@
+"""Another reward, made worse on purpose: noisy, saturating, or both. For studies of what survives a bad reward."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from reelign import judges
+from reelign.batches import Videos
+from reelign.core import rng
+from reelign.parts import AnyReward, PartConfig
+
+
+class Config(PartConfig):
+    """How much worse."""
+
+    name: str = "degraded"
+    of: AnyReward = Field(default="playground_motion", validate_default=True)
+    """What is made worse; scores keep their names and scale."""
+    noise: float = Field(default=0.1, ge=0)
+    """Standard deviation of an error that each video has of its own, in units of the scale; the same video always gets
+    the same."""
+    ceiling: float = Field(default=1.0, gt=0, le=1)
+    """Share of the scale above which all scores are alike."""
+
+
+class Degraded:
+    """Cut at the ceiling, then disturbed, then cut to the scale again."""
+
+    def __init__(self, config: Config) -> None:
+        """Build the reward inside."""
+        self.inner = judges.build("reward", config.of)
+        self.noise, self.ceiling = config.noise, config.ceiling
+        self.names, self.range = self.inner.names, self.inner.says.scale
+        self.reads = self.inner.reads
+        self.version = f"degraded-{config.noise:g}-{config.ceiling:g}-{self.inner.says.version}"
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse what the reward inside refuses.
+
+        Raises:
+            BadData: in its words.
+        """
+        self.inner.check_prompts(prompts)
+
+    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score as the reward inside does, but worse."""
+        low, high = self.range
+        scores = {}
+        for name, values in self.inner(videos, prompts).items():
+            cut = values.clamp(max=low + self.ceiling * (high - low))
+            error = self.noise * (high - low) * _errors(videos, prompts, name).to(values)
+            scores[name] = (cut + error).clamp(low, high)
+        return scores
+
+
+def _errors(videos: Videos, prompts: Sequence[str], name: str) -> Float[Tensor, " b"]:
+    """Standard Gaussian numbers named by what is seen and asked: pixels (to 8 bits), prompt and score."""
+    seen = (videos.frames * 255).round().to(torch.uint8).cpu().numpy()
+    found = []
+    for clip, prompt in zip(seen, prompts, strict=True):
+        digest = hashlib.blake2b(clip.tobytes(), digest_size=8)
+        digest.update(f"{name}\n{prompt}".encode())
+        found.append(rng.normal((), seed=rng.seed_for(int.from_bytes(digest.digest(), "big") >> 1, "worn")))
+    return torch.stack(found)
+
+
+def build(config: Config) -> Degraded:
+    """A worse reward."""
+    return Degraded(config)
