@@ -233,7 +233,7 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         _clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
-        progress.judge(evaluate.run(model, progress.judging, START, folder, START, first.entry.stage.trains_on))
+        progress.judge(evaluate.run(Local(model), progress.judging, START, folder, START, first.entry.stage.trains_on))
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
 
@@ -344,7 +344,7 @@ class _One:
             judging = replace(judging, config=judging.config.model_copy(update={"videos": 0}))
         with work.averaged():
             trained_on = self.each.entry.stage.trains_on
-            evaluation = evaluate.run(self.model, judging, label, self.each.folder, label, trained_on)
+            evaluation = evaluate.run(Local(self.model), judging, label, self.each.folder, label, trained_on)
             self.progress.judge(evaluation, self._passed())
         self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
         return self.now

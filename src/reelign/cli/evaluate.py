@@ -96,6 +96,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     from reelign import parts
     from reelign.cli._process import device
     from reelign.cli._progress import Bar
+    from reelign.runtime.local import Local
     from reelign.stages import evaluate
 
     assert checked.evaluate is not None
@@ -106,5 +107,5 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     with Bar() as bar:
         evaluation = evaluate.prepare(checked.evaluate)
         bar.begin("evaluate (clips)", evaluation.clips, 0)
-        for done in evaluate.run(built, evaluation, name, out, model, frozenset()):
+        for done in evaluate.run(Local(built), evaluation, name, out, model, frozenset()):
             bar.step(done, {})

@@ -200,7 +200,7 @@ class Driver:
         self.folder.see_it_there()
         trained = frozenset[str]().union(*(stage.trains_on for stage in self.recipe.stages))
         self.watcher.begin(f"evaluate {label} (clips)", self.evaluation.clips, 0)
-        for done in evaluate.run(self.model, self.evaluation, label, self.folder.path, label, trained):
+        for done in evaluate.run(self.runtime, self.evaluation, label, self.folder.path, label, trained):
             self.watcher.step(done, {})
             if self._wish:
                 raise Interrupted(f"saved before evaluating {label}; go on with --resume.")

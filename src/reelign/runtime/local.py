@@ -1,18 +1,20 @@
 """Everything in this process on one device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from pydantic import Field
 
+from reelign.batches import Request, Videos
 from reelign.errors import BadConfig, shown
 from reelign.parts import Settings
 from reelign.protocols import VideoModel
 from reelign.runtime import malloc
-from reelign.runtime.local_work import LocalWork
+from reelign.runtime.local_work import LocalWork, sampled
 from reelign.runtime.work import StageSpec
+from reelign.sampling import SamplerConfig
 
 
 class RuntimeConfig(Settings):
@@ -34,6 +36,12 @@ class Local:
         self.model = model
         self.work: LocalWork | None = None
         """That of the running stage."""
+
+    def sample(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+    ) -> Iterator[Videos]:
+        """A chunk at a time, sampled when it is asked for."""
+        return sampled(self.model, requests, seeds, sampler, at_once)
 
     @contextmanager
     def stage(self, spec: StageSpec) -> Iterator[LocalWork]:

@@ -15,13 +15,21 @@ from torch import Tensor
 from reelign import declared, parts, sampling, soundness
 from reelign.batches import Clips, Pairs, Request, Scored, Trajectories, Videos
 from reelign.panel import Panel
-from reelign.protocols import Dataset, VideoModel
+from reelign.protocols import VideoModel
 from reelign.runtime import threads
 from reelign.runtime.learner import Learner
 from reelign.runtime.plan import Item
 from reelign.runtime.work import Groups, StageSpec
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
+
+
+def sampled(
+    model: VideoModel, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+) -> Iterator[Videos]:
+    """Videos of the model, a chunk at a time, sampled when it is asked for."""
+    for cut in sampling.runs(requests, at_once):
+        yield sampling.videos(model, requests[cut], seeds[cut], sampler, at_once)
 
 
 class LocalWork:
@@ -105,15 +113,14 @@ class LocalWork:
         self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
     ) -> Iterator[Videos]:
         """A chunk at a time, sampled when it is asked for."""
-        for cut in sampling.runs(requests, at_once):
-            yield sampling.videos(self.model, requests[cut], seeds[cut], sampler, at_once)
+        return sampled(self.model, requests, seeds, sampler, at_once)
 
     def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
         """The mean of the rewards by their weights."""
         weights, scores = self.panel.weights, self.panel.score(videos, [request.text for request in requests], where)
         return torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
 
-    def learn(self, dataset: Dataset, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
+    def learn(self, dataset: Any, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
         """One optimizer step on clips or pairs."""
         assert self.spec.method is not None
         drawn = {Clips: dataset.clips, Pairs: dataset.pairs}[declared.consumes(self.spec.method)]

@@ -11,7 +11,6 @@ from torch import Tensor
 from reelign.batches import Credited, Request, Scored, Videos
 from reelign.panel import WeightedReward
 from reelign.parts import PartConfig
-from reelign.protocols import Dataset
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.plan import Item, PassesConfig
 from reelign.sampling import SamplerConfig
@@ -34,15 +33,32 @@ class StageSpec:
 
 
 @runtime_checkable
-class Work(Protocol):
+class Samples(Protocol):
+    """Whatever gives videos of the present weights."""
+
+    def sample(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+    ) -> Iterator[Videos]:
+        """A video of each request and seed, at most `at_once` at a time and of one size, in order."""
+        ...
+
+
+@runtime_checkable
+class Work(Samples, Protocol):
     """A stage under way in a runtime. Owns the stage's method, rewards, optimizer and frozen weights."""
 
     method: Any
     """Built from the spec."""
-    updates: int
-    """Optimizer steps so far, those before an interruption included."""
-    broken: bool
-    """Whether an update left weights that are not finite."""
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps so far, those before an interruption included."""
+        ...
+
+    @property
+    def broken(self) -> bool:
+        """Whether an update left weights that are not finite."""
+        ...
 
     def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str) -> Scored:
         """Sample all items of an iteration, decode, score, and let the method look; nothing decoded is kept."""
@@ -54,17 +70,11 @@ class Work(Protocol):
         """Scores of the present policy's own deterministic samples, one for each request and seed."""
         ...
 
-    def sample(
-        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
-    ) -> Iterator[Videos]:
-        """Videos of the present policy, at most `at_once` at a time and of one size, in order."""
-        ...
-
     def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
         """What videos are worth: the mean of the stage's rewards by their weights."""
         ...
 
-    def learn(self, dataset: Dataset, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
+    def learn(self, dataset: Any, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
         """One optimizer step on draw number `draw` of `n` clips or pairs, as the method consumes them."""
         ...
 
@@ -86,7 +96,7 @@ class Work(Protocol):
 
 
 @runtime_checkable
-class Runtime(Protocol):
+class Runtime(Samples, Protocol):
     """Where work runs."""
 
     def stage(self, spec: StageSpec) -> AbstractContextManager[Work]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reelign import panel, sampling, video
+from reelign import panel, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
 from reelign.declared import Declaration
@@ -20,8 +20,7 @@ from reelign.judges import Named
 from reelign.opened import Datasets
 from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
-from reelign.protocols import VideoModel
-from reelign.runtime.work import StageSpec, Work
+from reelign.runtime.work import Samples, StageSpec, Work
 from reelign.sampling import SamplerConfig
 from reelign.stage import Context, Draw, Report, StageConfig
 
@@ -94,12 +93,12 @@ def seeds(config: Config, prompts: Prompts) -> list[int]:
 
 
 def run(
-    model: VideoModel, evaluation: Evaluation, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
+    source: Samples, evaluation: Evaluation, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
 ) -> Iterator[int]:
     """Evaluate into `folder/evaluations/<label>.json`; yields how many of the `clips` are sampled as it goes.
 
     Args:
-        model: with the weights to judge.
+        source: of the weights to judge.
         evaluation: what to measure.
         label: "base" or a stage's label.
         folder: the run folder.
@@ -115,14 +114,15 @@ def run(
     measures: dict[str, list[Tensor]] = {name: [] for name in metrics.of}
     written: dict[int, str] = {}
     # Whole prompts at a time, as measures of sets compare the samples of each; of their videos nothing stays.
-    for cut in sampling.runs(prompts.requests, max(1, config.batch // config.members)):
-        some, first = prompts[cut], cut.start * config.members
-        samples = slice(first, cut.stop * config.members)
-        videos = sampling.videos(model, some.repeated, own_seeds[samples], config.sampler, config.batch)
+    whole, done = max(1, config.batch // config.members) * config.members, 0
+    for videos in source.sample(prompts.repeated, own_seeds, config.sampler, whole):
+        first = done // config.members
+        some = prompts[first : first + len(videos) // config.members]
+        done += len(videos)
         for name, values in metrics.measure(videos, [r.text for r in some.repeated], where).items():
             measures[name].append(values)
-        written |= _write_videos(config, folder, label, some, cut.start, videos)
-        yield samples.stop
+        written |= _write_videos(config, folder, label, some, first, videos)
+        yield done
     found = {name: torch.cat(values) for name, values in measures.items()}
     flagged: set[str] = set(trained_on)
     for judge in metrics.asked:
@@ -206,7 +206,7 @@ class Evaluate:
         if start == self.steps:
             return
         label, folder = self.context.label, self.context.folder
-        for step, _ in enumerate(run(work.model, self.evaluation, label, folder, "present", frozenset())):
+        for step, _ in enumerate(run(work, self.evaluation, label, folder, "present", frozenset())):
             # The last step is finished when all is measured and written.
             if start <= step < self.steps - 1:
                 yield Report(step, {})
