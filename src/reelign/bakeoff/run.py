@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import reelign
 from reelign import config as configs
-from reelign import parts
+from reelign import panel, parts
 from reelign.bakeoff.count import Counted
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
 from reelign.core import rng
@@ -30,7 +30,6 @@ from reelign.driver import Watcher
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
-from reelign.panel import Metrics
 from reelign.protocols import VideoModel
 from reelign.runtime.journal import Journal
 from reelign.runtime.local import Local, device
@@ -132,7 +131,7 @@ def run(spec: Spec, watcher: Watcher, only: Sequence[str] = ()) -> Path:
             ) from error
         runs = all_runs(spec)
         sweep(_own(folder, runs))
-        versions = Metrics.build(spec.evaluate.metrics).versions
+        versions = panel.versions(panel.metrics(spec.evaluate.metrics))
         for each in runs:
             _same_settings(each)
             _same_versions(each, versions)
@@ -184,7 +183,8 @@ class _Progress:
     def __init__(self, spec: Spec, runs: int, watcher: Watcher) -> None:
         sampler = spec.evaluate.sampler
         self._clip = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
-        self.evaluation = evaluate.clips(spec.evaluate) * self._clip
+        self.judging = evaluate.prepare(spec.evaluate)
+        self.evaluation = self.judging.clips * self._clip
         self._watcher, self._done = watcher, 0
         total = self.evaluation + runs * (spec.budget + (spec.checks - 1) * self.evaluation)
         watcher.begin(spec.name, total, 0)
@@ -228,12 +228,12 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     folder = folder_of(spec) / "start"
     settings = {key: first.settings[key] for key in ("model", "evaluate", "runtime")}
     written = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
-    written |= {"metrics": Metrics.build(spec.evaluate.metrics).versions}
+    written |= {"metrics": panel.versions(panel.metrics(spec.evaluate.metrics))}
     config = folder / "config.json"
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         _clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
-        progress.judge(evaluate.run(Local(model), spec.evaluate, START, folder, START, _trained_on(first.entry)))
+        progress.judge(evaluate.run(Local(model), progress.judging, START, folder, START, first.entry.stage.trains_on))
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
 
@@ -256,12 +256,6 @@ def _clear(folder: Path) -> None:
 
 def _digest(settings: Json) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _trained_on(entry: Entry) -> frozenset[str]:
-    """Names of the rewards, as the driver gives them to an evaluation: whole, and without a path before them."""
-    full = {weighted.reward.name for weighted in entry.stage.rewards}
-    return frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
 
 
 class _One:
@@ -345,10 +339,12 @@ class _One:
             return replace(self.now, check=number)
         label = f"check-{number:02d}"
         last = number == self.spec.checks - 1
-        config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
+        judging = self.progress.judging
+        if not last:
+            judging = replace(judging, config=judging.config.model_copy(update={"videos": 0}))
         with work.averaged():
-            trained_on = _trained_on(self.each.entry)
-            evaluation = evaluate.run(Local(self.model), config, label, self.each.folder, label, trained_on)
+            trained_on = self.each.entry.stage.trains_on
+            evaluation = evaluate.run(Local(self.model), judging, label, self.each.folder, label, trained_on)
             self.progress.judge(evaluation, self._passed())
         self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
         return self.now
