@@ -23,7 +23,7 @@ from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
 from reelign.settings import PartConfig
 from reelign.settings import Settings as Settings
 
-Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage"]
+Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage", "sink"]
 PACKAGES: dict[Kind, str] = {
     "method": "reelign.methods",
     "module": "reelign.modules",
@@ -33,6 +33,7 @@ PACKAGES: dict[Kind, str] = {
     "model": "reelign.models",
     "dataset": "reelign.datasets",
     "stage": "reelign.stages",
+    "sink": "reelign.sinks",
 }
 HAS: dict[Kind, tuple[str, ...]] = {
     "method": ("consumes", "needs", "losses"),
@@ -43,6 +44,7 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "model": ("geometry", "network", "velocity", "decode", "export"),
     "dataset": ("gives", "prompts", "all_prompts", "clips", "pairs"),
     "stage": ("steps", "note", "run", "describe"),
+    "sink": ("send", "close"),
 }
 """What tells that a built part is of its kind; see `protocols`. Of what judges, `judges.build` asks more."""
 
@@ -196,6 +198,7 @@ AnyReward = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(config
 AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "metric"))]
 AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]
 AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "dataset"))]
+AnySink = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "sink"))]
 
 
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:

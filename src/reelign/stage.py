@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from reelign import parts
 from reelign.names import Label
 from reelign.parts import PartConfig, Settings
+from reelign.records import Sample
 from reelign.runtime.local import Local
 
 Least = Annotated[float, Field(ge=0)]
@@ -76,6 +77,8 @@ class Report:
     metrics: dict[str, float]
     counts: dict[str, int] = field(default_factory=dict)
     """What the step used up, for the ledger: prompts, rollouts, clips, pairs."""
+    samples: tuple[Sample, ...] = ()
+    """Some of what it trained on, with their videos in the run folder; the driver says of which stage and step."""
 
 
 @runtime_checkable

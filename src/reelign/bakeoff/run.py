@@ -13,56 +13,31 @@ bake-off keeps no checkpoints.
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import reelign
 from reelign import config as configs
-from reelign import parts
-from reelign.bakeoff.count import Counted
+from reelign import driver, parts
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
-from reelign.core import rng
-from reelign.driver import Watcher
+from reelign.driver import Look
+from reelign.driver.judging import trained_on
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
+from reelign.events import Event, Progress
 from reelign.files import remove, sweep, write_text, writing
 from reelign.panel import Metrics
-from reelign.protocols import VideoModel
-from reelign.runtime.journal import Journal
-from reelign.runtime.local import Local, device
-from reelign.stage import Context, Report, Stage
+from reelign.records import Check
+from reelign.runtime.local import device
 from reelign.stages import evaluate
-from reelign.weights import load_trainable, trainable
 
 Json = dict[str, Any]
 RESULT = "result.jsonl"
 START = "base"
 """Label of the evaluation that every run starts from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Where a run stood when it was judged; everything is counted from its start and leaves evaluation out.
-
-    `reward_s` is without decoding. `stopped` says why a run ended before its budget; its weights of then are judged at
-    every later check, or those judged before, where an update broke them.
-    """
-
-    check: int
-    evaluation: str
-    """Path of the evaluation, below the run's folder."""
-    step: int = 0
-    units: int = 0
-    seconds: float = 0.0
-    rollout_s: float = 0.0
-    decode_s: float = 0.0
-    reward_s: float = 0.0
-    update_s: float = 0.0
-    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +61,12 @@ class Run:
     @property
     def settings(self) -> Json:
         """All that its result depends on."""
-        tree = configs.dump(recipe(self.spec, self.entry, self.seed))
-        return {**tree, "bakeoff": {"budget": self.spec.budget, "checks": self.spec.checks}}
+        return {**configs.dump(recipe(self.spec, self.entry, self.seed)), **self.own}
+
+    @property
+    def own(self) -> Json:
+        """What a recipe has no words for."""
+        return {"bakeoff": {"budget": self.spec.budget, "checks": self.spec.checks}}
 
     @property
     def finished(self) -> bool:
@@ -109,7 +88,7 @@ def all_runs(spec: Spec) -> list[Run]:
     return [Run(spec, entry, seed) for seed in spec.seeds for entry in spec.entries]
 
 
-def run(spec: Spec, watcher: Watcher, only: Sequence[str] = ()) -> Path:
+def run(spec: Spec, watcher: Progress, only: Sequence[str] = ()) -> Path:
     """Make the runs that are not there yet; returns the bake-off's folder.
 
     Args:
@@ -154,8 +133,11 @@ def _same_settings(each: Run) -> None:
     """See that a finished run is one of this spec."""
     if not each.finished:
         return
-    before = json.loads((each.folder / "config.json").read_text(encoding="utf-8"))["config"]
-    changed = differences({"then": before, "now": json.loads(json.dumps(each.settings))})
+    written = json.loads((each.folder / "config.json").read_text(encoding="utf-8"))
+    before = {**written["config"], **{key: written[key] for key in each.own if key in written}}
+    apart = differences({"then": before, "now": json.loads(json.dumps(each.settings))})
+    # What an older version had no word for was as it is by default.
+    changed = {path: values for path, values in apart.items() if "then" in values}
     if changed:
         path, values = next(iter(changed.items()))
         raise BadConfig(
@@ -181,28 +163,23 @@ def _same_versions(each: Run, now: Mapping[str, str]) -> None:
 class _Progress:
     """What has been computed and what is still to come, in forward-units."""
 
-    def __init__(self, spec: Spec, runs: int, watcher: Watcher) -> None:
+    def __init__(self, spec: Spec, runs: int, watcher: Progress) -> None:
         sampler = spec.evaluate.sampler
-        self._clip = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
-        self.evaluation = evaluate.clips(spec.evaluate) * self._clip
+        self.clip = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
+        self.evaluation = evaluate.clips(spec.evaluate) * self.clip
         self._watcher, self._done = watcher, 0
         total = self.evaluation + runs * (spec.budget + (spec.checks - 1) * self.evaluation)
         watcher.begin(spec.name, total, 0)
 
-    def show(self, extra: int, metrics: dict[str, float] | None = None) -> None:
+    def show(self, extra: int, metrics: Mapping[str, float] | None = None) -> None:
         self._watcher.step(self._done + extra, metrics or {})
 
     def add(self, units: int) -> None:
         self._done += units
         self.show(0)
 
-    def judge(self, evaluation: Iterator[int], before: int = 0) -> None:
-        """Go through an evaluation, `before` units into a run."""
-        for clips in evaluation:
-            self.show(before + clips * self._clip)
 
-
-def _make(spec: Spec, wanted: list[Run], watcher: Watcher) -> None:
+def _make(spec: Spec, wanted: list[Run], watcher: Progress) -> None:
     progress = _Progress(spec, len(wanted), watcher)
     _start(spec, wanted[0], progress)
     for each in wanted:
@@ -233,7 +210,9 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         _clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
-        progress.judge(evaluate.run(model, spec.evaluate, START, folder, START, _trained_on(first.entry)))
+        trained = trained_on(recipe(spec, first.entry, first.seed))
+        for clips in evaluate.run(model, spec.evaluate, START, folder, START, trained):
+            progress.show(clips * progress.clip)
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
 
@@ -244,7 +223,7 @@ def _clear(folder: Path) -> None:
     Raises:
         BadConfig: there is something else in its folder.
     """
-    own = {RESULT, "config.json", "metrics.jsonl", "evaluations", "samples"}
+    own = {RESULT, "config.json", "run.json", "log.txt", "metrics.jsonl", "samples.jsonl", "evaluations", "samples"}
     found = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")] if folder.is_dir() else []
     for path in found:
         if path.name not in own:
@@ -258,96 +237,88 @@ def _digest(settings: Json) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _trained_on(entry: Entry) -> frozenset[str]:
-    """Names of the rewards, as the driver gives them to an evaluation: whole, and without a path before them."""
-    full = {weighted.reward.name for weighted in entry.stage.rewards}
-    return frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
-
-
 class _One:
-    """A run under way. Owns its model, its counts and its clock."""
+    """A run under way: counts what the driver tells of it, has it judged at equal parts of the budget, and ends it."""
+
+    keeps = False
 
     def __init__(self, each: Run, progress: _Progress) -> None:
-        """Clear the folder and build the model and the stage, as the driver would."""
+        """Begin where all runs do."""
         self.each, self.spec, self.progress = each, each.spec, progress
-        _clear(each.folder)
-        settings = each.settings
-        content = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
-        each.folder.mkdir(exist_ok=True)
-        write_text(each.folder / "config.json", json.dumps(content, indent=1))
-        for name in ("evaluations", "samples"):
-            shutil.copytree(folder_of(self.spec) / "start" / name, each.folder / name)
-        self.model: VideoModel = parts.build("model", self.spec.model, device(self.spec.runtime))
-        checkpointing = bool(configs.dump(self.spec.model).get("checkpointing"))
-        self.counted = Counted(self.model, checkpointing)
-        self.runtime = Local(cast(VideoModel, self.counted))
-        self.rows = Journal(each.folder / "metrics.jsonl")
-        self.now = Check(0, f"evaluations/{START}.json")
+        self.checks = [Check(check=0, evaluation=f"evaluations/{START}.json")]
+        self.now = self.checks[0]
+        """Where it stands."""
 
     def run(self) -> list[Check]:
         """Train to the end of the budget; returns the checks, which are on the disk then."""
-        spec, label = self.spec, self.each.entry.label
-        context = Context(self.runtime, rng.seed_for(self.each.seed, "stage", 0), self.each.folder, label)
-        stage: Stage = parts.build("stage", self.each.entry.stage, context)
-        steps, checks, gap = stage.run(0), [self.now], spec.budget / (spec.checks - 1)
-        for number in range(1, spec.checks):
-            while self.now.units < number * gap and not self.now.stopped:
-                self._step(steps)
-            if self.now.units >= (number + 1) * gap:
-                raise RunStopped(
-                    f"an iteration of entry {label!r} takes up to {self.now.units - checks[-1].units:,} forward-units, "
-                    f"but checks are {gap:,.0f} apart; raise `budget`, lower `checks`, or make the iteration smaller."
-                )
-            checks.append(replace(checks[-1], check=number) if checks[-1].stopped else self._check(number))
-        text = "".join(json.dumps(asdict(check), ensure_ascii=False) + "\n" for check in checks)
-        write_text(self.each.folder / RESULT, text)
-        return checks
-
-    def _step(self, steps: Iterator[Report]) -> None:
-        """One iteration; a run that cannot go on stays where it is, unless it never began."""
-        began, decoded = time.perf_counter(), self.counted.decode_s
+        _clear(self.each.folder)
         try:
-            report = next(steps)
-        except RunStopped as error:
-            if self.now.step == 0:
+            driver.run(recipe(self.spec, self.each.entry, self.each.seed), [self], about=self.each.own, pace=self)
+        except RunStopped:
+            if not self.now.stopped:
                 raise
-            self.now = replace(self.now, stopped=str(error))
-            return
-        seconds, laps = time.perf_counter() - began, report.metrics
-        # A method may also decode outside of scoring; that stays with the lap it happened in.
-        decode = min(self.counted.decode_s - decoded, laps["reward/wall_s"])
-        self.now = replace(
-            self.now,
-            step=report.step + 1,
-            units=self.counted.units,
-            seconds=self.now.seconds + seconds,
-            rollout_s=self.now.rollout_s + laps["rollout/wall_s"],
-            decode_s=self.now.decode_s + decode,
-            reward_s=self.now.reward_s + laps["reward/wall_s"] - decode,
-            update_s=self.now.update_s + laps["update/wall_s"],
-        )
-        row = {"stage": self.each.entry.label, "index": 0, "step": report.step, "wall_s": seconds}
-        self.rows.add({**row, **report.metrics, "bakeoff/units": self.now.units})
-        self.progress.show(self._passed(), report.metrics)
+        for number in range(len(self.checks), self.spec.checks):
+            self.checks.append(self.now.model_copy(update={"check": number}))
+        text = "".join(json.dumps(check.dump(), ensure_ascii=False) + "\n" for check in self.checks)
+        write_text(self.each.folder / RESULT, text)
+        return self.checks
 
-    def _passed(self) -> int:
-        """Forward-units of this run so far, with its evaluations."""
-        return min(self.now.units, self.spec.budget) + self.now.check * self.progress.evaluation
+    def look(self, event: Event) -> Look | None:
+        """The start is known; checks come with the first step at or after their due, and once a run cannot go on."""
+        if event.stage == START:
+            for known in (folder_of(self.spec) / "start" / name for name in ("evaluations", "samples")):
+                if known.is_dir():
+                    shutil.copytree(known, self.each.folder / known.name)
+            return None
+        if event.kind == "step":
+            self._count(event)
+            return self._check() if self._due() else None
+        if self.now.step:
+            self.now = self.now.model_copy(update={"stopped": event.data["text"]})
+        # With broken weights nothing can be sampled; those that were judged last stand for them.
+        return None if not self.now.stopped or event.data["broken"] else self._check()
 
-    def _check(self, number: int) -> Check:
-        """Judge the weights that the stage would leave behind now, and go on with those it trains."""
-        assert self.runtime.learner is not None
-        if self.runtime.learner.broken:
-            # Nothing can be sampled with them; the weights that were judged last stand for them.
-            return replace(self.now, check=number)
-        label = f"check-{number:02d}"
-        last = number == self.spec.checks - 1
+    def over(self, event: Event) -> bool:
+        """With the last check."""
+        if event.kind == "evaluation":
+            judged = {"check": len(self.checks), "evaluation": f"evaluations/{event.data['label']}.json"}
+            self.now = self.now.model_copy(update=judged)
+            self.checks.append(self.now)
+        return len(self.checks) == self.spec.checks
+
+    def send(self, event: Event) -> None:
+        """Show how much of the budget is spent."""
+        if event.kind == "step":
+            self.progress.show(self._passed(event.data["forwards"]), event.data)
+        elif event.kind == "phase" and event.data["phase"] == "evaluating":
+            self.progress.show(self._passed(self.now.units) + event.step * self.progress.clip)
+
+    def close(self) -> None:
+        """The runs after this one are shown too."""
+
+    def _count(self, event: Event) -> None:
+        told = event.data
+        spent = {"rollout_s": "rollout/wall_s", "decode_s": "decode/wall_s", "reward_s": "reward/wall_s"}
+        spent |= {"update_s": "update/wall_s", "seconds": "wall_s"}
+        sums = {name: getattr(self.now, name) + told.get(key, 0.0) for name, key in spent.items()}
+        self.now = self.now.model_copy(update={"step": event.step, "units": told["forwards"], **sums})
+
+    def _due(self) -> bool:
+        number, gap = len(self.checks), self.spec.budget / (self.spec.checks - 1)
+        if self.now.units >= (number + 1) * gap:
+            raise BadConfig(
+                f"an iteration of entry {self.each.entry.label!r} takes up to "
+                f"{self.now.units - self.checks[-1].units:,} forward-units, but checks are {gap:,.0f} apart; raise "
+                "`budget`, lower `checks`, or make the iteration smaller."
+            )
+        return self.now.units >= number * gap
+
+    def _check(self) -> Look:
+        """The next check; only the last one keeps videos."""
+        last = len(self.checks) == self.spec.checks - 1
         config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
-        kept = {name: p.detach().clone() for name, p in trainable(self.model.network).items()}
-        self.runtime.learner.settle()
-        trained_on = _trained_on(self.each.entry)
-        evaluation = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)
-        self.progress.judge(evaluation, self._passed())
-        load_trainable(self.model.network, kept)
-        self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
-        return self.now
+        return Look(f"check-{len(self.checks):02d}", config)
+
+    def _passed(self, units: int) -> int:
+        """Forward-units of this run so far, with its evaluations."""
+        return min(units, self.spec.budget) + (len(self.checks) - 1) * self.progress.evaluation

@@ -26,8 +26,8 @@ def pretrain(
     import torch
 
     from reelign.cli._console import say
-    from reelign.cli._progress import Bar
     from reelign.playground.pretrain import PretrainConfig, run
+    from reelign.progress import Bar
 
     if threads:
         torch.set_num_threads(threads)
@@ -60,9 +60,9 @@ def measure(
     from reelign.cli import demo
     from reelign.cli._console import say
     from reelign.cli._process import device
-    from reelign.cli._progress import Bar
     from reelign.datasets import _write
     from reelign.files import write_text
+    from reelign.progress import Bar
     from reelign.runtime.local import RuntimeConfig
     from reelign.stages import evaluate
 

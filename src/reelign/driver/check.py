@@ -64,6 +64,8 @@ def check(recipe: Recipe) -> Findings:
     model = parts.find("model", recipe.model.name)
     model.check(recipe.model)
     places.refuse_inside(recipe)
+    for config in recipe.sinks:
+        getattr(parts.find("sink", config.name), "check", lambda _: None)(config)
     found = _Found(model.describe(recipe.model).geometry if hasattr(model, "describe") else None)
     measured = _measures(recipe, found)
     for index, stage in enumerate(recipe.stages):
@@ -83,6 +85,9 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
         found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
     metrics = Metrics.build(recipe.evaluate.metrics)
     _check_judges(metrics.asked, HELD_OUT, found)
+    best = recipe.evaluate.best
+    if best and best not in metrics.of:
+        raise BadConfig(f"evaluate.best: nothing measures {best!r}; measured: {', '.join(sorted(metrics.of))}.")
     return set(metrics.of)
 
 

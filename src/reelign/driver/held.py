@@ -1,6 +1,7 @@
 """What is held in memory and goes into a checkpoint: weights, moments, frozen weights, what a method remembers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from reelign import soundness
 from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, RunStopped
 from reelign.protocols import VideoModel
+from reelign.records import Best
 from reelign.runtime import checkpoint
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
@@ -26,6 +28,10 @@ class Held:
         """Look at a model and the runtime around it."""
         self.model, self._runtime = model, runtime
         self.fingerprint = checkpoint.fingerprint(trainable(model.network))
+        self.best: Best | None = None
+        """Which weights of the running stage are its best so far, where it hands those on."""
+        self._best: dict[str, Tensor] = {}
+        """They themselves, on the host."""
 
     def weights(self) -> Groups:
         """The policy alone: what a stage hands on."""
@@ -38,7 +44,37 @@ class Held:
             **({"learner": learner.state()} if learner else self.weights()),
             "reference": self.model.reference_weights.state(),
             "method": memory.state() if memory else {},
+            "best": self._best,
         }
+
+    @contextmanager
+    def as_left(self) -> Iterator[None]:
+        """Within this the weights are those that the stage would leave now; then its own are back, bit by bit."""
+        learner = self._runtime.learner
+        if learner is None or not learner.average:
+            yield
+            return
+        kept = {name: p.detach().clone() for name, p in learner.weights.items()}
+        learner.settle()
+        try:
+            yield
+        finally:
+            load_trainable(self.model.network, kept)
+
+    def note_best(self, best: Best) -> None:
+        """Keep a copy of the present weights as the best of the stage."""
+        self.best = best
+        self._best = {name: p.detach().cpu().clone() for name, p in trainable(self.model.network).items()}
+
+    def take_best(self) -> None:
+        """Make the best weights of the stage the model's, if any were kept."""
+        if self.best:
+            load_trainable(self.model.network, self._best)
+        self._best = {}
+
+    def forget_best(self) -> None:
+        """Another stage begins."""
+        self.best, self._best = None, {}
 
     def bring_back_weights(self, found: Checkpoint) -> None:
         """Make the policy that of a checkpoint.
@@ -55,6 +91,7 @@ class Held:
     def bring_back(self, tensors: Mapping[str, Mapping[str, Tensor]], state: State) -> None:
         """Bring the learner, the frozen weights and the memory of a stage under way back."""
         learner, memory, frozen = self._runtime.learner, self._runtime.memory, self.model.reference_weights
+        self.best, self._best = state.best, dict(tensors.get("best", {}))
         if learner is not None:
             own = {key: value.to(self.model.device) for key, value in tensors["learner"].items()}
             learner.load(own, state.updates)

@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import av.error
 
+from reelign.records import Clip
 from reelign.report import words
 from reelign.report.load import BASE, Run
-from reelign.report.records import Clip
 
 EMBEDDED_MIB = 96
 """Most video that one page holds; browsers grow slow well before 200 MiB."""

@@ -1,6 +1,5 @@
 """Reading a run folder into frozen values; an unfinished run is a run with fewer stages."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +8,8 @@ from typing import Any
 
 from reelign import names
 from reelign.errors import UserError
+from reelign.records import Clip, Evaluation, Stage, Started, Summary
 from reelign.report import reading, series
-from reelign.report.records import Clip, Evaluation, Stage, Summary
 from reelign.report.series import Series
 
 BASE = "base"
@@ -158,7 +157,7 @@ def load(folder: Path) -> Run:
     folder = Path(folder)
     about = _settings(folder)
     ledger = reading.rows(folder / "ledger.jsonl")
-    stages = tuple(reading.validated(Stage, row, where) for row, where in ledger)
+    stages = tuple(Stage.read(row, where) for row, where in ledger)
     left_out, left_out_count = reading.lines(folder / "left_out.txt", LEFT_OUT_SHOWN)
     return Run(
         folder=folder,
@@ -207,7 +206,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has no resolved recipe under 'config'; restore it, or give a folder that Reelign wrote."
         )
-    return settings
+    return Started.read(settings, str(path)).model_dump()
 
 
 def _evaluations(folder: Path, order: list[str]) -> dict[str, Evaluation]:
@@ -218,18 +217,5 @@ def _evaluations(folder: Path, order: list[str]) -> dict[str, Evaluation]:
     for label in ranked:
         row = reading.document(paths[label])
         # The file's name is what the ledger refers to.
-        more = {"label": label, "infinite": _infinite(row)}
-        found[label] = reading.validated(Evaluation, row, str(paths[label])).model_copy(update=more)
+        found[label] = Evaluation.read(row, str(paths[label])).model_copy(update={"label": label})
     return found
-
-
-def _infinite(row: Any) -> dict[str, int]:
-    """Clips on which a measure is infinite, by its name; whatever else the row is, is for the validation to say."""
-    counts: dict[str, int] = {}
-    clips = row.get("clips") if isinstance(row, dict) else None
-    for clip in clips if isinstance(clips, list) else ():
-        measures = clip.get("measures") if isinstance(clip, dict) else None
-        for name, value in measures.items() if isinstance(measures, dict) else ():
-            if isinstance(value, float) and math.isinf(value):
-                counts[name] = counts.get(name, 0) + 1
-    return counts

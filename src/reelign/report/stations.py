@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from reelign.records import FallenSlice, Gate, Stage, Target
 from reelign.report import curves, words
 from reelign.report.facts import total_s
 from reelign.report.load import BASE, Run
-from reelign.report.records import FallenSlice, Gate, Stage, Target
 
 _VERDICTS = {"passed": "Gate passed", "failed": "Gate failed", "ungated": "No gate"}
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reelign import parts, sampling, video
+from reelign import parts, records, sampling, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
 from reelign.declared import Declared
@@ -105,16 +105,17 @@ def run(
         },
         "clips": _rows(prompts, own_seeds, measures, written),
     }
+    judged = records.Evaluation.model_validate(content)
     path = folder / "evaluations" / f"{label}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
+    write_text(path, json.dumps(judged.dump(), ensure_ascii=False, indent=1))
 
 
 def _write_videos(config: Config, folder: Path, label: str, prompts: Prompts, videos: Videos) -> dict[int, str]:
-    target = folder / "samples" / label
-    target.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for p in range(min(config.videos, len(prompts.texts))):
+    shown, written = min(config.videos, len(prompts.texts)), {}
+    if shown:
+        (folder / "samples" / label).mkdir(parents=True, exist_ok=True)
+    for p in range(shown):
         index = p * prompts.group
         name = f"samples/{label}/{prompts.ids[p]:04d}-0.mp4"
         video.write(folder / name, videos.frames[index], videos.fps, scale=config.scale)

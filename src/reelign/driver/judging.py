@@ -1,0 +1,85 @@
+"""Having weights judged: the base, what each stage leaves, and what it would leave on its way."""
+
+from collections.abc import Sequence
+
+from reelign import records
+from reelign.driver.held import Held
+from reelign.driver.interrupts import Interrupted
+from reelign.driver.pace import Look, Pace
+from reelign.driver.recipe import Recipe
+from reelign.driver.run_folder import RunFolder
+from reelign.driver.watching import Company
+from reelign.events import Event
+from reelign.stages import evaluate
+
+
+class Over(Exception):
+    """The run ends here as its pace has it."""
+
+
+def trained_on(recipe: Recipe) -> frozenset[str]:
+    """Names of the rewards of a run, whole and without a path before them."""
+    full = {weighted.reward.name for stage in recipe.stages for weighted in getattr(stage, "rewards", ())}
+    return frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
+
+
+class Judging:
+    """Evaluates the held weights into the run's folder, where the pace or the driver asks for it."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, held: Held, company: Company, pace: Pace) -> None:
+        """Nothing is judged yet."""
+        self._recipe, self._folder, self._held, self._company, self._pace = recipe, folder, held, company, pace
+        self.wish: Sequence[int] = ()
+        """Holds anything once the run shall save and stop."""
+
+    def due(self, event: Event) -> Look | None:
+        """The evaluation that the pace asks for after an event."""
+        return self._pace.look(event)
+
+    def told(self, event: Event) -> Event:
+        """End the run if the pace has it so after an event.
+
+        Raises:
+            Over: it has.
+        """
+        if self._pace.over(event):
+            raise Over
+        return event
+
+    def again(self, event: Event) -> None:
+        """Make the evaluation after a step that an interruption fell into."""
+        look = self.due(event) if event.step else None
+        if look is not None and look.label not in self._folder.evaluations:
+            self.on_the_way(look, event)
+
+    def on_the_way(self, look: Look | None, event: Event) -> None:
+        """Judge the weights that the running stage would leave now, and go on with those it trains."""
+        if look is None:
+            return
+        wanted = self._recipe.evaluate.best if self._recipe.evaluate and event.stage != "base" else ""
+        with self._held.as_left():
+            found = self.evaluate(look, event.stage, event.step, event.of)
+            if wanted and found.better_than(self._held.best, wanted):
+                value = found.measures[wanted].mean or 0.0
+                self._held.note_best(records.Best(measure=wanted, step=event.step, value=value))
+
+    def evaluate(self, look: Look, stage: str, step: int = 0, of: int = 0) -> records.Evaluation:
+        """Judge the present weights; what is told of it has the position within the stage.
+
+        Raises:
+            Interrupted: there is a wish to stop.
+            Over: the run ends with it.
+        """
+        self._folder.see_it_there()
+        clips = evaluate.clips(look.config)
+        self._company.send("phase", stage, 0, clips, {"phase": "evaluating"})
+        where = look.label, self._folder.path, look.label, trained_on(self._recipe)
+        for done in evaluate.run(self._held.model, look.config, *where):
+            self._company.send("phase", stage, done, clips, {"phase": "evaluating"})
+            if self.wish:
+                raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")
+        self._folder.judged(look.label)
+        found = self._folder.evaluation(look.label)
+        means = {name: measure.mean for name, measure in found.measures.items()}
+        self.told(self._company.send("evaluation", stage, step, of, {"label": look.label, "means": means}))
+        return found
