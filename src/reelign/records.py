@@ -312,6 +312,8 @@ class Status(Record):
     """When the phase began."""
     updated: float
     finished: float | None = None
+    why: str = ""
+    """Why it was stopped or failed."""
 
     @property
     def left_s(self) -> float | None:

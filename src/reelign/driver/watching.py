@@ -77,7 +77,7 @@ class Standing:
         if turned:
             news["since"] = event.at
         if news["phase"] in records.OVER:
-            news["finished"] = event.at
+            news |= {"finished": event.at, "why": event.data.get("text", "")}
         self._now = self._now.model_copy(update=news)
         if turned or event.at - self._written >= SOONEST:
             self._write()
