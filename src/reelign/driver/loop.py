@@ -213,7 +213,8 @@ class Driver:
         self.runtime.end_stage()
         self.held.take_best()
         if self.recipe.evaluate is not None:
-            self.judging.evaluate(Look(label, self.recipe.evaluate), label)
+            done = self.state.next
+            self.judging.evaluate(Look(label, self.recipe.evaluate), label, done, done)
         if rules is None or self.recipe.evaluate is None:
             return gates.ungated("no gate judged it.")
         before = self.folder.evaluation(self.folder.kept_before(index))

@@ -104,7 +104,7 @@ def line_chart(points: Points, *, name: str, unit: str = "") -> Markup:
     return Markup("").join([opening, *drawn, *_hovers(points, field, unit), Markup("</svg>")])
 
 
-def level_chart(levels: Sequence[tuple[int, float, float, float]], *, name: str, rate: bool) -> Markup:
+def level_chart(levels: Sequence[tuple[float, float, float, float]], *, name: str, rate: bool) -> Markup:
     """Levels with their intervals, joined by a line; pointing at one names it.
 
     Args:
@@ -121,7 +121,7 @@ def level_chart(levels: Sequence[tuple[int, float, float, float]], *, name: str,
     )
     mark = Markup(
         '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
-        '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>step {4:,}: {5} {6}</title></g>'
+        '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>step {4:,.0f}: {5} {6}</title></g>'
     )
     marks = [
         mark.format(

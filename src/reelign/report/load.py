@@ -165,7 +165,6 @@ def load(folder: Path) -> Run:
     ledger = reading.rows(folder / "ledger.jsonl")
     stages = tuple(Stage.read(row, where) for row, where in ledger)
     samples = reading.rows(folder / "samples.jsonl")
-    status = reading.document(folder / "run.json")
     left_out, left_out_count = reading.lines(folder / "left_out.txt", LEFT_OUT_SHOWN)
     return Run(
         folder=folder,
@@ -177,10 +176,20 @@ def load(folder: Path) -> Run:
         evaluations=_evaluations(folder, [stage.stage for stage in stages]),
         looks=_looks(folder),
         samples=tuple(Sample.read(row, where) for row, where in samples),
-        status=None if status is None else Status.read(status, str(folder / "run.json")),
+        status=status(folder),
         left_out=left_out,
         left_out_count=left_out_count,
     )
+
+
+def status(folder: Path) -> Status | None:
+    """Where a run stands, as it says itself; None where it says nothing.
+
+    Raises:
+        UserError: the file does not read.
+    """
+    found = reading.document(folder / "run.json")
+    return None if found is None else Status.read(found, str(folder / "run.json"))
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,14 +4,14 @@ from reelign.report import curves, words
 from reelign.report.load import Run
 from reelign.report.quantities import Chart
 
-Level = tuple[int, float, float, float]
+Level = tuple[float, float, float, float]
 """A step, and mean and limits then."""
 
 
 def charts(run: Run, stage: str) -> tuple[Chart, ...]:
     """A chart for each measure: the weights that entered the stage, those on its way, and those it left."""
     found = []
-    for measure, about in run.measures.items():
+    for measure, about in run.measures.items() if stage in run.looks else ():
         levels = _levels(run, stage, measure)
         if len(levels) > 1:
             rate, name = measure in run.rates, words.plain(measure)
@@ -31,8 +31,9 @@ def _levels(run: Run, stage: str, measure: str) -> list[Level]:
     # With a best step the stage has left that one's weights, not its last ones.
     if row is not None and row.best is None and left is not None and measure in left.measures:
         known[row.steps] = left.measures[measure]
-    return [
-        (step, found.mean, *(found.mean if limit is None else limit for limit in (found.low, found.high)))
-        for step, found in sorted(known.items())
-        if found.mean is not None
-    ]
+    levels = []
+    for step, found in sorted(known.items()):
+        if found.mean is not None:
+            low, high = (found.mean if limit is None else limit for limit in (found.low, found.high))
+            levels.append((float(step), found.mean, low, high))
+    return levels

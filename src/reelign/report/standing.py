@@ -7,7 +7,7 @@ from datetime import datetime
 
 from reelign.records import OVER, Status
 from reelign.report import words
-from reelign.report.load import BASE, Run
+from reelign.report.load import BASE
 
 SILENT_S, SILENT_STEPS = 600.0, 20.0
 """A run on another machine is taken for dead after so many seconds of silence, or steps if those take longer."""
@@ -24,16 +24,15 @@ def lives(status: Status, now: float | None = None) -> bool:
     return silent < max(SILENT_S, SILENT_STEPS * (status.each_s or 0.0))
 
 
-def said(run: Run) -> str:
+def said(status: Status | None) -> str:
     """A sentence on a run that is not done; nothing for one that is, and for one that does not say."""
-    status = run.status
     if status is None or status.phase == "done":
         return ""
     if status.phase in OVER:
         why = f": {status.why}" if status.why else ""
         return words.sentence(f"the run {'was stopped' if status.phase == 'stopped' else 'failed'}{why}")
     if lives(status):
-        left = status.left_s
+        left = None if status.phase in DOING else status.left_s
         ahead = f", about {words.seconds(left)} left" if left is not None and status.step < status.of else ""
         return words.sentence(f"the run is under way: {_at(status)}{ahead}")
     since = datetime.fromtimestamp(status.updated).strftime("%Y-%m-%d %H:%M:%S")

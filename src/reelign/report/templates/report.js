@@ -38,6 +38,20 @@
     new ResizeObserver(() => hint(scroll)).observe(scroll);
   }
 
+  // Samples of a strip play while they are in sight.
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const inSight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting && !still) target.play().catch(() => {});
+      else target.pause();
+    }
+  });
+  for (const video of document.querySelectorAll("[data-strip]")) {
+    video.muted = true;
+    video.controls = still;
+    inSight.observe(video);
+  }
+
   const section = document.getElementById("clips");
   const grid = document.querySelector("[data-clips]");
   if (!grid) return;
