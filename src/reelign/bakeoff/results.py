@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reelign.bakeoff.run import Run, all_runs
+from reelign.bakeoff.one import RESULT, Run
+from reelign.bakeoff.run import all_runs
 from reelign.bakeoff.spec import Spec
 from reelign.errors import BadData, UserError
 from reelign.records import Check, Evaluation
@@ -94,7 +95,7 @@ def load(spec: Spec) -> Sheet:
 
 
 def _read(run: Run) -> tuple[tuple[Check, ...], list[Evaluation]]:
-    path = run.folder / "result.jsonl"
+    path = run.folder / RESULT
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         checks = tuple(Check.read(json.loads(line), f"{path}, line {n}") for n, line in enumerate(lines, start=1))
