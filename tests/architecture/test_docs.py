@@ -163,6 +163,7 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
     assert {row["stage"] for row in rows} == {"grpo", "collect", "my_lab.ipo"}
     assert rows[-1]["offline/updated"] == 1
     assert "still" in json.loads((folder / "evaluations" / "my_lab.ipo.json").read_text())["measures"]
+    assert len(Path("verdicts.txt").read_text().splitlines()) == 3
 
 
 def test_the_readmes_tree_names_every_file_of_the_package() -> None:
