@@ -18,7 +18,7 @@ from safetensors import safe_open
 from reelign import config as configs
 from reelign import driver, parts
 from reelign.batches import Credited
-from reelign.cli import demo
+from reelign.playground import demo
 
 
 def digest(file: Path) -> str:
@@ -54,7 +54,7 @@ def main() -> None:
             "grpo": [{**grpo, "steps": options.grpo}],
             "dpo": [collect, {**dpo, "steps": options.dpo}],
         }
-        few = {**grpo, "label": "few", "prompts": 4, "retain": False, "steps": options.online}
+        few = {**grpo, "label": "few", "prompts": 4, "passes": {}, "steps": options.online}
         chains |= {f"online {name}": [{**few, "method": name}] for name in online()} if options.online else {}
         for name, stages in chains.items():
             chain = {

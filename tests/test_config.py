@@ -9,9 +9,9 @@ import pytest
 
 from reelign import config as configs
 from reelign import driver
-from reelign.cli import demo
 from reelign.errors import BadConfig, UnknownPart, UserError
 from reelign.parts import Settings
+from reelign.playground import demo
 
 ROOT = Path(__file__).parents[1]
 LINEAR = "tests.parts.linear_reward:build"
@@ -164,7 +164,7 @@ def test_an_unknown_key_is_named_by_its_full_path_with_the_nearest_known_one(ass
         ("stages.0.learner.lr=fast", r"^stages\.0\.learner\.lr: .* \(given: 'fast'\)\.$"),
         ("runtime.name=ray", r"^runtime\.name: input should be 'local' \(given: 'ray'\)\.$"),
         ("stages.1.rewards.0.weight=-1", r"^stages\.1\.rewards\.0\.weight: input should be greater than 0"),
-        ("model={side: 2}", r"^model: a model needs a name, as in \{name: gaussian\}; given: \{'side': 2\}\.$"),
+        ("model={side: 2}", r"^model: a model needs a name, as in \{name: wan\}; given: \{'side': 2\}\.$"),
         ("stages.0.method=7", r"^stages\.0\.method: a method needs a name.*; given: 7\.$"),
         (
             "stages.1.rewards.0={name: degraded, of: [1]}",

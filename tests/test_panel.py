@@ -97,7 +97,7 @@ def test_two_metrics_of_one_measure_or_a_reward_among_them_are_refused() -> None
 
 
 def test_rewards_that_share_their_eyes_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reelign.playground import detect
+    from reelign.playground.detector import detect
 
     calls = []
     whole = detect._even_out

@@ -240,7 +240,7 @@ def test_outside_parts_are_refused_before_their_code_runs_where_they_are_not_wan
 
 @pytest.mark.parametrize("value", [3, None, [], {}, {"name": 3}, {"weight": 1.0}])
 def test_a_part_without_a_name(value: object) -> None:
-    with pytest.raises(BadConfig, match=r"^a reward needs a name, as in \{name: playground_attributes\}; given: "):
+    with pytest.raises(BadConfig, match=r"^a reward needs a name, as in \{name: playground_safety\}; given: "):
         parts.configure("reward", value)
 
 

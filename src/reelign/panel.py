@@ -78,15 +78,13 @@ class Panel:
             found[name] = {"weight": factor, "version": judge.says.version}
         return found
 
-    def score(
-        self, videos: Videos, texts: Sequence[str], where: str = ""
-    ) -> tuple[dict[str, Float[Tensor, " b"]], dict[str, float], dict[str, tuple[float, float]]]:
-        """All scores by name, each name's weight, and its declared scale.
+    def score(self, videos: Videos, texts: Sequence[str], where: str = "") -> dict[str, Float[Tensor, " b"]]:
+        """All scores by name.
 
         Raises:
             PartFailed: a reward that misbehaved; see `judges.Judge`. `where` is named in the message.
         """
-        return judges.ask(self.asked, videos, texts, where), self.weights, self.scales
+        return judges.ask(self.asked, videos, texts, where)
 
 
 @dataclass(frozen=True, slots=True)

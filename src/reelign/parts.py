@@ -179,7 +179,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[0]}}}; given: {shown(value)}.")
+        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[-1]}}}; given: {shown(value)}.")
     name = value["name"]
     module = find(kind, name)
     try:

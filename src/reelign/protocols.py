@@ -10,18 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reelign.batches import Clips, Credited, Loss, Pairs, Prompts, Scored, Videos
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """What a model makes: frames of height x width pixels at `fps`, from latents [c f h w]."""
-
-    frames: int
-    height: int
-    width: int
-    fps: float
-    latent: tuple[int, ...]
+from reelign.batches import (
+    Clips,
+    Condition,
+    Credited,
+    Geometry,
+    Loss,
+    Pairs,
+    Prompts,
+    Request,
+    Scored,
+    Size,
+    Videos,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Card:
 
 @runtime_checkable
 class ReferenceWeights(Protocol):
-    """What a checkpoint keeps of a model's frozen weights."""
+    """A model's frozen weights, by role: "reference" (what a penalty pulls towards), "sampled" (what rolls out)."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -45,6 +46,18 @@ class ReferenceWeights(Protocol):
     @property
     def adapter_off(self) -> tuple[str, ...]:
         """Which of them are the network with its adapter switched off, so that no weights are kept."""
+        ...
+
+    def on(self, role: str = "reference") -> AbstractContextManager[None]:
+        """Within this context the model's `velocity` is that of a role's weights."""
+        ...
+
+    def start(self, role: str = "reference") -> None:
+        """Make the present weights those of a role."""
+        ...
+
+    def follow(self, decay: float, role: str = "reference") -> None:
+        """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
         ...
 
     def keep(self, roles: Collection[str]) -> None:
@@ -64,55 +77,49 @@ class ReferenceWeights(Protocol):
 class VideoModel(Protocol):
     """A flow model of videos and everything around it: text, pixels, adapters, export.
 
+    What flows is what is generated: what is given (a first frame) stays in the condition, and the family puts it in
+    its place within `velocity`, `decode` and `encode_video`. So noise, log-probabilities and losses need no mask.
+
     One whose base may change between two starts of a run may have the property `identity`, a text that tells the base
     as it was loaded from another one.
     """
 
     geometry: Geometry
+    """What it makes where a request asks for no size."""
     network: nn.Module
     """The module that trains; its trainable parameters are exactly what an update changes."""
     device: torch.device
+    reference: ReferenceWeights
+    """Frozen weights of every role; checkpoints keep them."""
 
-    @property
-    def reference_weights(self) -> ReferenceWeights:
-        """The frozen weights of every role, for checkpoints."""
+    def sized(self, size: Size) -> Geometry:
+        """The geometry of videos of another size.
+
+        Raises:
+            BadData: the model cannot make it.
+        """
         ...
 
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
-        """Text features, cached by text."""
+    def encode(self, requests: Sequence[Request], geometry: Geometry | None = None) -> Condition:
+        """What a batch of requests asks for; `geometry` is the model's own where none is given."""
         ...
 
     def velocity(
         self,
         x: Float[Tensor, "b *latent"],
         sigma: Float[Tensor, " b"],
-        condition: Float[Tensor, "b n d"],
+        condition: Condition,
         guidance: float = 1.0,
     ) -> Float[Tensor, "b *latent"]:
-        """Velocity, float32; with guidance w != 1: v(empty) + w (v(text) - v(empty)), both in one batched pass."""
+        """Velocity, float32; with guidance w != 1: v(negative) + w (v(text) - v(negative)), in one batched pass."""
         ...
 
-    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
-        """Latents to videos."""
+    def decode(self, x0: Float[Tensor, "b *latent"], condition: Condition) -> Videos:
+        """Latents to videos, what was given included."""
         ...
 
-    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
-        """Videos to latents; refuses another geometry."""
-        ...
-
-    def reference(self, role: str = "reference") -> AbstractContextManager[None]:
-        """Within this context `velocity` is that of frozen weights.
-
-        Roles are "reference" (what a penalty pulls towards) and "sampled" (what rolls out, where it is not the policy).
-        """
-        ...
-
-    def start_reference(self, role: str = "reference") -> None:
-        """Make the present weights those of a role."""
-        ...
-
-    def follow_reference(self, decay: float, role: str = "reference") -> None:
-        """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
+    def encode_video(self, videos: Videos, condition: Condition | None = None) -> Float[Tensor, "b *latent"]:
+        """Videos to latents, without what the condition gives; refuses another geometry."""
         ...
 
     def export(self, folder: Path, shift: float | None = None) -> None:
@@ -203,8 +210,8 @@ class Method(Protocol):
     consumes: type
     """The batch it trains on: Clips, Pairs or Credited."""
     needs: frozenset[str]
-    """What it uses beside the policy, of {"reference", "sampled", "videos"}: frozen weights of these roles (a method
-    that needs "sampled" rolls out with them), and the decoded samples."""
+    """Frozen weights that it uses beside the policy, of {"reference", "sampled"}; one that needs "sampled" rolls out
+    with them."""
 
     def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:
         """Yield losses to back-propagate one by one, freeing each graph; the sum of their values is the objective.
@@ -243,11 +250,24 @@ class OnlineMethod(Method, Protocol):
         """
         ...
 
+    def look(
+        self, videos: Videos, prompts: Prompts, x0: Float[Tensor, "b *latent"], score: Callable[[Videos], Any]
+    ) -> dict[str, Tensor]:
+        """What it wants to keep of some decoded samples before they go, `[b ...]` by its own names.
+
+        Args:
+            videos: of whole groups.
+            prompts: which they are.
+            x0: their latents.
+            score: scores other videos of the same requests, name to `[b]`.
+        """
+        ...
+
     def credit(self, scored: Scored) -> Credited:
         """Rewards to a batch with advantages."""
         ...
 
-    def after(self, model: VideoModel, metrics: Mapping[str, float]) -> dict[str, float]:
+    def after(self, reference: ReferenceWeights, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look after references and coefficients once an iteration has been learnt; gives metrics of its own."""
         ...
 

@@ -12,7 +12,7 @@ from reelign import parts
 from reelign.names import Label
 from reelign.parts import PartConfig, Settings
 from reelign.records import Sample
-from reelign.runtime.local import Local
+from reelign.runtime.work import StageSpec, Work
 
 Least = Annotated[float, Field(ge=0)]
 
@@ -59,7 +59,6 @@ AnyStage = Annotated[SerializeAsAny[StageConfig], BeforeValidator(partial(parts.
 class Context:
     """The run a stage is part of."""
 
-    runtime: Local
     seed: int
     """Of this stage: every draw in it has a name below this seed."""
     folder: Path
@@ -86,11 +85,13 @@ class Stage(Protocol):
     """A stage under way."""
 
     steps: int
+    spec: StageSpec
+    """What it needs of the runtime."""
     note: str
     """Said in the ledger and the report, such as that preferences are simulated."""
 
-    def run(self, start: int) -> Iterator[Report]:
-        """Do steps `start` to `steps`; each yielded report is a finished transaction."""
+    def run(self, work: Work, start: int) -> Iterator[Report]:
+        """Do steps `start` to `steps` in the runtime; each yielded report is a finished transaction."""
         ...
 
     def describe(self) -> dict[str, Any]:

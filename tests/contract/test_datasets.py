@@ -7,14 +7,15 @@ import pytest
 import torch
 from jaxtyping import Float
 from tests.parts.identity_model import IdentityModel
+from tests.parts.written_pairs import write_pairs
 from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import parts
 from reelign.batches import Clips, Pairs, Prompts
-from reelign.datasets._write import write_clip_folder, write_pairs, write_prompts
 from reelign.errors import BadConfig, BadData
-from reelign.playground import tables
+from reelign.playground.world import tables
+from reelign.playground.writing import write_clip_folder, write_prompts
 
 NAMES = parts.available("dataset")
 VERBS = ("prompts", "clips", "pairs")

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from reelign import parts
 from reelign.batches import Videos
 from reelign.errors import MissingExtra
-from reelign.playground import tables
+from reelign.playground.world import tables
 
 PROMPTS = (
     "A small red circle stays still on a gray background.",

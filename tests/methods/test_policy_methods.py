@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import Trained, replay
 from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import parts, sampling
-from reelign.batches import Credited, Prompts, Scored
+from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import flow, rng, transition
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
-from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.runtime.learner import LearnerConfig
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 
@@ -40,7 +41,7 @@ def _build(name: str, **settings: Any) -> Any:
 
 
 def _prompts(n: int, group: int) -> Prompts:
-    return Prompts(tuple(f"prompt {i}" for i in range(n)), tuple(range(n)), group)
+    return Prompts(requests(f"prompt {i}" for i in range(n)), group)
 
 
 def _batch(
@@ -52,7 +53,7 @@ def _batch(
     if rewards is None:
         rewards = rng.normal((n, group), seed=rng.seed_for(seed, "reward"))
         rewards[1] = 0.25
-    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, {"r": (-9.0, 9.0)}, lambda videos: {}))
+    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, {"r": (-9.0, 9.0)}))
 
 
 def precise(model: Any, batch: Credited) -> Credited:
@@ -61,7 +62,7 @@ def precise(model: Any, batch: Credited) -> Credited:
     t = batch.trajectories
     table, x, x_next = t.table.double(), t.x.double(), t.x_next.double()
     sigma, sigma_next = table[t.index], table[t.index + 1]
-    condition = model.encode(t.prompts.repeated)
+    condition = t.condition
     with torch.no_grad():
         steps = [
             transition.step(t.kind, x[k], model.velocity(x[k], sigma[k], condition), sigma[k], after, t.eta)
@@ -113,8 +114,8 @@ def rows_of(model: Any, method: Any, batch: Credited) -> list[Row]:
     """Each recorded step of each sample that trains, with the loss and the offsets' gradient of it alone."""
     steps, samples = batch.trajectories.index.shape
     places = [(k, i) for k in range(steps) for i in range(samples) if batch.informative[i]]
-    rows = []
-    for (k, i), loss in zip(places, method.losses(model, batch, 0, 1), strict=True):
+    rows, taught = [], (loss for loss in method.losses(model, batch, 0, 1) if loss.share)
+    for (k, i), loss in zip(places, taught, strict=True):
         model.network.zero_grad(set_to_none=True)
         loss.value.backward()
         rows.append(Row(k, i, loss.value.item(), model.network.offset.grad.clone()))
@@ -425,15 +426,15 @@ def test_flow_dppo_stops_what_pushes_outwards_over_the_limit_and_nothing_else(ga
     limit = 1e-4
     model, method = gaussian(side=2, bins=BINS), _build("flow_dppo", limit_kl=limit)
     batch = precise(model, _batch(model, method))
-    learner = Learner(model, LearnerConfig(lr=0.01))
-    assert learner.update(method, batch, 0, "here")["max_abs_log_ratio"] == 0
+    learner = Trained(model, LearnerConfig(lr=0.01))
+    assert learner.learn(method, batch, 0, "here")["max_abs_log_ratio"] == 0
     for _ in range(2):
-        assert learner.update(method, batch, 0, "here")["max_abs_log_ratio"] > 0
+        assert learner.learn(method, batch, 0, "here")["max_abs_log_ratio"] > 0
     t = batch.trajectories
     seen = set()
     for row in rows_of(model, method, batch):
         with torch.no_grad():
-            here = sampling.replay(model, t, row.k, slice(row.sample, row.sample + 1), torch.zeros(24, 1, 1))
+            here = replay(model, t, row.k, slice(row.sample, row.sample + 1))
         moved = (here.mean[0] - t.mean[row.k, row.sample]) / t.std[row.k, row.sample]
         z = (t.x_next[row.k, row.sample] - t.mean[row.k, row.sample]) / t.std[row.k, row.sample]
         over = float(moved.square().mean() / 2) >= limit
@@ -454,7 +455,7 @@ def test_grpo_guards_statistic_is_the_shift_along_the_noise_whatever_the_kernel(
     rows = rows_of(model, method, batch)
     for row in rows:
         with torch.no_grad():
-            here = sampling.replay(model, t, row.k, slice(row.sample, row.sample + 1), torch.zeros(24, 1, 1))
+            here = replay(model, t, row.k, slice(row.sample, row.sample + 1))
         shift = here.mean[0] - t.mean[row.k, row.sample]
         z = (t.x_next[row.k, row.sample] - t.mean[row.k, row.sample]) / t.std[row.k, row.sample]
         found = math.log(-row.value * len(rows) / float(batch.advantage[row.sample]))

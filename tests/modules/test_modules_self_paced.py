@@ -96,7 +96,7 @@ def test_the_weights_sum_stays_what_the_user_set_and_other_rewards_keep_theirs()
 def test_literal_weights_are_the_printed_ones() -> None:
     rewards = {name: torch.tensor([row]) for name, row in GOLDEN.items()}
     third = dict.fromkeys(ORDER, 1 / 3)
-    method = build(_paced(mode="literal", thresholds=[0.75, 0.75, 0.75]), {"name": "summed"})
+    method = build(_paced(mode="literal", thresholds=[0.75, 0.75, 0.75]), {"name": "combine", "form": "sum"})
     found = _weights(method, rewards, third)
     assert [float(found[name]) for name in ORDER] == pytest.approx([0.31881454, 0.34310003, 0.33808543], abs=1e-6)
     own = pacing.literal(torch.stack([rewards[name] for name in ORDER]), torch.full((3,), 0.75))

@@ -5,6 +5,7 @@ from typing import Any
 
 from reelign.parts import PartConfig
 from reelign.records import Sample
+from reelign.runtime.work import StageSpec, Work
 from reelign.stage import Context, Report, StageConfig
 
 
@@ -18,8 +19,9 @@ class Sampling:
 
     def __init__(self, config: Config, context: Context) -> None:
         self.steps, self.context = config.steps, context
+        self.spec = StageSpec(f"stage {context.label}")
 
-    def run(self, start: int) -> Iterator[Report]:
+    def run(self, work: Work, start: int) -> Iterator[Report]:
         for step in range(start, self.steps):
             name = f"samples/{self.context.label}/step-{step:05d}.mp4"
             (self.context.folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from reelign import config as configs
 from reelign import parts
+from reelign.batches import requests
 from reelign.runtime.local import Local
 from reelign.runtime.meter import Meter
 from reelign.stage import Context
@@ -21,7 +22,7 @@ Make = Callable[..., Any]
 
 def _ask(model: Any, n: int, guidance: float = 1.0) -> torch.Tensor:
     x = torch.zeros(n, *model.geometry.latent)
-    return model.velocity(x, torch.full((n,), 0.5), model.encode(["a prompt"] * n), guidance)
+    return model.velocity(x, torch.full((n,), 0.5), model.encode(requests(["a prompt"] * n)), guidance)
 
 
 def test_a_call_costs_its_samples_and_three_times_as_much_with_a_gradient(gaussian: Make) -> None:
@@ -72,15 +73,15 @@ def test_a_kept_graph_costs_its_call_and_nothing_later(gaussian: Make) -> None:
 def test_calls_of_the_reference_count_and_are_the_references(gaussian: Make) -> None:
     model = gaussian()
     meter = Meter(model.network)
-    model.start_reference()
+    model.reference.start()
     with torch.no_grad():
         before = _ask(model, 3)
         model.network.offset.add_(1.0)
-        with model.reference():
+        with model.reference.on():
             assert_close(_ask(model, 3), before)
         assert_close(_ask(model, 3), before + 1.0)
     assert meter.units == 9
-    with model.reference():
+    with model.reference.on():
         _ask(model, 3)  # no weight of a reference has a gradient, so no backward pass can follow
     assert meter.units == 12
 
@@ -88,8 +89,8 @@ def test_calls_of_the_reference_count_and_are_the_references(gaussian: Make) -> 
 def test_an_adapter_that_is_switched_off_counts_as_a_forward_pass(wan: Make) -> None:
     model = wan(lora={"rank": 2})
     meter = Meter(model.network)
-    model.start_reference()
-    with torch.no_grad(), model.reference():
+    model.reference.start()
+    with torch.no_grad(), model.reference.on():
         _ask(model, 3)
     assert meter.units == 3
 
@@ -97,7 +98,7 @@ def test_an_adapter_that_is_switched_off_counts_as_a_forward_pass(wan: Make) -> 
 def test_text_and_pixels_cost_nothing(gaussian: Make) -> None:
     model = gaussian()
     meter = Meter(model.network)
-    model.encode_video(model.decode(torch.ones(1, *model.geometry.latent)))
+    model.encode_video(model.decode(torch.ones(1, *model.geometry.latent), model.encode(requests("a"))))
     assert meter.units == 0
 
 
@@ -116,10 +117,11 @@ def _iterations(model: Any, root: Path, n: int, **changes: Any) -> list[int]:
     }
     config = configs.validate(online.Config, configs.override(tree, [f"{k}={v}" for k, v in changes.items()]))
     meter = Meter(model.network)
-    stage = parts.build("stage", config, Context(Local(model), 0, root, "counted"))
+    stage = parts.build("stage", config, Context(0, root, "counted"))
     spent = []
-    for _ in stage.run(0):
-        spent.append(meter.units - sum(spent))
+    with Local(model).stage(stage.spec) as work:
+        for _ in stage.run(work, 0):
+            spent.append(meter.units - sum(spent))
     return spent
 
 

@@ -27,7 +27,7 @@ from reelign.events import Progress
 from reelign.files import sweep, write_text
 from reelign.panel import Metrics
 from reelign.records import Check
-from reelign.runtime.local import device
+from reelign.runtime.local import Local, device
 from reelign.stages import evaluate
 
 
@@ -144,7 +144,7 @@ def _start(spec: Spec, first: Run, progress: Spending) -> None:
         clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
         trained = trained_on(recipe(spec, first.entry, first.seed))
-        for clips in evaluate.run(model, spec.evaluate, START, folder, START, trained):
+        for clips in evaluate.run(Local(model), spec.evaluate, START, folder, START, trained):
             progress.show(clips * progress.clip)
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)

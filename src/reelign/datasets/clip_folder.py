@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from reelign.batches import Clips, Pairs, Prompts
+from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _folder, _tables
 from reelign.datasets._clips import ClipConfig, ClipFiles, batch
 from reelign.datasets._digest import digest
@@ -118,7 +118,7 @@ class ClipFolder:
 
     def all_prompts(self) -> Prompts:
         """Every caption, in the folder's order."""
-        return Prompts(tuple(caption for _, caption in self._entries), tuple(range(len(self._entries))))
+        return Prompts(requests(caption for _, caption in self._entries))
 
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
         """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch.
@@ -141,7 +141,7 @@ class ClipFolder:
                 break
         taken = [k % len(latents) for k in range(n)]
         x0 = batch([latents[k] for k in taken], model)
-        return Clips(x0, tuple(texts[k] for k in taken), torch.ones(n, device=x0.device))
+        return Clips(x0, requests(texts[k] for k in taken), torch.ones(n, device=x0.device))
 
     def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
         """Refuse.

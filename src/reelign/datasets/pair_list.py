@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from reelign.batches import Clips, Pairs, Prompts
+from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
 from reelign.datasets._clips import ClipConfig, ClipFiles, batch
 from reelign.datasets._digest import digest
@@ -107,8 +107,7 @@ class PairList:
 
     def all_prompts(self) -> Prompts:
         """The different prompts, ties included, in the order in which they come up."""
-        texts = tuple(dict.fromkeys(pair.prompt for pair in self._judged))
-        return Prompts(texts, tuple(range(len(texts))))
+        return Prompts(requests(dict.fromkeys(pair.prompt for pair in self._judged)))
 
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
         """Refuse.
@@ -146,7 +145,7 @@ class PairList:
         return Pairs(
             chosen=batch([found[k][0] for k in taken], model),
             rejected=batch([found[k][1] for k in taken], model),
-            texts=tuple(texts[k] for k in taken),
+            requests=requests(texts[k] for k in taken),
         )
 
 

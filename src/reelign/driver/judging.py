@@ -1,6 +1,7 @@
 """Having weights judged: the base, what each stage leaves, and what it would leave on its way."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from reelign import records
 from reelign.driver.held import Held
@@ -10,6 +11,7 @@ from reelign.driver.recipe import Recipe
 from reelign.driver.run_folder import RunFolder
 from reelign.driver.watching import Company
 from reelign.events import Event
+from reelign.runtime.local import Local
 from reelign.stages import evaluate
 
 
@@ -26,9 +28,12 @@ def trained_on(recipe: Recipe) -> frozenset[str]:
 class Judging:
     """Evaluates the held weights into the run's folder, where the pace or the driver asks for it."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, held: Held, company: Company, pace: Pace) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, runtime: Local, held: Held, company: Company, pace: Pace
+    ) -> None:
         """Nothing is judged yet."""
-        self._recipe, self._folder, self._held, self._company, self._pace = recipe, folder, held, company, pace
+        self._recipe, self._folder, self._runtime, self._held = recipe, folder, runtime, held
+        self._company, self._pace = company, pace
         self.wish: Sequence[int] = ()
         """Holds anything once the run shall save and stop."""
 
@@ -57,7 +62,7 @@ class Judging:
         if look is None:
             return
         wanted = self._recipe.evaluate.best if self._recipe.evaluate and event.stage != "base" else ""
-        with self._held.as_left():
+        with self._runtime.work.averaged() if self._runtime.work else nullcontext():
             found = self.evaluate(look, event.stage, event.step, event.of)
             if wanted and found.better_than(self._held.best, wanted):
                 value = found.measures[wanted].mean or 0.0
@@ -74,7 +79,7 @@ class Judging:
         clips = evaluate.clips(look.config)
         self._company.send("phase", stage, 0, clips, {"phase": "evaluating"})
         where = look.label, self._folder.path, look.label, trained_on(self._recipe)
-        for done in evaluate.run(self._held.model, look.config, *where):
+        for done in evaluate.run(self._runtime, look.config, *where):
             self._company.send("phase", stage, done, clips, {"phase": "evaluating"})
             if self.wish:
                 raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")

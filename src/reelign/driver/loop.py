@@ -10,7 +10,7 @@ from reelign import parts, records
 from reelign.core import rng
 from reelign.diagnostics import gates
 from reelign.driver import resuming, world
-from reelign.driver.held import Groups, Held, refuse_broken
+from reelign.driver.held import Held, refuse_broken
 from reelign.driver.interrupts import Interrupted
 from reelign.driver.judging import Judging, Over
 from reelign.driver.pace import Look, Pace
@@ -23,7 +23,9 @@ from reelign.events import Event
 from reelign.protocols import VideoModel
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
+from reelign.runtime.local_work import LocalWork
 from reelign.runtime.meter import Meter
+from reelign.runtime.work import Groups
 from reelign.stage import Context, Report, Stage
 from reelign.stages import collect, evaluate
 
@@ -45,7 +47,7 @@ class Driver:
         self.labels = labels(recipe)
         self.runtime = Local(model)
         self.held = Held(model, self.runtime)
-        self.judging = Judging(recipe, folder, self.held, company, pace)
+        self.judging = Judging(recipe, folder, self.runtime, self.held, company, pace)
         self.meter = Meter(model.network)
         self.state = State(stage=0, next=0, recipe=digest(recipe))
         self._accept = accept_changes
@@ -97,15 +99,15 @@ class Driver:
         began, spent = time.perf_counter(), self.state.wall_s
         config = in_run(self.recipe.stages[index], self.folder.path)
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
-        context = Context(self.runtime, seed, self.folder.path, label, self.folder.id)
-        stage: Stage = parts.build("stage", config, context)
-        about = stage.describe()
-        self._enter(about, stage.steps)
-        found = {"index": index, "kind": config.name, **about}
-        self.company.send("stage", label, self.state.next, stage.steps, found)
-        self._train(stage, index, lambda: spent + time.perf_counter() - began)
-        judged = self.runtime.learner is not None and self.recipe.evaluate is not None
-        gate = self._leave(index)
+        stage: Stage = parts.build("stage", config, Context(seed, self.folder.path, label, self.folder.id))
+        about, trains = stage.describe(), stage.spec.learner is not None
+        with self.runtime.stage(stage.spec) as work:
+            self._enter(about, stage.steps, work)
+            found = {"index": index, "kind": config.name, **about}
+            self.company.send("stage", label, self.state.next, stage.steps, found)
+            self._train(stage, work, index, lambda: spent + time.perf_counter() - began)
+        judged = trains and self.recipe.evaluate is not None
+        gate = self._leave(index, trains)
         self.company.send("gate", label, stage.steps, stage.steps, gate.model_dump())
         row = {"stage": label, "index": index, "kind": config.name, "steps": stage.steps, **about, **self.state.counts}
         row |= {"entering": self._leaving(index - 1), "leaving": self._leaving(index), "best": self.held.best}
@@ -122,16 +124,18 @@ class Driver:
         if self.judging.wish:
             raise Interrupted(f"saved after stage {label}; go on with --resume.")
 
-    def _train(self, stage: Stage, index: int, clock: Callable[[], float]) -> None:
+    def _train(self, stage: Stage, work: LocalWork, index: int, clock: Callable[[], float]) -> None:
         """All steps that are not yet done, each written down, saved now and then, and judged where that is due."""
         label = self.labels[index]
-        saved, mark = self.state.next, self.held.mark()
+        saved, mark = self.state.next, work.mark()
         try:
             self.judging.again(Event(time.time(), "step", label, self.state.next, stage.steps))
-            for report, seconds, units in self._measured(stage.run(self.state.next)):
+            for report, seconds, units in self._measured(
+                stage.run(work, self.state.next), stage.spec.learner is not None
+            ):
                 event = self._note(report, index, stage.steps, seconds, units)
                 self.state = self.state.model_copy(update={"wall_s": clock()})
-                mark, done, look = self.held.mark(), report.step + 1, self.judging.due(event)
+                mark, done, look = work.mark(), report.step + 1, self.judging.due(event)
                 # The last step is saved too: the evaluation that follows may be stopped.
                 due = done % self.recipe.run.save_every == 0 or done == stage.steps
                 if self.judging.wish or due or look:
@@ -144,24 +148,24 @@ class Driver:
             raise
         except Exception as error:
             # What failed has changed nothing, so the steps before it need not be lost.
-            if saved < self.state.next and not isinstance(error, CannotWrite) and mark == self.held.mark():
+            if saved < self.state.next and not isinstance(error, CannotWrite) and mark == work.mark():
                 with suppress(UserError):
                     self._save(f"{label}-{self.state.next:05d}", self.held.all(), (self._leaving(index - 1),))
                     self.company.say(f"saved after step {self.state.next} of stage {label}; go on with --resume.")
             if isinstance(error, RunStopped):
-                said = {"phase": "failed", "text": str(error), "broken": getattr(self.runtime.learner, "broken", False)}
+                said = {"phase": "failed", "text": str(error), "broken": work.broken}
                 event = Event(time.time(), "phase", label, self.state.next, stage.steps, said)
                 self.judging.on_the_way(self.judging.due(event), event)
             raise
 
-    def _measured(self, reports: Iterator[Report]) -> Iterator[tuple[Report, float, int]]:
+    def _measured(self, reports: Iterator[Report], trains: bool) -> Iterator[tuple[Report, float, int]]:
         """Each report with the seconds and the forward-units that it took."""
         while True:
             began, before = time.perf_counter(), self.meter.units
             report = next(reports, None)
             if report is None:
                 return
-            yield report, time.perf_counter() - began, self.meter.units - before if self.runtime.learner else 0
+            yield report, time.perf_counter() - began, self.meter.units - before if trains else 0
 
     def _note(self, report: Report, index: int, steps: int, seconds: float, units: int) -> Event:
         """Write a step down and tell of it."""
@@ -177,9 +181,9 @@ class Driver:
         data = {**report.metrics, "wall_s": seconds, "forwards": counts["forwards"]}
         return self.judging.told(self.company.send("step", label, done, steps, data))
 
-    def _enter(self, about: Json, steps: int) -> None:
+    def _enter(self, about: Json, steps: int, work: LocalWork) -> None:
         """Bring a stage under way back, if its rewards are those it began with."""
-        self.held.forget_best()
+        self.held.begin()
         then, own = self.state.world, {name: str(use["version"]) for name, use in about["rewards"].items()}
         now = then.model_copy(update={"rewards": own})
         tensors, self._resumed = self._resumed, None
@@ -188,7 +192,8 @@ class Driver:
             if self.state.next > steps:
                 raise BadCheckpoint(f"the checkpoint stands at {where}, which has only {steps}; start a new run.")
             self.state = resuming.agree(self.state, world.changes(then, now), where, self._accept, self.company)
-            self.held.bring_back(tensors, self.state)
+            work.load(tensors, self.state.updates, self.state.adapter_off)
+            self.held.begin(self.state.best, tensors)
             self._warn_of_lost_entry()
         self.state = self.state.model_copy(update={"world": now})
 
@@ -203,14 +208,13 @@ class Driver:
                 f"{error} Should the gate fail, the weights that entered the stage cannot be brought back."
             )
 
-    def _leave(self, index: int) -> records.Gate:
-        """Settle the stage's weights, evaluate and judge them; a failed gate brings the entering weights back."""
+    def _leave(self, index: int, trains: bool) -> records.Gate:
+        """Evaluate the stage's weights and judge them; a failed gate brings the entering weights back."""
         label, rules = self.labels[index], self.recipe.stages[index].gate
-        if self.runtime.learner is None:
+        if not trains:
             if isinstance(self.recipe.stages[index], evaluate.Config):
                 self.folder.judged(label)
             return gates.ungated("it trains nothing.")
-        self.runtime.end_stage()
         self.held.take_best()
         if self.recipe.evaluate is not None:
             done = self.state.next
@@ -259,12 +263,12 @@ class Driver:
         refuse_broken(tensors)
         self.folder.see_it_there()
         self.company.send("phase", self._label, data={"phase": "saving"})
-        learner = self.runtime.learner
+        work = self.runtime.work
         self.folder.ledger.seal()
         written = {"metrics": self.folder.metrics.seal(), "samples": self.folder.samples.seal()}
         written |= {"ledger": tuple(self.folder.rows), "evaluations": dict(self.folder.evaluations)}
-        written |= {"updates": learner.updates if learner else 0, "best": self.held.best if self.state.next else None}
-        written |= {"adapter_off": self.model.reference_weights.adapter_off}
+        written |= {"updates": work.updates if work else 0, "best": self.held.best if self.state.next else None}
+        written |= {"adapter_off": self.model.reference.adapter_off}
         self.folder.settle()
         self.state = self.state.model_copy(update=written)
         self.folder.checkpoints.save(name, self.held.fingerprint, Checkpoint(tensors, self.state.model_dump(), needs))

@@ -29,8 +29,6 @@ class PolicyConfig(OnlineConfig):
     """Strength of their noise."""
     clip: float = Field(default=1e-4, gt=0, le=1e3)
     """Half-width of the trust region around ratio 1. Small, because log-ratios are means over elements."""
-    batched: bool = False
-    """Replay several steps in one forward pass where they fit into a micro-batch; see `engines.policy.losses`."""
 
     @model_validator(mode="after")
     def _within_a_quarter_turn(self) -> "PolicyConfig":

@@ -1,15 +1,14 @@
 """What all online methods share, whatever their loss: the verbs of `protocols.OnlineMethod`, from slots."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
-from reelign.batches import Credited, Loss, Prompts, Scored
+from reelign.batches import Credited, Loss, Prompts, Request, Scored, Videos
 from reelign.core import schedule
 from reelign.engines import credit, select
-from reelign.engines.slots import Demand, Notes, Slots
-from reelign.protocols import VideoModel
+from reelign.engines.slots import Demand, Glance, Notes, Score, Slots
+from reelign.protocols import ReferenceWeights, VideoModel
 from reelign.sampling import Exploration
 
 Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]
@@ -45,10 +44,17 @@ class Online:
         """Which of a rollout's steps are stochastic."""
         return self.slots.select.draw(steps, prompts, seed, iteration)
 
-    def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:
+    def begin(self, requests: Sequence[Request], score: Score) -> None:
         """Get ready before the first rollout of a stage."""
         for begin in self.slots.begin:
-            begin(texts, score, self.notes)
+            begin(requests, score, self.notes)
+
+    def look(
+        self, videos: Videos, prompts: Prompts, x0: Tensor, score: Callable[[Videos], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """What its slots want to keep of some decoded samples before they go."""
+        glance = Glance(videos, prompts, x0, score)
+        return {name: value for look in self.slots.looks for name, value in look(glance).items()}
 
     def credit(self, scored: Scored) -> Credited:
         """Rewards to a batch with advantages."""
@@ -61,11 +67,11 @@ class Online:
             for term in self.slots.terms:
                 yield from term(model, seed, micro_batch)
 
-    def after(self, model: VideoModel, metrics: Mapping[str, float]) -> dict[str, float]:
+    def after(self, reference: ReferenceWeights, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look after references and coefficients once an iteration has been learnt."""
         self.notes.metrics = {}
         for after in self.slots.after:
-            after(model, metrics, self.notes)
+            after(reference, metrics, self.notes)
         return dict(self.notes.metrics)
 
     def state(self) -> dict[str, Tensor]:

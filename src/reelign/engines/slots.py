@@ -17,13 +17,13 @@ from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor
 
 from reelign import parts
-from reelign.batches import Loss, Prompts, Scored
+from reelign.batches import Loss, Prompts, Request, Scored, Videos
 from reelign.core import transition
 from reelign.core.flow import expand_to, per_sample_mean
 from reelign.core.transition import Transition
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import ReferenceWeights, VideoModel
 from reelign.sampling import Exploration, SamplerConfig
 
 
@@ -120,12 +120,27 @@ Allocate = Callable[[Given, Scored, Notes], Given]
 """Advantage to advantage, for each sample or each place."""
 Term = Callable[[VideoModel, int, int], Iterator[Loss]]
 """(model, seed, micro_batch) -> losses beside those of the rollout."""
-After = Callable[[VideoModel, Mapping[str, float], Notes], None]
+After = Callable[[ReferenceWeights, Mapping[str, float], Notes], None]
 """Once an iteration has been learnt."""
-Score = Callable[[Sequence[str], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
-"""(texts, seeds) -> scores of the starting policy's own samples."""
-Begin = Callable[[Sequence[str], Score, Notes], None]
-"""Before the first rollout: (texts of the stage, score, notes)."""
+Score = Callable[[Sequence[Request], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
+"""(requests, seeds) -> scores of the starting policy's own samples."""
+Begin = Callable[[Sequence[Request], Score, Notes], None]
+"""Before the first rollout: (requests of the stage, score, notes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Some decoded samples of a rollout, whole groups, while they are there."""
+
+    videos: Videos
+    prompts: Prompts
+    x0: Float[Tensor, "b *latent"]
+    score: Callable[[Videos], Mapping[str, Float[Tensor, " b"]]]
+    """Scores other videos of the same requests."""
+
+
+Look = Callable[[Glance], Mapping[str, Tensor]]
+"""What to keep of them, `[b ...]` by name; a later slot finds it in `Scored.seen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,7 @@ class Slots:
     combine: Combine
     weigh: Weigh | None = None
     """None: the user's weights."""
+    looks: tuple[Look, ...] = ()
     shape: tuple[Shape, ...] = ()
     allocate: tuple[Allocate, ...] = ()
     limit: float = 5.0

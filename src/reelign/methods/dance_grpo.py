@@ -34,4 +34,4 @@ def build(config: Config) -> Online:
     if config.keep is not None:
         checks = (*slots.checks, allocate.extremes_fit(config.keep))
         slots = replace(slots, allocate=(allocate.extremes(config.keep),), checks=checks)
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(assemble(slots, config.modules), policy.losses())

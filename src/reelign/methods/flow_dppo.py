@@ -28,7 +28,6 @@ def build(config: Config) -> Online:
     losses = policy.losses(
         surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.masked(
             log_ratio, credit, divergence(), config.limit_kl
-        ),
-        batched=config.batched,
+        )
     )
     return Online(assemble(slots, config.modules), losses)

@@ -41,4 +41,4 @@ def build(config: Config) -> Online:
     )
     if config.kl:
         slots = penalty.add(slots, "step", config.kl)
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(assemble(slots, config.modules), policy.losses())

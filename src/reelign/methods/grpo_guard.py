@@ -28,5 +28,5 @@ def build(config: Config) -> Online:
         clip=config.clip,
     )
     weight = weighting.per_length if config.rebalance else None
-    losses = policy.losses(log_ratio=policy.centred, step_weight=weight, batched=config.batched)
+    losses = policy.losses(log_ratio=policy.centred, step_weight=weight)
     return Online(assemble(slots, config.modules), losses)

@@ -26,4 +26,4 @@ def build(config: Config) -> Online:
         limit=config.limit,
         clip=config.clip,
     )
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(assemble(slots, config.modules), policy.losses())

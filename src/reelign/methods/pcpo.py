@@ -24,6 +24,5 @@ def build(config: Config) -> Online:
     losses = policy.losses(
         surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.hinge(log_ratio, credit, clip),
         step_weight=weighting.proportional,
-        batched=config.batched,
     )
     return Online(assemble(slots, config.modules), losses)

@@ -94,7 +94,7 @@ def build(config: Config) -> Module:
             allocate=(*slots.allocate, allocate),
             begin=(*slots.begin, source.begin),
             checks=(*slots.checks, check),
-            needs=slots.needs | ({"videos"} if config.prior == "first_frame" else frozenset()),
+            looks=(*slots.looks, priors.held_still) if config.prior == "first_frame" else slots.looks,
         )
 
     return Module("bpgo", fill)

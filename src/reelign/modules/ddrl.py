@@ -14,7 +14,7 @@ from reelign.errors import BadConfig
 from reelign.forward_process import LevelConfig, error, levels
 from reelign.parts import AnyDataset, PartConfig
 from reelign.protocols import Dataset, VideoModel
-from reelign.sampling import chunks
+from reelign.sampling import chunks, encode
 
 
 class Config(PartConfig):
@@ -44,11 +44,11 @@ def build(config: Config) -> Module:
     def term(model: VideoModel, seed: int, micro_batch: int) -> Iterator[Loss]:
         seed = rng.seed_for(seed, "ddrl")
         clips = source().clips(config.batch, rng.integer(1 << 20, seed=seed), model)
-        n = len(clips.texts)
+        n = len(clips.requests)
         seeds = [rng.seed_for(seed, i) for i in range(n)]
         sigma = levels(config.levels, [rng.seed_for(s, "level") for s in seeds]).to(model.device)
         noise = rng.normals(seeds, clips.x0.shape[1:]).to(model.device)
-        condition = model.encode(clips.texts)
+        condition = encode(model, clips.requests)
         for cut in chunks(n, micro_batch):
             errors = error(model, clips.x0[cut], noise[cut], sigma[cut], condition[cut])
             value = config.weight * (errors * clips.weight[cut]).sum() / n

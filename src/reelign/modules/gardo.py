@@ -13,7 +13,7 @@ from reelign.engines import penalty
 from reelign.engines.slots import Demand, Given, Module, Notes, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import ReferenceWeights
 
 SHARE = "gardo/share"
 
@@ -87,10 +87,10 @@ def build(config: Config) -> Module:
         before = given.restraint if given.restraint is not None else torch.ones_like(chosen)
         return replace(given, restraint=before * chosen.to(given.advantage.device))
 
-    def reset(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+    def reset(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
         since = notes.memory["gardo/since"] + 1
         if int(since) >= config.every or metrics.get(penalty.NAMES[config.form], 0.0) > config.above:
-            model.start_reference()
+            reference.start()
             since = torch.zeros(())
         notes.memory["gardo/since"] = since
 

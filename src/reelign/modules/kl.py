@@ -10,7 +10,7 @@ from pydantic import Field
 from reelign.engines import penalty
 from reelign.engines.slots import Module, Notes, Slots
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import ReferenceWeights
 
 FACTOR = 1.5
 """How far off its target a divergence must be for the weight to change, and by how much it then changes."""
@@ -45,7 +45,7 @@ def build(config: Config) -> Module:
         notes.memory[WEIGHT] = torch.tensor(config.weight)
         notes.memory["kl/since"] = torch.zeros(())
 
-    def adapt(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+    def adapt(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
         if config.target is not None and metric in metrics:
             weight = notes.memory[WEIGHT]
             if metrics[metric] > FACTOR * config.target:
@@ -55,14 +55,14 @@ def build(config: Config) -> Module:
             notes.memory[WEIGHT] = weight
             notes.metrics["kl_weight"] = weight.item()
 
-    def move(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+    def move(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
         if config.reference == "average":
-            model.follow_reference(config.decay)
+            reference.follow(config.decay)
         elif config.reference == "reset":
             since = notes.memory["kl/since"] + 1
             far = config.above is not None and metrics.get(metric, 0.0) > config.above
             if far or int(since) >= config.every:
-                model.start_reference()
+                reference.start()
                 since = torch.zeros(())
             notes.memory["kl/since"] = since
             notes.metrics["reference_reset"] = float(not since.item())

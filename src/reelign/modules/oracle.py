@@ -4,12 +4,11 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign.batches import Scored
 from reelign.core import allocation
 from reelign.engines import allocate
-from reelign.engines.slots import Module, Notes
+from reelign.engines.slots import Glance, Module, Notes
 from reelign.parts import PartConfig
-from reelign.playground.fault import fault, pooled
+from reelign.playground.oracle.fault import fault, pooled
 
 
 class Config(PartConfig):
@@ -25,11 +24,12 @@ class Config(PartConfig):
 def build(config: Config) -> Module:
     """Dense advantages from the truth."""
 
-    def maps(scored: Scored, notes: Notes) -> Float[Tensor, "b f h w"]:
-        assert scored.videos is not None
-        x0, prompts = scored.trajectories.x0, scored.trajectories.prompts
-        found = pooled(fault(scored.videos, prompts.repeated), (x0.shape[-3], x0.shape[-2], x0.shape[-1]))
-        notes.metrics["map_mean"] = found.mean().item()
-        return allocation.mean_one((found + config.floor).to(x0))
+    def seen(glance: Glance) -> Float[Tensor, "b f h w"]:
+        texts, grid = [request.text for request in glance.prompts.repeated], glance.x0.shape[-3:]
+        return pooled(fault(glance.videos, texts), (grid[0], grid[1], grid[2])).to(glance.x0)
 
-    return Module("oracle", lambda slots: allocate.placed(slots, maps, config.clip), frozenset({"places"}))
+    def maps(found: Float[Tensor, "b f h w"], notes: Notes) -> Float[Tensor, "b f h w"]:
+        notes.metrics["map_mean"] = found.mean().item()
+        return allocation.mean_one(found + config.floor)
+
+    return Module("oracle", lambda slots: allocate.placed(slots, seen, maps, config.clip), frozenset({"places"}))

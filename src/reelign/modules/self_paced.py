@@ -18,7 +18,7 @@ HISTORY = "self_paced/history"
 
 
 class Config(PartConfig):
-    """Self-paced rewards (TaRoS, arXiv 2511.19356). Add `{name: summed}` to mix raw rewards, as the paper does."""
+    """Self-paced rewards (TaRoS, arXiv 2511.19356). Add `{name: combine, form: sum}` to mix raw rewards, as it does."""
 
     name: str = "self_paced"
     order: tuple[str, ...] = Field(min_length=2)

@@ -5,10 +5,9 @@ from pydantic import Field
 from torch import Tensor
 
 from reelign import parts
-from reelign.batches import Scored
 from reelign.core import allocation
 from reelign.engines import allocate
-from reelign.engines.slots import Module, Notes
+from reelign.engines.slots import Glance, Module, Notes
 from reelign.parts import AnyBackbone, PartConfig
 
 
@@ -34,15 +33,16 @@ def build(config: Config) -> Module:
     """Dense advantages from frozen features."""
     features = None
 
-    def maps(scored: Scored, notes: Notes) -> Float[Tensor, "b f h w"]:
+    def seen(glance: Glance) -> Float[Tensor, "b f h w"]:
         nonlocal features
-        assert scored.videos is not None
-        x0 = scored.trajectories.x0
+        x0 = glance.x0
         if features is None:
             features = parts.build("backbone", config.backbone, x0.device)
-        found = allocation.structure(features(scored.videos), config.components)
-        found = allocation.to_latent(found, (x0.shape[-3], x0.shape[-2], x0.shape[-1]), config.smooth).to(x0)
+        found = allocation.structure(features(glance.videos), config.components)
+        return allocation.to_latent(found, (x0.shape[-3], x0.shape[-2], x0.shape[-1]), config.smooth).to(x0)
+
+    def maps(found: Float[Tensor, "b f h w"], notes: Notes) -> Float[Tensor, "b f h w"]:
         notes.metrics["map_mean"], notes.metrics["map_std"] = found.mean().item(), found.std().item()
         return allocation.mean_one(found) if config.mean_one else found
 
-    return Module("vipo", lambda slots: allocate.placed(slots, maps, config.clip), frozenset({"places"}))
+    return Module("vipo", lambda slots: allocate.placed(slots, seen, maps, config.clip), frozenset({"places"}))

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground import credit, tables
-from reelign.playground.detect import COLORS, detect
-from reelign.playground.wanted import READS, wanted
+from reelign.playground.detector import credit
+from reelign.playground.detector.detect import COLORS, detect
+from reelign.playground.world import tables
+from reelign.playground.world.wanted import READS, wanted
 
 EXTRA = 0.5 * (2 * tables.RADII["small"] ** 2)
 """Pixels that nobody asked for which halve the score for having no such: half of the smallest sprite."""

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground import credit
-from reelign.playground.detect import detect
-from reelign.playground.lawful import prompted_error
-from reelign.playground.wanted import READS, wanted
+from reelign.playground.detector import credit
+from reelign.playground.detector.detect import detect
+from reelign.playground.detector.lawful import prompted_error
+from reelign.playground.world.wanted import READS, wanted
 
 
 class Config(PartConfig):

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground import credit
-from reelign.playground.detect import SEEN_AREA, Detections, detect
-from reelign.playground.lawful import lawful_error, trust
-from reelign.playground.wanted import READS
+from reelign.playground.detector import credit
+from reelign.playground.detector.detect import SEEN_AREA, Detections, detect
+from reelign.playground.detector.lawful import lawful_error, trust
+from reelign.playground.world.wanted import READS
 
 LASTS = 3
 """Frames in which a colour must be seen to be a sprite; where one smears, its outline may pass for a third colour."""

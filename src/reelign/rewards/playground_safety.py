@@ -8,9 +8,9 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground.credit import symbol
-from reelign.playground.detect import detect
-from reelign.playground.wanted import READS
+from reelign.playground.detector.credit import symbol
+from reelign.playground.detector.detect import detect
+from reelign.playground.world.wanted import READS
 
 
 class Config(PartConfig):

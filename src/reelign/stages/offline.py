@@ -11,8 +11,9 @@ from reelign import parts
 from reelign.batches import Clips, Pairs
 from reelign.core import rng
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
-from reelign.protocols import Dataset, Method
+from reelign.protocols import Dataset
 from reelign.runtime.learner import LearnerConfig
+from reelign.runtime.work import StageSpec, Work
 from reelign.stage import Context, Report, StageConfig
 
 
@@ -45,27 +46,24 @@ class Offline:
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Build dataset and method, and start the stage's optimizer."""
+        """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset: Dataset = parts.build("dataset", config.dataset)
-        self.method: Method = parts.build("method", config.method)
-        context.runtime.begin_stage(config.learner, self.method.needs)
+        self.spec = StageSpec(f"stage {context.label}", config.method, config.learner)
 
-    def run(self, start: int) -> Iterator[Report]:
+    def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end."""
         config, context = self.config, self.context
-        draw = {Clips: self.dataset.clips, Pairs: self.dataset.pairs}[self.method.consumes]
+        used = "pairs" if work.method.consumes is Pairs else "clips"
         # Draws are consecutive, so that a dataset goes through all it has before it repeats; each run starts elsewhere.
         first = rng.integer(1 << 20, seed=rng.seed_for(context.seed, "data"))
         for step in range(start, config.steps):
             began = time.perf_counter()
-            batch = draw(config.batch, first + step, context.runtime.model)
-            where = f"step {step} of stage {context.label}"
-            metrics = context.runtime.update(self.method, batch, rng.seed_for(context.seed, "noise", step), where)
+            where, noise = f"step {step} of stage {context.label}", rng.seed_for(context.seed, "noise", step)
+            metrics = work.learn(self.dataset, config.batch, first + step, noise, where)
             named = {f"offline/{name}": value for name, value in metrics.items()}
             named["update/wall_s"] = time.perf_counter() - began
-            counts = {"pairs" if self.method.consumes is Pairs else "clips": config.batch}
-            yield Report(step, named, counts)
+            yield Report(step, named, {used: config.batch})
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""
