@@ -24,7 +24,7 @@ from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
 from reelign.settings import PartConfig
 from reelign.settings import Settings as Settings
 
-Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage"]
+Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage", "sink"]
 PACKAGES: dict[Kind, str] = {
     "method": "reelign.methods",
     "module": "reelign.modules",
@@ -34,6 +34,7 @@ PACKAGES: dict[Kind, str] = {
     "model": "reelign.models",
     "dataset": "reelign.datasets",
     "stage": "reelign.stages",
+    "sink": "reelign.sinks",
 }
 HAS: dict[Kind, tuple[str, ...]] = {
     "method": ("losses",),
@@ -44,6 +45,7 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "model": ("geometry", "network", "velocity", "decode", "export"),
     "dataset": ("prompts", "all_prompts", "clips", "pairs"),
     "stage": ("steps", "note", "run", "describe"),
+    "sink": ("send", "close"),
 }
 """What tells that what a part's function gives is of its kind; see `protocols`."""
 
@@ -211,6 +213,7 @@ AnyReward = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(config
 AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "metric"))]
 AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]
 AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "dataset"))]
+AnySink = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "sink"))]
 
 
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:
