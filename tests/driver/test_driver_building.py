@@ -114,7 +114,7 @@ def test_each_part_of_a_shipped_recipe_is_built_once_for_the_stage_that_uses_it(
     assert _kinds(counted) == {"dataset"}
     assert set(counted.values()) == {1}
     counted.clear()
-    driver.run(recipe, Watcher())
+    driver.run(recipe, [Watcher()])
     assert _names(counted, "stage", "method", "reward") == BUILT[name]
     assert _names(counted, "model") == {"wan": 1}
     assert recipe.evaluate is not None
@@ -161,7 +161,7 @@ def test_what_a_module_reads_is_the_stages_own_where_it_is_the_same(tmp_path: Pa
     stage = {"name": "online", "steps": 2, "prompts": 2, "group": 2, "dataset": data, "sampler": {"steps": 4}}
     stage |= {"method": {"name": "grpo", "among": 3, "modules": [module]}, "rewards": ["tests.parts.linear_reward"]}
     tree = {"run": {"name": "toy", "root": str(tmp_path)}, "model": {"name": "gaussian", "side": 2, "bins": 2}}
-    run = driver.run(configs.validate(driver.Recipe, {**tree, "stages": [stage]}), Watcher())
+    run = driver.run(configs.validate(driver.Recipe, {**tree, "stages": [stage]}), [Watcher()])
     assert {n for (kind, _), n in counted.items() if kind == "dataset"} == {1}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all("online/data_error" in row for row in rows)
