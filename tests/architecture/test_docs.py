@@ -17,8 +17,8 @@ from reelign import config as configs
 from reelign import driver, parts
 from reelign.cli import app
 from reelign.playground.demo import recipe as demo_recipe
-from reelign.playground.world import corpora, tables
 from reelign.playground.make.pretrain import PretrainConfig
+from reelign.playground.world import corpora, tables
 from reelign.runtime.local import Local
 from reelign.stage import Context
 
@@ -166,8 +166,8 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
     assert "still" in json.loads((folder / "evaluations" / "my_lab.ipo.json").read_text())["measures"]
 
 
-def test_the_readmes_tree_names_every_file_of_the_package() -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Files\n")[2]
+def test_the_tree_names_every_file_of_the_package() -> None:
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Files\n")[2]
     tree = blocks(section, "")[0]
     named = Counter(re.findall(r"[\w.]+\.py", tree))
     # Folders that one line covers, because each file in them is named after what it holds.
