@@ -161,8 +161,8 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
     assert len(Path("verdicts.txt").read_text().splitlines()) == 3
 
 
-def test_the_readmes_tree_names_every_file_of_the_package() -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Files\n")[2]
+def test_the_tree_names_every_file_of_the_package() -> None:
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Files\n")[2]
     tree = blocks(section, "")[0]
     named = Counter(re.findall(r"[\w.]+\.py", tree))
     # Folders that one line covers, because each file in them is named after what it holds.

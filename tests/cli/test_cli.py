@@ -434,7 +434,7 @@ def test_verify_exits_1_when_a_check_fails(reelign: Call, monkeypatch: pytest.Mo
             ("sample", "playground", "a", "--guidance", "-1"),
             "reelign: --guidance: input should be greater than or equal to 0",
         ),
-        (("score", "x.mp4", "-p", "a"), "score needs --reward or --metric; rewards: degraded"),
+        (("score", "x.mp4", "-p", "a"), "score needs --reward or --metric; rewards: degraded, playground_attributes"),
         (("score", "nowhere.mp4", "-p", "a", "-r", "playground_motion"), "there is no video at 'nowhere.mp4'"),
         (("score", "nowhere.mp4", "-r", "playground_motion"), "score needs --prompt, or a .csv with the columns file,"),
         (("sample", "playground", "a", " "), "one of the prompts is empty; say what the video should show."),

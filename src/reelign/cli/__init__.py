@@ -19,6 +19,7 @@ from reelign.cli import (
     demo,
     evaluate,
     parts,
+    plan,
     playground,
     report,
     sample,
@@ -49,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (demo, align, bakeoff, verify, sample, score, evaluate, compare, report, parts, config):
+for module in (demo, align, bakeoff, verify, sample, score, evaluate, compare, report, plan, parts, config):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 app.add_typer(playground.app, name="playground")
 

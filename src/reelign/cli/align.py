@@ -32,12 +32,16 @@ def command(
     glance.paths(tree)
 
     from reelign import driver
+    from reelign.driver import footprints
+    from reelign.runtime.local import resolve
 
     if not dry_run:
         finish(tree, resume, accept_changes)
         return
     checked = configs.validate(driver.Recipe, tree)
     for sentence in (driver.check_again(checked) if resume else driver.check(checked)).told:
+        say(sentence)
+    for sentence in footprints.told(checked, resolve(checked.runtime), working=False):
         say(sentence)
     names = driver.labels(checked)
     stages = f"{len(names)} stage{'s' if len(names) > 1 else ''}"

@@ -1,10 +1,12 @@
 """Wan2.1 text-to-video, through diffusers, from any local pipeline folder; also the packaged tiny generator."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -20,6 +22,7 @@ from reelign.models import _adapter, _export, _pipeline, _pixels, _text
 from reelign.models._adapter import LoraConfig
 from reelign.models._pipeline import SizeConfig
 from reelign.models._rows import fill_tiles
+from reelign.outline import Outline
 from reelign.parts import PartConfig
 from reelign.playground import PIPELINE
 from reelign.protocols import Card
@@ -72,18 +75,11 @@ class Wan:
         self.folder, self.geometry = pipeline.folder, pipeline.card.geometry
         self._base = {path: pretrained.digest(path) for path in pipeline.files()}  # before they are read
         words, adapter = _words(pipeline), _plan(config, pipeline)
-        self._bfloat16 = {
-            "auto": device.type == "cuda",
-            "float32": False,
-            "bfloat16": True,
-            "fast": bfloat16.fast(device),
-        }[config.precision]
-        frozen_dtype = torch.bfloat16 if self._bfloat16 and device.type == "cuda" else torch.float32
+        self._bfloat16, frozen_dtype = _precision(config, device)
         self.network: WanTransformer3DModel = pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
         # eval mode for good: dropout would make a replay differ from its rollout.
         self.network.eval()
-        for name, buffer in self.network.rope.named_buffers():
-            setattr(self.network.rope, name, buffer.float())  # float64 angles would double the cost of attention on CPU
+        _float_angles(self.network)
         cast(nn.Module, self.network).to(device)
         if adapter is not None:
             _adapter.attach(self.network, adapter)
@@ -231,6 +227,33 @@ def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:
     return _text.overlong(_words(pipeline), pipeline.card.text_length, texts)
 
 
+def outline(config: Config, device: torch.device) -> Outline:
+    """The model before its weights, as it would lie on a device that need not be there.
+
+    Raises:
+        BadCheckpoint, BadConfig: see `build`.
+    """
+    pipeline, (products, dtype) = _read(config), _precision(config, device)
+    adapter = _plan(config, pipeline)
+    network: Any = copy.deepcopy(pipeline.transformer.network)
+    network.requires_grad_(True)
+    _float_angles(network)
+    if adapter is not None:
+        _adapter.attach(network, replace(adapter, start=None))
+    if config.checkpointing:
+        network.enable_gradient_checkpointing()
+    width, length = pipeline.text_encoder.config.d_model, pipeline.card.text_length
+    latent = pipeline.card.geometry.latent
+    beside = {"text encoder": pipeline.text_encoder.network, "autoencoder": pipeline.vae.network}
+    return Outline(
+        network.eval(),
+        lambda n: ((n, *latent), (n,), (n, length, width)),
+        {name: dtype.itemsize * sum(p.numel() for p in part.parameters()) for name, part in beside.items() if part},
+        4 * length * width,
+        products,
+    )
+
+
 def build(config: Config, device: torch.device) -> Wan:
     """Load a Wan pipeline folder as a trainable model.
 
@@ -240,6 +263,23 @@ def build(config: Config, device: torch.device) -> Wan:
         BadConfig: a geometry that the codec or the patches cannot make, or an adapter that does not fit.
     """
     return Wan(config, device)
+
+
+def _float_angles(network: WanTransformer3DModel) -> None:
+    """Angles in float64 would double the cost of attention on CPUs."""
+    for name, buffer in network.rope.named_buffers():
+        setattr(network.rope, name, buffer.float())
+
+
+def _precision(config: Config, device: torch.device) -> tuple[bool, torch.dtype]:
+    """Whether products are in bfloat16, and what text encoder and codec are kept in."""
+    products = {
+        "auto": device.type == "cuda",
+        "float32": False,
+        "bfloat16": True,
+        "fast": bfloat16.fast(device),
+    }[config.precision]
+    return products, torch.bfloat16 if products and device.type == "cuda" else torch.float32
 
 
 def _read(config: Config) -> _pipeline.Pipeline:

@@ -1,0 +1,56 @@
+"""What a training stage holds on its device, in bytes by name, before any weight is read."""
+
+import math
+from dataclasses import dataclass
+
+from reelign.outline import Outline, passes, size
+from reelign.runtime.learner import LearnerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a stage asks of the device beside its learner's state."""
+
+    texts: int
+    """Prompts whose features lie there at once, one for each clip of a batch or rollout, or for each pair."""
+    latents: int
+    """Tensors of a latent's size: the clips themselves, their noises, recorded steps."""
+    rows: int
+    """Samples of one forward pass, guidance's second branch included."""
+    roles: int = 0
+    """Frozen copies of what trains."""
+    graphs: int = 1
+    """Forward passes whose graphs are alive at once."""
+
+
+def model(outline: Outline) -> dict[str, int]:
+    """Of the model itself; what trains is an adapter where the rest of the network does not."""
+    trains, still = _trains(outline), size(p for p in outline.network.parameters() if not p.requires_grad)
+    return {**({"network": still, "adapter": trains} if still else {"network": trains}), **outline.beside}
+
+
+def kept(outline: Outline, learner: LearnerConfig, load: Load) -> dict[str, int]:
+    """Of a stage that trains, all along: AdamW's two moments and averages are as large as what trains."""
+    trains = _trains(outline)
+    found = {
+        "moments": 2 * trains,
+        "averages": trains if learner.ema else 0,
+        "frozen copies": load.roles * trains,
+        "latents": load.latents * 4 * math.prod(outline.inputs(1)[0]),
+        "texts": load.texts * outline.text,
+    }
+    return {name: held for name, held in found.items() if held}
+
+
+def working(outline: Outline, load: Load) -> dict[str, int]:
+    """Of an update under way: the most that a forward and backward pass needs, gradients included.
+
+    `graphs` is what waits for its backward pass meanwhile. Workspace of kernels, and the work of text encoder and
+    autoencoder, are not counted.
+    """
+    waiting, most = passes(outline, load.rows)
+    return {"pass": most, **({"graphs": (load.graphs - 1) * waiting} if load.graphs > 1 else {})}
+
+
+def _trains(outline: Outline) -> int:
+    return size(p for p in outline.network.parameters() if p.requires_grad)

@@ -1,0 +1,77 @@
+"""What is told of a network from its form is what the network with weights holds and needs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reelign.models import wan as family
+from reelign.outline import Outline, measured, passes, size
+
+CPU = torch.device("cpu")
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"checkpointing": True},
+    {"precision": "bfloat16"},
+    {"lora": {"rank": 4}},
+    {"lora": {"rank": 4}, "checkpointing": True, "precision": "bfloat16"},
+]
+
+
+@pytest.fixture(params=["packaged", "wan21"])
+def weights(request: pytest.FixtureRequest, tiny_wan21: Path) -> dict[str, Any]:
+    """Settings of the packaged generator, and of a tiny pipeline of the real layout."""
+    size = {"frames": 5, "height": 32, "width": 32}
+    return {} if request.param == "packaged" else {"weights": str(tiny_wan21), "size": size, "text_length": 16}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form) or "plain")
+def test_sizes_and_passes_are_those_of_the_model_with_weights(
+    weights: dict[str, Any], form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On CPUs the network fills its batches up to whole tiles, which no other device does.
+    monkeypatch.setattr(family, "fill_tiles", lambda network: None)
+    config = family.Config.model_validate({**weights, **form})
+    told = family.outline(config, CPU)
+    model = family.build(config, CPU)
+    assert size(told.network.parameters()) == size(model.network.parameters())
+    trains = [name for name, p in told.network.named_parameters() if p.requires_grad]
+    assert trains == [name for name, p in model.network.named_parameters() if p.requires_grad]
+    assert told.beside["text encoder"] == size(model.text._encoder.parameters())
+    assert told.beside["autoencoder"] == size(model.codec._vae.parameters())
+    assert told.text == model.encode(["a red circle"]).nbytes
+    shapes = told.inputs(3)
+    assert shapes[0] == (3, *model.geometry.latent)
+    real = measured(model.network, [torch.randn(shape) for shape in shapes], told.bfloat16)
+    assert passes(told, 3) == real
+
+
+def test_no_weight_is_there() -> None:
+    told = family.outline(family.Config(), CPU)
+    passes(told, 1)
+    assert all(p.is_meta for p in told.network.parameters())
+
+
+def test_on_another_device_what_stands_beside_is_half_as_large() -> None:
+    here, there = (family.outline(family.Config(), torch.device(name)) for name in ("cpu", "cuda"))
+    assert {name: 2 * held for name, held in there.beside.items()} == dict(here.beside)
+    assert (here.bfloat16, there.bfloat16) == (False, True)
+
+
+def test_a_linear_layer_keeps_its_input_and_needs_its_gradients() -> None:
+    layer = nn.Linear(1000, 10, bias=False)
+    told = Outline(layer.to("meta"), lambda n: ((n, 1000),), {}, 0)
+    kept, most = passes(told, 8)
+    assert kept == 4 * 8 * 1000
+    # Beside it the gradient of the weights, as large as they are, and outputs, which are small.
+    assert 4 * 1000 * 10 <= most <= 4 * 1000 * 10 + 10 * 4 * 8 * 10
+
+
+def test_checkpointing_keeps_less_and_more_samples_need_more() -> None:
+    plain, thrifty = (passes(family.outline(family.Config(checkpointing=c), CPU), 8) for c in (False, True))
+    assert thrifty[0] < plain[0] / 5
+    assert thrifty[1] < plain[1]
+    twice = passes(family.outline(family.Config(), CPU), 16)
+    assert twice[0] == pytest.approx(2 * plain[0], rel=0.01)
