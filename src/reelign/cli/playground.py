@@ -57,18 +57,15 @@ def measure(
     import tempfile
 
     from reelign import parts
-    from reelign.cli import demo
+    from reelign.cli import _process, demo
     from reelign.cli._console import say
-    from reelign.cli._process import device
     from reelign.cli._progress import Bar
     from reelign.datasets import _write
     from reelign.files import write_text
     from reelign.runtime.local import RuntimeConfig
     from reelign.stages import evaluate
 
-    model = parts.build(
-        "model", parts.configure("model", {"name": "wan", "weights": str(folder)}), device(RuntimeConfig())
-    )
+    model = _process.model(parts.configure("model", {"name": "wan", "weights": str(folder)}), RuntimeConfig())
     with tempfile.TemporaryDirectory() as temporary, Bar() as bar:
         out = Path(temporary)
         path = _write.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from reelign.batches import Clips, Pairs, Prompts
 from reelign.datasets import _files, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles, batch
+from reelign.datasets._clips import ClipConfig, ClipFiles
 from reelign.datasets._digest import digest
 from reelign.datasets._draw import drawn, order
+from reelign.datasets._latents import batch
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.protocols import Geometry, VideoModel
 
@@ -42,7 +43,7 @@ class Pair:
 
 
 class PairList:
-    """Judged pairs. Keeps the latents of the last model in main memory and remembers unreadable clips."""
+    """Judged pairs. Remembers unreadable clips."""
 
     gives = frozenset({"prompts", "pairs"})
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from reelign import finished, parts
+from reelign import finished
 from reelign.driver import started
 from reelign.driver.check import Findings, check
 from reelign.driver.interrupts import Interrupted, saving_on_interrupt
@@ -15,8 +15,7 @@ from reelign.driver.state import extended, read
 from reelign.driver.watching import Company, Log, Watcher
 from reelign.errors import BadConfig, CannotWrite, UserError
 from reelign.files import write_text
-from reelign.protocols import VideoModel
-from reelign.runtime.local import device
+from reelign.runtime import equip
 
 __all__ = ["Findings", "Interrupted", "Recipe", "RunConfig", "Watcher", "check", "check_again", "labels", "run"]
 
@@ -61,7 +60,7 @@ def run(
                     return folder.path
                 found = check(_begun(recipe, folder))
             _tell(found, folder, company)
-            model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
+            model = equip.build(folder.model(recipe), recipe.runtime, recipe.run.root)
             # Until all is said: a terminal that closes may tell twice.
             wish = signals.enter_context(saving_on_interrupt())
             Driver(recipe, folder, model, company, accept_changes).run(wish)

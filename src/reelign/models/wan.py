@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, cast
 
@@ -23,6 +24,7 @@ from reelign.models._rows import fill_tiles
 from reelign.parts import PartConfig
 from reelign.playground import PIPELINE
 from reelign.protocols import Card
+from reelign.store import Memory, Store, fingerprint
 from reelign.weights import Reference
 
 PLAYGROUND = "playground"
@@ -93,15 +95,32 @@ class Wan:
             fill_tiles(self.network)
         if config.checkpointing:
             self.network.enable_gradient_checkpointing()
-        self.text = _text.TextCache(words, pipeline.text_encoder, pipeline.card.text_length, device, frozen_dtype)
+        length = pipeline.card.text_length
+        reading = self._computed(("text_encoder", "tokenizer"), frozen_dtype, length)
+        self.text = _text.TextFeatures(words, pipeline.text_encoder, length, device, frozen_dtype, reading)
         self.codec = _pixels.load(pipeline.vae, device, frozen_dtype)
+        self.codec_identity = self._computed(("vae",), frozen_dtype)
+        """Says all that the latents of a clip hang on beside its frames."""
+        self.store: Store = Memory()
+        """Where text features are kept, and latents of clips."""
+        self.guests = (self.text.encoder, self.codec.vae)
+        """What the network does not need while it computes."""
         self._reference = Reference(self.network)
 
     @property
     def identity(self) -> str:
         """A digest of the base's files as they were when they were loaded, and of what the model is to make."""
+        return hashlib.sha256(repr((self._files(), self._pipeline.card)).encode()).hexdigest()
+
+    def _files(self, part: str = "") -> list[tuple[str, str]]:
+        """Names and digests of the files of a part, or of all, as they were when they were loaded."""
         files = {path.relative_to(self.folder).as_posix(): digest for path, digest in self._base.items()}
-        return hashlib.sha256(repr((sorted(files.items()), self._pipeline.card)).encode()).hexdigest()
+        return sorted(pair for pair in files.items() if pair[0].startswith(f"{part}/" if part else ""))
+
+    def _computed(self, parts: tuple[str, ...], *settings: object) -> str:
+        """A digest of all that what parts compute hangs on beside their input."""
+        libraries = version("diffusers"), version("transformers")
+        return fingerprint(self.device, libraries, settings, *(self._files(part) for part in parts))
 
     @property
     def reference_weights(self) -> Reference:
@@ -109,8 +128,8 @@ class Wan:
         return self._reference
 
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
-        """Text features, cached by text."""
-        return self.text(texts)
+        """Text features, computed once per text."""
+        return self.text(texts, self.store)
 
     def velocity(
         self,
