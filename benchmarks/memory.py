@@ -32,13 +32,13 @@ ROOT = Path(__file__).parents[1]
 GIB = 2**30
 GROWTH = 0.05
 SIZE = {"frames": 33, "height": 240, "width": 416, "fps": 16.0}
-LATENT = (4, 9, 30, 52)
+LATENT = (4, 17, 30, 52)
 GROUP, MICRO_BATCH = 2, 2
 COPIES = 8
 """Latents of a sample that a rollout holds: noise, x0, x, x_next and mean of its one recorded step, sums of these."""
 RAM_GIB = 0.05
 """What the store of the captions may hold in main memory."""
-TEXT_LENGTH, TEXT_WIDTH = 64, 512
+TEXT_LENGTH, TEXT_WIDTH = 64, 4096
 METRIC, REWARD = "tests.parts.mean_level", "tests.parts.linear_reward:build"
 
 
@@ -192,14 +192,14 @@ def write_models(folder: Path) -> None:
             eos_token_id=1,
         )  # fmt: skip
         network = WanTransformer3DModel(
-            patch_size=(3, 5, 4), num_attention_heads=2, attention_head_dim=24, in_channels=LATENT[0],
+            patch_size=(17, 5, 4), num_attention_heads=2, attention_head_dim=24, in_channels=LATENT[0],
             out_channels=LATENT[0], text_dim=TEXT_WIDTH, freq_dim=32, ffn_dim=64, num_layers=1, cross_attn_norm=True,
             qk_norm="rms_norm_across_heads", rope_max_seq_len=64,
         )  # fmt: skip
         vae = AutoencoderKLWan(
-            base_dim=4, decoder_base_dim=4, z_dim=LATENT[0], dim_mult=[1, 1, 1], num_res_blocks=1, attn_scales=[],
-            temperal_downsample=[True, True], latents_mean=[0.0] * LATENT[0], latents_std=[1.0] * LATENT[0],
-            is_residual=True, in_channels=12, out_channels=12, patch_size=2, scale_factor_temporal=4,
+            base_dim=4, decoder_base_dim=4, z_dim=LATENT[0], dim_mult=[1, 1], num_res_blocks=1, attn_scales=[],
+            temperal_downsample=[True], latents_mean=[0.0] * LATENT[0], latents_std=[1.0] * LATENT[0],
+            is_residual=True, in_channels=48, out_channels=48, patch_size=4, scale_factor_temporal=2,
             scale_factor_spatial=8,
         )  # fmt: skip
         encoder = UMT5EncoderModel(text)

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import mmap
 import os
 import shutil
 import threading
@@ -16,12 +17,13 @@ from torch import Tensor
 from reelign import files, store
 from reelign.store import DiskStore, Memory, StoreConfig
 
-KIB = 2**10 / store.GIB
+PAGE = mmap.PAGESIZE / store.GIB
 VALUES = {
     "float32": torch.tensor([[1.5, -0.0], [float("inf"), 1e-42]]),
     "bfloat16": torch.tensor([0.1, -3.0, 7e5]).bfloat16(),
     "whole numbers": torch.arange(6).reshape(1, 2, 3),
     "one number": torch.tensor(2.5),
+    "large": torch.linspace(-1, 1, 2**15 + 1).bfloat16(),
     "none": torch.zeros(0, 4),
 }
 
@@ -70,16 +72,23 @@ def test_each_key_has_a_value_of_its_own(fresh) -> None:
             assert kept.get(key, Counting(torch.tensor(-1))).item() == number, again
 
 
-def test_a_view_is_kept_without_what_it_was_cut_from() -> None:
-    whole = torch.arange(1000.0)
-    found = Memory().get("k", lambda: whole[10:12])
-    assert found.tolist() == [10, 11]
-    assert found.untyped_storage().nbytes() == 8
+def test_memory_holds_as_much_as_it_says() -> None:
+    """What is computed is far larger than what is kept of it, as a text's tokens are among the padding."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    kept, before = Memory(8 / 1024), 0
+    for number in range(400):
+        kept.get(str(number), lambda: torch.ones(64, 2**13)[:4])  # 128 KiB of 2 MiB
+        before = before or resident()
+    assert len(kept._known) == 64
+    assert resident() - before < 16 * 2**20
 
 
 def test_memory_gives_up_what_was_used_longest_ago() -> None:
-    kept, make = Memory(3 * KIB), Counting(torch.zeros(256))
-    for key in ("a", "b", "c", "a", "d"):  # each 1 KiB; d takes the place of b
+    kept, make = Memory(3 * PAGE), Counting(torch.zeros(256))
+    for key in ("a", "b", "c", "a", "d"):  # each a page; d takes the place of b
         kept.get(key, make)
     assert make.calls == 4
     for key in ("a", "c", "d"):
@@ -87,8 +96,28 @@ def test_memory_gives_up_what_was_used_longest_ago() -> None:
     assert make.calls == 4
     kept.get("b", make)
     assert make.calls == 5
-    kept.get("too much", Counting(torch.zeros(1024)))  # handed out, though there is no room for it
-    assert kept._size <= 3 * 1024
+    large = torch.arange(mmap.PAGESIZE)  # handed out, though there is no room for it
+    assert same(kept.get("too much", Counting(large)), large)
+    assert kept._size <= 3 * mmap.PAGESIZE
+
+
+def test_memory_holds_no_more_values_than_the_system_has_places_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST", 5)
+    kept, make = Memory(), Counting(torch.zeros(1))
+    for key in range(9):
+        kept.get(str(key), make)
+    for key in range(8, 3, -1):
+        kept.get(str(key), make)
+    assert make.calls == 9
+    assert len(kept._known) == 5
+
+
+def test_what_was_handed_out_stays_when_the_store_gives_it_up() -> None:
+    kept = Memory(PAGE)
+    first = kept.get("first", lambda: torch.arange(1000.0))
+    for key in range(20):
+        kept.get(str(key), lambda: torch.full((1000,), -1.0))
+    assert same(first, torch.arange(1000.0))
 
 
 def test_what_left_memory_is_read_from_its_file(fresh) -> None:
@@ -303,7 +332,7 @@ def test_threads_share_a_store() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert kept._size == sum(value.nbytes for value in values)
+    assert kept._size == 50 * mmap.PAGESIZE
 
 
 def test_a_store_lies_where_its_config_says_else_below_the_runs_else_in_memory_alone(tmp_path: Path) -> None:

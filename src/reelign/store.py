@@ -9,6 +9,7 @@ of processes may use a folder at a time: files appear whole, by a rename, and on
 import errno
 import hashlib
 import logging
+import mmap
 import os
 import re
 import shutil
@@ -41,6 +42,8 @@ HEADER = 512
 """Bytes of a file beside its value, at most."""
 STALE = 3600
 """Seconds after which a half-written file is a killed process's."""
+MOST = 2**15
+"""Values in main memory: half of the pieces that Linux lets a process's memory have."""
 ENDING = ".reelign.safetensors"
 NAME = re.compile(r"[0-9a-f]{64}" + re.escape(ENDING))
 MARK = {"made_by": "reelign store"}
@@ -78,7 +81,7 @@ class Memory:
     def __init__(self, gib: float = 2.0) -> None:
         """Empty; it holds at most `gib`."""
         self._limit, self._size = int(gib * GIB), 0
-        self._known: dict[str, Tensor] = {}
+        self._known: dict[str, _Kept] = {}
         """From the value that was used longest ago to that used last."""
         self._lock = Lock()
 
@@ -88,15 +91,37 @@ class Memory:
             found = self._known.pop(key, None)
             if found is not None:
                 self._known[key] = found
-                return found
-        made = _alone(make())
+                return found.tensor()
+        made = _Kept(_on_host(make()))
         with self._lock:
             before = self._known.pop(key, None)  # of another thread
-            self._size += made.nbytes - (0 if before is None else before.nbytes)
+            self._size += made.size - (before.size if before else 0)
             self._known[key] = made
-            while self._size > self._limit:
-                self._size -= self._known.pop(next(iter(self._known))).nbytes
-        return made
+            while self._size > self._limit or len(self._known) > MOST:
+                self._size -= self._known.pop(next(iter(self._known))).size
+        return made.tensor()
+
+
+class _Kept:
+    """A value in pages of its own, which go back to the system with it.
+
+    On the heap, which torch fills with what it computes in between, even a tensor's own record of a few bytes would
+    keep a hole open that is as large as what was computed.
+    """
+
+    __slots__ = ("_dtype", "_pages", "_shape", "size")
+
+    def __init__(self, value: Tensor) -> None:
+        self._dtype, self._shape = value.dtype, value.shape
+        self.size = max(1, -(-value.nbytes // mmap.PAGESIZE)) * mmap.PAGESIZE
+        self._pages = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.tensor().copy_(value)
+
+    def tensor(self) -> Tensor:
+        count = self._shape.numel()
+        if not count:
+            return torch.empty(self._shape, dtype=self._dtype)
+        return torch.frombuffer(self._pages, dtype=self._dtype, count=count).reshape(self._shape)
 
 
 class DiskStore:
@@ -119,7 +144,7 @@ class DiskStore:
         path = self._root / name[:2] / f"{name}{ENDING}"
         found = _read(path, name)
         if found is None:
-            found = _alone(make())
+            found = _on_host(make())
             self._write(path, name, found)
         return found
 
@@ -177,10 +202,8 @@ def fingerprint(device: torch.device, *of: object) -> str:
     return hashlib.sha256(repr((torch.__version__, where, *of)).encode()).hexdigest()
 
 
-def _alone(value: Tensor) -> Tensor:
-    """A value in main memory that holds no more of it than itself."""
-    value = value.detach().cpu().contiguous()
-    return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+def _on_host(value: Tensor) -> Tensor:
+    return value.detach().cpu().contiguous()
 
 
 def _digest(name: str, value: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Latents of clips: each encoded once, in whichever run, and for what is in the file rather than for its name."""
 
+import mmap
 import os
 import shutil
 from collections.abc import Callable
@@ -132,7 +133,7 @@ def test_a_file_is_read_once_a_process_until_it_changes(
 
 def test_latents_beyond_memory_are_encoded_again_to_the_same_bits(folder: Path, keeping: Make) -> None:
     model = keeping()
-    each = 4 * 8 * 12 * 3 * 4
+    each = 2 * mmap.PAGESIZE  # of 4 frames of 8 x 12
     model.store = Memory(2.5 * each / 2**30)
     dataset = opened(folder)
     found = [dataset.clips(6, 0, model).x0 for _ in range(3)]
