@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from reelign import config as configs
-from reelign import driver, sampling
+from reelign import driver, parts, sampling
 from reelign.batches import Prompts
 from reelign.core import transition
 from reelign.models import wan as family
+from reelign.runtime import equip
 from reelign.runtime.local import RuntimeConfig, device
 from reelign.sampling import Exploration, SamplerConfig
 
@@ -68,3 +69,20 @@ def test_the_same_noise_on_every_device(wan: Callable[..., Any]) -> None:
         family.build(family.Config(), torch.device("cuda")),
     )
     assert torch.equal(sampling.initial_noise(here, [1, 2]), sampling.initial_noise(there, [1, 2]).cpu())
+
+
+def test_text_encoder_and_codec_are_in_main_memory_while_the_network_computes() -> None:
+    config = parts.configure("model", "wan")
+    leaving, staying = (equip.build(config, RuntimeConfig(device="cuda", offload=wish)) for wish in (True, False))
+    seen: list[set[str]] = []
+    leaving.network.register_forward_pre_hook(
+        lambda *_: seen.append({tensor.device.type for guest in leaving.guests for _, tensor in guest._tensors()})
+    )
+    x, sigma = sampling.initial_noise(leaving, [1, 2]), torch.tensor([0.9, 0.3], device="cuda")
+    for _ in range(2):
+        leaving.store = staying.store = type(staying.store)(0.0)  # so that texts are encoded again
+        with torch.no_grad():
+            found, expected = (m.velocity(x, sigma, m.encode(PROMPTS.texts)) for m in (leaving, staying))
+        assert torch.equal(found, expected)
+        assert torch.equal(leaving.decode(x).frames, staying.decode(x).frames)
+    assert seen == [{"cpu"}, {"cpu"}]

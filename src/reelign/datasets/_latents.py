@@ -53,9 +53,10 @@ def content(path: Path) -> str:
         OSError: it is not there, or cannot be read.
     """
     about = path.stat()
-    return _content(path, about.st_size, about.st_mtime_ns)
+    return _content(path, about.st_ino, about.st_size, about.st_mtime_ns)
 
 
 @lru_cache(maxsize=2**16)
-def _content(path: Path, size: int, changed: int) -> str:
+def _content(path: Path, *version: int) -> str:
+    """`version` changes when the file does."""
     return digest(path)
