@@ -182,7 +182,7 @@ def write_models(folder: Path) -> None:
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import Dinov2Config, Dinov2Model, UMT5Config, UMT5EncoderModel
 
-    from reelign.playground import tiny
+    from reelign.playground.make import tiny
 
     words = tiny.tokenizer()
     with torch.random.fork_rng():

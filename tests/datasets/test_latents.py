@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from reelign import video
 from reelign.datasets import _clips, _latents, clip_folder, pair_list, playground
 from reelign.errors import BadData
-from reelign.playground import tables
+from reelign.playground.world import tables
 from reelign.store import DiskStore, Memory
 
 Make = Callable[..., Any]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from reelign.batches import Request, Videos, requests
 from reelign.models._guest import Guest
 
 CPU = torch.device("cpu")
@@ -158,16 +159,18 @@ def test_text_and_pixels_of_a_model_move_once_between_two_passes_of_its_network(
     sigma = torch.tensor([0.9, 0.5, 0.1])
     moves.clear()
     for again in range(2):
-        condition = model.encode([f"{text} {again}" for text in texts])
-        frames = model.decode(x).frames
-        latents = torch.cat([model.encode_video(type(model.decode(x))(clip[None], 8.0)) for clip in frames])
-        with torch.no_grad():
-            velocity = model.velocity(x, sigma, condition, 3.0)
-            model.velocity(x, sigma, condition, 3.0)
-        assert torch.equal(condition, plain.encode([f"{text} {again}" for text in texts]))
-        assert torch.equal(frames, plain.decode(x).frames)
-        assert torch.equal(latents[:1], plain.encode_video(type(plain.decode(x))(frames[:1], 8.0)))
-        with torch.no_grad():
-            assert torch.equal(velocity, plain.velocity(x, sigma, condition, 3.0))
+        asked = requests([f"{text} {again}" for text in texts])
+        found = [_used(each, asked, x, sigma) for each in (model, plain)]
+        assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
     # The text encoder and the codec, twice; `plain` has nothing that leaves.
     assert moves.count("goes") == 4
+
+
+def _used(model: Any, asked: tuple[Request, ...], x: torch.Tensor, sigma: torch.Tensor) -> list[torch.Tensor]:
+    """What texts, latents and clips become, and what the network says of them, twice."""
+    condition = model.encode(asked)
+    frames = model.decode(x, condition).frames
+    latents = [model.encode_video(Videos(clip[None], 8.0)) for clip in frames]
+    with torch.no_grad():
+        velocities = [model.velocity(x, sigma, condition, 3.0) for _ in range(2)]
+    return [condition.of("text"), frames, *latents, *velocities]

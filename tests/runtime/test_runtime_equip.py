@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from reelign import parts, store
+from reelign.batches import requests
 from reelign.models._guest import Guest
 from reelign.runtime import equip
 from reelign.runtime.local import RuntimeConfig
@@ -40,13 +41,13 @@ def test_runs_below_one_root_share_what_is_encoded_to_the_bit(
     built: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(equip, "SMALL", 0)
-    texts = ("a red circle", "two stars", "a red circle")
-    made = built(tmp_path).encode(texts)
+    texts = requests(("a red circle", "two stars", "a red circle"))
+    made = built(tmp_path).encode(texts).of("text")
     assert (tmp_path / ".store").is_dir()
     again = built(tmp_path)
     monkeypatch.setattr(again.text, "_encode", lambda text: pytest.fail(f"{text!r} is encoded again"))
-    assert torch.equal(again.encode(texts), made)
-    assert torch.equal(built(None).encode(texts), made)
+    assert torch.equal(again.encode(texts).of("text"), made)
+    assert torch.equal(built(None).encode(texts).of("text"), made)
 
 
 def test_a_model_that_keeps_nothing_is_built_as_it_is(tmp_path: Path) -> None:

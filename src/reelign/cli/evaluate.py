@@ -95,6 +95,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     from reelign import config as configs
     from reelign.cli import _process
     from reelign.cli._progress import Bar
+    from reelign.runtime.local import Local
     from reelign.stages import evaluate
 
     assert checked.evaluate is not None
@@ -103,6 +104,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     built = _process.model(configs.part("model", own), checked.runtime, checked.run.root)
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:
-        bar.begin("evaluate (clips)", evaluate.clips(checked.evaluate), 0)
-        for done in evaluate.run(built, checked.evaluate, name, out, model, frozenset()):
+        evaluation = evaluate.prepare(checked.evaluate)
+        bar.begin("evaluate (clips)", evaluation.clips, 0)
+        for done in evaluate.run(Local(built), evaluation, name, out, model, frozenset()):
             bar.step(done, {})

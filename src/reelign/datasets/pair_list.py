@@ -8,8 +8,9 @@ A, B or same. Cells may be set apart by commas, semicolons or tabs.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from reelign.batches import Clips, Pairs, Prompts
+from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
 from reelign.datasets._clips import ClipConfig, ClipFiles
 from reelign.datasets._digest import digest
@@ -26,6 +27,7 @@ class Config(ClipConfig):
     """Which list, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "pair_list"
+    gives: ClassVar = frozenset({"prompts", "pairs"})
     path: _files.UserPath
     """A .jsonl or .csv file; its clips stand in its folder or below. `~` is the home folder."""
     judgement: str = "Overall"
@@ -44,8 +46,6 @@ class Pair:
 
 class PairList:
     """Judged pairs. Remembers unreadable clips."""
-
-    gives = frozenset({"prompts", "pairs"})
 
     def __init__(self, config: Config) -> None:
         """Read the list and look at every clip's header.
@@ -108,8 +108,7 @@ class PairList:
 
     def all_prompts(self) -> Prompts:
         """The different prompts, ties included, in the order in which they come up."""
-        texts = tuple(dict.fromkeys(pair.prompt for pair in self._judged))
-        return Prompts(texts, tuple(range(len(texts))))
+        return Prompts(requests(dict.fromkeys(pair.prompt for pair in self._judged)))
 
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
         """Refuse.
@@ -147,7 +146,7 @@ class PairList:
         return Pairs(
             chosen=batch([found[k][0] for k in taken], model),
             rejected=batch([found[k][1] for k in taken], model),
-            texts=tuple(texts[k] for k in taken),
+            requests=requests(texts[k] for k in taken),
         )
 
 
