@@ -20,13 +20,14 @@ import torch
 
 from reelign import config as configs
 from reelign import driver, parts, sampling
-from reelign.models._text import TextCache
+from reelign.models._text import TextFeatures
 from reelign.playground import demo
 from reelign.runtime.local import Local, device
 from reelign.runtime.plan import PassesConfig
 from reelign.sampling import Exploration
 from reelign.stage import Context
 from reelign.stages import online
+from reelign.store import Memory
 
 
 @dataclass
@@ -101,17 +102,12 @@ def second_old_pass() -> Iterator[None]:
 @contextmanager
 def no_text_cache() -> Iterator[None]:
     """Each use of a text encodes it again."""
-    whole = TextCache.__call__
-
-    def call(self, texts):
-        self._known.clear()
-        return whole(self, texts)
-
-    TextCache.__call__ = call
+    whole = TextFeatures.__call__
+    TextFeatures.__call__ = lambda self, texts, store: whole(self, texts, Memory(0))
     try:
         yield
     finally:
-        TextCache.__call__ = whole
+        TextFeatures.__call__ = whole
 
 
 @contextmanager

@@ -30,10 +30,11 @@ _NO_SUCH_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPN
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place once the block ends well: readers see the old or the new.
 
-    Whatever happens, no temporary file stays behind, and what stood at `path` is whole. Makes the folder.
+    Whatever happens, no temporary file stays behind, and what stood at `path` is whole. Makes the folder. What is not
+    `lasting` is not waited for, and may be gone or half there after a power cut.
 
     Raises:
         CannotWrite: the disk is full, or the place cannot be written.
@@ -51,9 +52,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            sync(temporary)
+            if lasting:
+                sync(temporary)
             temporary.replace(path)
-            sync(path.parent)
+            if lasting:
+                sync(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -81,7 +81,9 @@ class VideoModel(Protocol):
     its place within `velocity`, `decode` and `encode_video`. So noise, log-probabilities and losses need no mask.
 
     One whose base may change between two starts of a run may have the property `identity`, a text that tells the base
-    as it was loaded from another one.
+    as it was loaded from another one. One that keeps what it encodes has a `store`, which a runtime replaces by its
+    own; with `codec_identity`, a text that says all that a clip's latents hang on beside its frames, these are kept
+    there too. Networks that may leave the device while `network` computes are its `guests` (`models/_guest.py`).
     """
 
     geometry: Geometry

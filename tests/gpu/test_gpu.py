@@ -9,10 +9,11 @@ import torch
 from tests.training import replay
 
 from reelign import config as configs
-from reelign import driver, sampling
+from reelign import driver, parts, sampling
 from reelign.batches import Prompts, requests
 from reelign.core import transition
 from reelign.models import wan as family
+from reelign.runtime import equip
 from reelign.runtime.local import RuntimeConfig, device
 from reelign.sampling import Exploration, SamplerConfig
 
@@ -65,3 +66,22 @@ def test_the_same_noise_on_every_device(wan: Callable[..., Any]) -> None:
     assert torch.equal(
         sampling.initial_noise(here, [1, 2], here.geometry), sampling.initial_noise(there, [1, 2], there.geometry).cpu()
     )
+
+
+def test_text_encoder_and_codec_are_in_main_memory_while_the_network_computes() -> None:
+    config = parts.configure("model", "wan")
+    leaving, staying = (equip.build(config, RuntimeConfig(device="cuda", offload=wish)) for wish in (True, False))
+    seen: list[set[str]] = []
+    leaving.network.register_forward_pre_hook(
+        lambda *_: seen.append({tensor.device.type for guest in leaving.guests for _, tensor in guest._tensors()})
+    )
+    x, sigma = sampling.initial_noise(leaving, [1, 2], leaving.geometry), torch.tensor([0.9, 0.3], device="cuda")
+    for _ in range(2):
+        leaving.store = staying.store = type(staying.store)(0.0)  # so that texts are encoded again
+        conditions = [model.encode(PROMPTS.requests) for model in (leaving, staying)]
+        with torch.no_grad():
+            found, expected = (m.velocity(x, sigma, c) for m, c in zip((leaving, staying), conditions, strict=True))
+        assert torch.equal(found, expected)
+        frames = [m.decode(x, c).frames for m, c in zip((leaving, staying), conditions, strict=True)]
+        assert torch.equal(*frames)
+    assert seen == [{"cpu"}, {"cpu"}]

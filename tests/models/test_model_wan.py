@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -15,11 +16,11 @@ from reelign import sampling
 from reelign.batches import Videos, requests
 from reelign.core import rng, schedule
 from reelign.errors import BadData
-from reelign.models import _text
 from reelign.models import gaussian as formula
 from reelign.models import wan as family
 from reelign.playground import PIPELINE
 from reelign.playground.world import corpora
+from reelign.store import Memory
 from reelign.weights import trainable
 
 TEXTS = ("A red circle moves right.", "A blue square stays still.", "two stars")
@@ -121,19 +122,71 @@ def test_a_text_has_the_same_features_whatever_its_neighbours(model: Any) -> Non
 
 def test_features_that_are_forgotten_come_again_with_the_same_bits(wan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model = wan()
-    whole = model.text(TEXTS)
-    each = whole[0].nbytes
-    monkeypatch.setattr(_text, "KEPT", 2 * each)
-    assert torch.equal(model.text(TEXTS), whole)  # a batch is whole, though not all of it can be kept
+    whole = _features(model, TEXTS)
+    model.store = Memory(0.0)
+    assert torch.equal(_features(model, TEXTS), whole)
     calls: list[str] = []
     encode = model.text._encode
     monkeypatch.setattr(model.text, "_encode", lambda text: calls.append(text) or encode(text))
-    assert torch.equal(model.text([TEXTS[1]]), whole[1:2])
-    assert torch.equal(model.text([TEXTS[0]]), whole[:1])  # forgets the text that was used longest ago, the last one
-    assert torch.equal(model.text([TEXTS[1], TEXTS[0], TEXTS[1]]), whole[[1, 0, 1]])
-    assert calls == [TEXTS[0]]
-    assert torch.equal(model.text([TEXTS[2]]), whole[2:])
-    assert calls == [TEXTS[0], TEXTS[2]]
+    assert torch.equal(_features(model, [TEXTS[1], TEXTS[0], TEXTS[1]]), whole[[1, 0, 1]])
+    assert calls == [TEXTS[1], TEXTS[0], ""]
+    model.store = Memory()
+    for _ in range(2):
+        assert torch.equal(_features(model, TEXTS), whole)
+    assert calls == [TEXTS[1], TEXTS[0], "", *TEXTS, ""]
+
+
+def test_of_a_text_only_its_own_tokens_are_kept(wan: Make) -> None:
+    kept: dict[str, Tensor] = {}
+
+    class Noting(Memory):
+        def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+            kept[key] = super().get(key, make)
+            return kept[key]
+
+    model = wan()
+    model.store = Noting()
+    found = _features(model, ["a red circle", "  a red   circle ", ""])
+    assert sorted(len(value) for value in kept.values()) == [1, 4]  # the end mark is a token; blanks are not
+    assert found.shape == (3, 16, 32)
+    assert not found[0, 4:].any()
+    assert torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("change", ["length", "dtype", "weights", "words", "threads"])
+def test_features_are_not_shared_with_another_way_to_compute_them(
+    wan: Make, tiny_wan21: Path, tmp_path: Path, change: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_wan21, tmp_path / "own"))
+    asked: list[str] = []
+
+    class Noting(Memory):
+        def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+            asked.append(key)
+            return super().get(key, make)
+
+    store, before = Noting(), torch.get_num_threads()
+    for changed in (False, True):
+        if changed and change == "weights":
+            path = folder / "text_encoder" / "model.safetensors"
+            tensors = load_file(path)
+            next(iter(tensors.values())).add_(1)
+            save_file(tensors, path, metadata={"format": "pt"})
+        if changed and change == "words":
+            path = folder / "tokenizer" / "tokenizer_config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 77}))
+        if changed and change == "threads":
+            torch.set_num_threads(before + 1)
+        try:
+            model = wan(weights=str(folder), **({"text_length": 8} if changed and change == "length" else {}))
+        finally:
+            torch.set_num_threads(before)
+        if changed and change == "dtype":
+            reading = model._computed(("text_encoder", "tokenizer"), torch.bfloat16, 16)
+            asked.append(model.text._key("a").replace(model.text._identity, reading))
+            continue
+        model.text(["a"], store)
+    assert len({*asked}) == 2
 
 
 def test_half_a_character_is_refused(wan: Make) -> None:

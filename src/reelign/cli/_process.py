@@ -4,8 +4,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch
-
+    from reelign.parts import PartConfig
+    from reelign.protocols import VideoModel
     from reelign.runtime.local import RuntimeConfig
 
 SPINS = 20_000
@@ -29,9 +29,9 @@ def bind_threads(config: "RuntimeConfig") -> None:
         threads.bind(config.threads)
 
 
-def device(config: "RuntimeConfig") -> "torch.device":
-    """The device of a runtime config, with this process set up for it."""
-    from reelign.runtime import local
+def model(config: "PartConfig", runtime: "RuntimeConfig", root: str | None = None) -> "VideoModel":
+    """A model where a runtime config says, with this process set up for it; runs below `root` share what is encoded."""
+    from reelign.runtime import equip
 
-    bind_threads(config)
-    return local.device(config)
+    bind_threads(runtime)
+    return equip.build(config, runtime, root)

@@ -93,8 +93,7 @@ def _checked(tree: "Tree", recipe: Path) -> "Recipe":
 def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     """Evaluate a model as a recipe does, into a folder."""
     from reelign import config as configs
-    from reelign import parts
-    from reelign.cli._process import device
+    from reelign.cli import _process
     from reelign.progress import Bar
     from reelign.runtime.local import Local
     from reelign.stages import evaluate
@@ -102,7 +101,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     assert checked.evaluate is not None
     # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
     own = {key: value for key, value in configs.dump(checked.model).items() if key != "lora"} | {"weights": model}
-    built = parts.build("model", configs.part("model", own), device(checked.runtime))
+    built = _process.model(configs.part("model", own), checked.runtime, checked.run.root)
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:
         evaluation = evaluate.prepare(checked.evaluate)

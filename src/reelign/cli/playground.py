@@ -57,17 +57,15 @@ def measure(
     import tempfile
 
     from reelign import parts
+    from reelign.cli import _process
     from reelign.cli._console import say
-    from reelign.cli._process import device
     from reelign.files import write_text
     from reelign.playground import demo, writing
     from reelign.progress import Bar
     from reelign.runtime.local import Local, RuntimeConfig
     from reelign.stages import evaluate
 
-    model = parts.build(
-        "model", parts.configure("model", {"name": "wan", "weights": str(folder)}), device(RuntimeConfig())
-    )
+    model = _process.model(parts.configure("model", {"name": "wan", "weights": str(folder)}), RuntimeConfig())
     with tempfile.TemporaryDirectory() as temporary, Bar() as bar:
         out = Path(temporary)
         path = writing.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts))

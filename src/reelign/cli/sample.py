@@ -129,13 +129,13 @@ def _plan(config: Any, sampler: Any, old: int) -> str:
 
 def _sampled(config: Any, sampler: Any, prompts: Sequence[str], seed: int, bar: "Bar") -> "Iterator[Videos]":
     """A video of each prompt, one after the other; the bar counts the solver's steps."""
-    from reelign import parts, sampling
+    from reelign import sampling
     from reelign.batches import requests
-    from reelign.cli._process import device
+    from reelign.cli import _process
     from reelign.core import rng
     from reelign.runtime.local import RuntimeConfig
 
-    model = parts.build("model", config, device(RuntimeConfig()))
+    model = _process.model(config, RuntimeConfig())
     passes = count(1)
     bar.begin("sample", sampler.steps * len(prompts), 0)
     model.network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step

@@ -3,10 +3,10 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -14,15 +14,17 @@ from torch import Tensor
 from reelign import video
 from reelign.batches import Videos
 from reelign.core import rng
-from reelign.datasets import _fit
+from reelign.datasets import _fit, _latents
 from reelign.datasets._digest import digest
 from reelign.datasets._files import UserPath, counted, several
-from reelign.errors import BadData
+from reelign.errors import BadData, cut, reason
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry, VideoModel
 
 log = logging.getLogger(__name__)
 
+READ = f"1, av {version('av')}"
+"""Changes whenever the same file may give other frames; raise the number if it is by what stands here."""
 NO_CAPTION, UNREADABLE, MISFIT = "have no caption", "cannot be read", "do not fit"
 REMEDIES = {
     NO_CAPTION: "write each one's caption to a .txt file of the same name",
@@ -57,38 +59,8 @@ class ClipConfig(PartConfig):
         return self
 
 
-class Latents:
-    """Latents of one model by name, in main memory. Holds the model they belong to; another model starts afresh.
-
-    A model's encoder does not train, so what was encoded stays right while the policy learns.
-    """
-
-    def __init__(self) -> None:
-        """Empty."""
-        self._model: VideoModel | None = None
-        self._known: dict[object, Tensor] = {}
-
-    def get(self, key: object, model: VideoModel, videos: Callable[[], Videos]) -> Float[Tensor, "b *latent"]:
-        """The latents that belong to `key`; `videos` makes their clips where they are not known yet.
-
-        What belongs to a key is encoded together and with nothing else, so a latent does not depend on what is drawn
-        with it.
-        """
-        if model is not self._model:
-            self._model, self._known = model, {}
-        if key not in self._known:
-            with torch.no_grad():
-                self._known[key] = model.encode_video(videos()).cpu()
-        return self._known[key]
-
-
-def batch(latents: list[Tensor], model: VideoModel) -> Float[Tensor, "b *latent"]:
-    """Latents as a batch on the model's device."""
-    return torch.stack(latents).to(model.device)
-
-
 class ClipFiles:
-    """Clip files of a data set. Remembers which of them are left out and why, and the latents of one model."""
+    """Clip files of a data set. Remembers which of them are left out and why."""
 
     def __init__(self, config: ClipConfig, root: Path, paths: Iterable[Path], uncaptioned: Sequence[Path] = ()) -> None:
         """Look at every file's header and packets; nothing is decoded beyond the first frame.
@@ -105,7 +77,9 @@ class ClipFiles:
         self._config, self._root = config, root
         self._headers: dict[Path, video.Header | None] = dict.fromkeys(paths)
         self._faults: dict[str, dict[Path, str]] = {NO_CAPTION: {}, UNREADABLE: {}, MISFIT: {}}
-        self._latents = Latents()
+        self._latents = _latents.Latents()
+        self._contents: dict[Path, str] = {}
+        """Of the clips that were drawn; a run goes on with what it has seen of a clip that is changed or gone."""
         self._fits: Geometry | None = None
         for path in uncaptioned:
             self._faults[NO_CAPTION][path] = f"{self.name(path)} has no caption"
@@ -196,15 +170,37 @@ class ClipFiles:
             }
         self._limit()
 
-    def _read(self, path: Path, geometry: Geometry) -> Videos:
+    def _seed(self, path: Path) -> int:
+        """Of a clip's random start."""
+        return rng.seed_for(self._config.seed, "start", digest([[self.name(path)]]))
+
+    def _frames(self, path: Path, geometry: Geometry) -> Float[Tensor, "f 3 H W"]:
         if self._config.fit == "exact":
-            clip = video.read(path, frames=geometry.frames, size=(geometry.height, geometry.width))
-            return Videos(clip.frames[None], geometry.fps)
+            return video.read(path, frames=geometry.frames, size=(geometry.height, geometry.width)).frames
         header = self._headers[path]
         assert header is not None
-        seed = rng.seed_for(self._config.seed, "start", digest([[self.name(path)]]))
-        frames = video.read(path, keep=_fit.frames(header, geometry, self._config.start, seed)).frames
-        return Videos(_fit.pixels(frames, geometry.height, geometry.width)[None], geometry.fps)
+        shown = _fit.frames(header, geometry, self._config.start, self._seed(path))
+        return _fit.pixels(video.read(path, keep=shown).frames, geometry.height, geometry.width)
+
+    def _read(self, path: Path, geometry: Geometry) -> Videos:
+        videos = Videos(self._frames(path, geometry)[None], geometry.fps)
+        if self._content(path) != self._contents[path]:
+            raise BadData(f"{cut(str(path), 200)} was changed while it was in use; put it back, or start a new run.")
+        return videos
+
+    def _content(self, path: Path) -> str:
+        try:
+            return _latents.content(path)
+        except OSError as error:
+            raise BadData(f"{cut(str(path), 200)} cannot be read: {reason(error)}.") from error
+
+    def _key(self, path: Path) -> str:
+        """All that the frames of a clip hang on beside the model's geometry."""
+        if path not in self._contents:
+            self._contents[path] = self._content(path)
+        config = self._config
+        fitted = f"{config.fit} {config.start}" + (f" {self._seed(path)}" if config.start == "random" else "")
+        return f"clip {self._contents[path]}|{fitted}|{READ}"
 
     def latent(self, path: Path, model: VideoModel) -> Float[Tensor, "*latent"] | None:
         """A clip's latent, or None if the clip is left out; call `fit` first.
@@ -215,7 +211,7 @@ class ClipFiles:
         if self._is_left_out(path):
             return None
         try:
-            return self._latents.get(path, model, lambda: self._read(path, model.geometry))[0]
+            return self._latents.get(self._key(path), model, lambda: self._read(path, model.geometry))[0]
         except BadData as error:
             self._faults[UNREADABLE][path] = str(error).rstrip(".")
             self._limit("start anew with")  # a run goes on with the settings that it began with

@@ -18,9 +18,10 @@ import torch
 
 from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _folder, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles, batch
+from reelign.datasets._clips import ClipConfig, ClipFiles
 from reelign.datasets._digest import digest
 from reelign.datasets._draw import drawn, order
+from reelign.datasets._latents import batch
 from reelign.errors import BadConfig, BadData, shown
 from reelign.protocols import Geometry, VideoModel
 
@@ -58,7 +59,7 @@ class Described(NamedTuple):
 
 
 class ClipFolder:
-    """Clips with captions. Keeps the latents of the last model in main memory and remembers what it leaves out."""
+    """Clips with captions. Remembers what it leaves out."""
 
     def __init__(self, config: Config) -> None:
         """Read all captions and look at every clip's header.

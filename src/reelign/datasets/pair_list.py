@@ -12,9 +12,10 @@ from typing import ClassVar
 
 from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles, batch
+from reelign.datasets._clips import ClipConfig, ClipFiles
 from reelign.datasets._digest import digest
 from reelign.datasets._draw import drawn, order
+from reelign.datasets._latents import batch
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.protocols import Geometry, VideoModel
 
@@ -44,7 +45,7 @@ class Pair:
 
 
 class PairList:
-    """Judged pairs. Keeps the latents of the last model in main memory and remembers unreadable clips."""
+    """Judged pairs. Remembers unreadable clips."""
 
     def __init__(self, config: Config) -> None:
         """Read the list and look at every clip's header.

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from reelign.batches import Clips, Pairs, Prompts, Request, Videos, requests
 from reelign.core import rng
-from reelign.datasets._clips import Latents, batch
 from reelign.datasets._digest import digest
 from reelign.datasets._draw import drawn, order
+from reelign.datasets._latents import Latents, batch
 from reelign.errors import BadConfig, BadData
 from reelign.parts import PartConfig
 from reelign.playground.world import corpora, tables
@@ -18,6 +18,8 @@ from reelign.protocols import Geometry, VideoModel
 
 CHUNK = 64
 """Clips that are rendered and encoded together; a clip depends on the seed and its number only."""
+DRAWN = 1
+"""Raised whenever the same seed and number give another clip."""
 
 
 class Config(PartConfig):
@@ -42,7 +44,7 @@ class Config(PartConfig):
 
 
 class Playground:
-    """Rendered clips and prompts. Keeps the latents of the last model in main memory."""
+    """Rendered clips and prompts. Remembers the captions of the clips that were drawn."""
 
     def __init__(self, config: Config) -> None:
         """Write the prompts; clips wait until they are asked for."""
@@ -105,16 +107,24 @@ class Playground:
         latents, texts = [], []
         for index in chosen:
             chunk, row = divmod(index, CHUNK)
-            latents.append(self._latents.get(chunk, model, lambda chunk=chunk: self._render(chunk))[row])
-            texts.append(self._captions[chunk][row])
+            content = f"playground {DRAWN} {self._config.what} {self._config.seed} {chunk} {CHUNK}"
+            latents.append(self._latents.get(content, model, lambda chunk=chunk: self._videos(chunk))[row])
+            texts.append(self._said(chunk)[row])
         x0 = batch(latents, model)
         return Clips(x0, requests(texts), torch.ones(n, device=x0.device))
 
-    def _render(self, chunk: int) -> Videos:
+    def _draw(self, chunk: int) -> corpora.Captioned:
         corpus = corpora.pretraining if self._config.what == "pretraining" else corpora.instruction
         drawing = corpus(CHUNK, rng.seed_for(self._config.seed, "clips", chunk))
         self._captions[chunk] = drawing.captions
-        return Videos(drawing.clips, float(tables.FPS))
+        return drawing
+
+    def _videos(self, chunk: int) -> Videos:
+        return Videos(self._draw(chunk).clips, float(tables.FPS))
+
+    def _said(self, chunk: int) -> tuple[str, ...]:
+        """Captions; drawn once more where only the latents are known, from an earlier run."""
+        return self._captions[chunk] if chunk in self._captions else self._draw(chunk).captions
 
     def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
         """Refuse.

@@ -19,8 +19,7 @@ from reelign.errors import BadConfig, CannotWrite, UserError
 from reelign.events import About, Event, Sink
 from reelign.files import write_text
 from reelign.opened import Datasets
-from reelign.protocols import VideoModel
-from reelign.runtime.local import device
+from reelign.runtime import equip
 
 __all__ = [
     "Event",
@@ -92,7 +91,7 @@ def run(
                     found = check(_begun(recipe, folder), opened)
                 company.join(Standing(folder.status), *_sinks(recipe, folder))
                 _tell(found, folder, company)
-                model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
+                model = equip.build(folder.model(recipe), recipe.runtime, recipe.run.root)
                 # Until all is said: a terminal that closes may tell twice.
                 heeded = heard.enter_context(wish)
                 driver = Driver(recipe, folder, model, company, opened, pace or AsAsked(recipe), accept_changes)

@@ -1,13 +1,13 @@
 """Between latents and pixels: stock AutoencoderKLWan."""
 
-from typing import cast
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from reelign import pretrained
+from reelign.models._guest import Guest
 from reelign.pretrained import Part
 
 PIXELS = 2**19
@@ -17,11 +17,10 @@ PIXELS = 2**19
 class Codec:
     """Frames in [0, 1] <-> normalised latents, by the posterior's mode and the autoencoder's per-channel statistics."""
 
-    def __init__(self, vae: AutoencoderKLWan, device: torch.device) -> None:
-        """Freeze the autoencoder and keep its statistics."""
-        self._vae = vae.requires_grad_(False).eval()
-        cast(nn.Module, self._vae).to(device)
-        config = dict(vae.config)
+    def __init__(self, vae: Any, device: torch.device) -> None:
+        """Freeze an AutoencoderKLWan and keep its statistics."""
+        config, self._dtype = dict(vae.config), vae.dtype
+        self.vae: Guest[Any] = Guest(vae, device)
         shape = (1, -1, 1, 1, 1)
         self._mean = torch.tensor(config["latents_mean"], device=device).view(shape)
         self._std = torch.tensor(config["latents_std"], device=device).view(shape)
@@ -32,17 +31,19 @@ class Codec:
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c t h w"]:
         """Frames to latents, clip by clip: a clip's latents are kept for good, so neighbours must not touch a bit."""
-        video = (2 * frames - 1).transpose(1, 2).to(self._vae.dtype)
-        modes = [self._vae.encode(part, return_dict=False)[0].mode() for part in video.split(1)]
+        video = (2 * frames - 1).transpose(1, 2).to(self._dtype)
+        with self.vae.at_work() as vae:
+            modes = [vae.encode(part, return_dict=False)[0].mode() for part in video.split(1)]
         return (torch.cat(modes).float() - self._mean) / self._std
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b f 3 H W"]:
         """Latents to frames."""
-        raw = (latents * self._std + self._mean).to(self._vae.dtype)
+        raw = (latents * self._std + self._mean).to(self._dtype)
         t, h, w = latents.shape[2:]
         size = max(1, PIXELS // (((t - 1) * self.time + 1) * h * w * self.space**2))
-        video = torch.cat([self._vae.decode(part, return_dict=False)[0] for part in raw.split(size)])
+        with self.vae.at_work() as vae:
+            video = torch.cat([vae.decode(part, return_dict=False)[0] for part in raw.split(size)])
         return ((video.float().transpose(1, 2) + 1) / 2).clamp(0, 1)
 
 

@@ -1,6 +1,8 @@
 """Prompt features of Wan pipelines, computed once per text."""
 
+import hashlib
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -12,48 +14,49 @@ from transformers import PreTrainedTokenizerBase
 
 from reelign import pretrained
 from reelign.errors import BadCheckpoint, BadData
+from reelign.models._guest import Guest
 from reelign.pretrained import Part, configs
+from reelign.store import Store
 
 TOKENIZERS = ("T5TokenizerFast", "T5Tokenizer", "TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes that tokenizers of T5 and UMT5 are saved as."""
-KEPT = 2**30
-"""Bytes of features that are kept in main memory: 128 texts of Wan2.1, all of the packaged generator's."""
 
 
-class TextCache:
-    """A frozen UMT5 and its tokenizer. Owns the cache; each text is encoded alone, so neighbours cannot change it."""
+class TextFeatures:
+    """A frozen UMT5 and its tokenizer. Each text is encoded alone, so neighbours cannot change it."""
 
     def __init__(
-        self, words: PreTrainedTokenizerBase, encoder: Part, length: int, device: torch.device, dtype: torch.dtype
+        self,
+        words: PreTrainedTokenizerBase,
+        encoder: Part,
+        length: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        identity: str,
     ) -> None:
-        """Load the encoder; `length` tokens a text."""
-        self._words, self._length, self._device = words, length, device
-        self._encoder = pretrained.load(encoder, dtype=dtype)
-        self._encoder.requires_grad_(False).eval().to(device)
-        self._known: dict[str, Tensor] = {}
-        """From the text that was used longest ago to that used last."""
-        self._size = 0
+        """Load the encoder; `length` tokens a text. `identity` says all that the features of a text hang on."""
+        self._words, self._length, self._device, self._identity = words, length, device, identity
+        self._width: int = encoder.config.d_model
+        self.encoder = Guest(pretrained.load(encoder, dtype=dtype), device)
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
-        """Features, zero after each text's end, as the stock Wan pipeline feeds them.
+    def __call__(self, texts: Sequence[str], store: Store) -> Float[Tensor, "b n d"]:
+        """Features on the device, zero after each text's end, as the stock Wan pipeline feeds them; `store` keeps them.
 
         Raises:
             BadData: a text is no valid Unicode.
         """
-        found = {}
-        for text in dict.fromkeys(texts):
-            known = self._known.pop(text, None)
-            if known is None:
-                known = self._encode(text).cpu()
-                self._size += known.nbytes
-            found[text] = known
-        self._known |= found
-        while self._size > KEPT:
-            self._size -= self._known.pop(next(iter(self._known))).nbytes
-        return torch.stack([found[t] for t in texts]).to(self._device)
+        known = {text: store.get(self._key(text), partial(self._encode, text)) for text in dict.fromkeys(texts)}
+        found = torch.zeros(len(texts), self._length, self._width)
+        for row, text in zip(found, texts, strict=True):
+            row[: len(known[text])] = known[text]
+        return found.to(self._device)
 
-    def _encode(self, text: str) -> Tensor:
+    def _key(self, text: str) -> str:
+        return f"text|{self._identity}|{_content(text)}"
+
+    def _encode(self, text: str) -> Float[Tensor, "m d"]:
+        """Features of a text's own tokens, as they are computed."""
         tokens = self._words(
             cleaned(text),
             padding="max_length",
@@ -61,9 +64,16 @@ class TextCache:
             truncation=True,
             return_attention_mask=True,
             return_tensors="pt",
-        ).to(self._encoder.device)
-        hidden = self._encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
-        return (hidden * tokens.attention_mask[..., None])[0].float()
+        ).to(self._device)
+        with self.encoder.at_work() as encoder:
+            hidden = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        return hidden[0, : int(tokens.attention_mask.sum())]
+
+
+@lru_cache(maxsize=2**14)
+def _content(text: str) -> str:
+    """What the encoder sees of a text, as a digest."""
+    return hashlib.sha256(cleaned(text).encode()).hexdigest()
 
 
 def cleaned(text: str) -> str:

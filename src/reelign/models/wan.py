@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,6 +27,7 @@ from reelign.outline import Outline
 from reelign.parts import PartConfig
 from reelign.playground import PIPELINE
 from reelign.protocols import Card
+from reelign.store import Memory, Store, fingerprint
 from reelign.weights import Reference
 
 PLAYGROUND = "playground"
@@ -89,16 +91,33 @@ class Wan:
             fill_tiles(self.network)
         if config.checkpointing:
             self.network.enable_gradient_checkpointing()
-        self.text = _text.TextCache(words, pipeline.text_encoder, pipeline.card.text_length, device, frozen_dtype)
+        length = pipeline.card.text_length
+        reading = self._computed(("text_encoder", "tokenizer"), frozen_dtype, length)
+        self.text = _text.TextFeatures(words, pipeline.text_encoder, length, device, frozen_dtype, reading)
         self.codec = _pixels.load(pipeline.vae, device, frozen_dtype)
+        self.codec_identity = self._computed(("vae",), frozen_dtype)
+        """Says all that the latents of a clip hang on beside its frames."""
+        self.store: Store = Memory()
+        """Where text features are kept, and latents of clips."""
+        self.guests = (self.text.encoder, self.codec.vae)
+        """What the network does not need while it computes."""
         self.reference = Reference(self.network)
         self._sizes: dict[Size, Geometry] = {}
 
     @property
     def identity(self) -> str:
         """A digest of the base's files as they were when they were loaded, and of what the model is to make."""
+        return hashlib.sha256(repr((self._files(), self._pipeline.card)).encode()).hexdigest()
+
+    def _files(self, part: str = "") -> list[tuple[str, str]]:
+        """Names and digests of the files of a part, or of all, as they were when they were loaded."""
         files = {path.relative_to(self.folder).as_posix(): digest for path, digest in self._base.items()}
-        return hashlib.sha256(repr((sorted(files.items()), self._pipeline.card)).encode()).hexdigest()
+        return sorted(pair for pair in files.items() if pair[0].startswith(f"{part}/" if part else ""))
+
+    def _computed(self, parts: tuple[str, ...], *settings: object) -> str:
+        """A digest of all that what parts compute hangs on beside their input."""
+        libraries = version("diffusers"), version("transformers")
+        return fingerprint(self.device, libraries, settings, *(self._files(part) for part in parts))
 
     def sized(self, size: Size) -> Geometry:
         """The geometry of videos of another size.
@@ -125,7 +144,7 @@ class Wan:
         tables, rows = {}, {}
         for name, texts in columns.items():
             known = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-            tables[name] = self.text(tuple(known))
+            tables[name] = self.text(tuple(known), self.store)
             rows[name] = torch.tensor([known[text] for text in texts], device=self.device)
         return Condition(geometry or self.geometry, tables, rows)
 

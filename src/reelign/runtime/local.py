@@ -15,6 +15,7 @@ from reelign.runtime import malloc
 from reelign.runtime.local_work import LocalWork, sampled
 from reelign.runtime.work import StageSpec
 from reelign.sampling import SamplerConfig
+from reelign.store import StoreConfig
 
 
 class RuntimeConfig(Settings):
@@ -26,6 +27,12 @@ class RuntimeConfig(Settings):
     """auto is cuda where there is one, else cpu."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of torch; 0 leaves torch's choice."""
+    store: StoreConfig = StoreConfig()
+    """Text features and latents of clips, each computed once."""
+    offload: Literal["auto"] | bool = "auto"
+    """Whether text encoder and codec lie in main memory while the network computes, and come to the device once between
+    two passes of it. Auto is so where they take more than a tenth of a CUDA device, and main memory has room for them
+    twice."""
 
 
 class Local:
