@@ -15,6 +15,7 @@ from reelign.opened import Datasets
 from reelign.parts import PartConfig, Settings
 from reelign.records import Sample
 from reelign.runtime.collected import Collected
+from reelign.runtime.footprint import Load
 from reelign.runtime.work import StageSpec, Work
 from reelign.settings import in_run, within
 
@@ -106,6 +107,11 @@ class StageConfig(PartConfig):
     @property
     def shift(self) -> float | None:
         """The sampler's, where it trains on what it samples; what is exported says it."""
+        return None
+
+    @property
+    def load(self) -> Load | None:
+        """What it asks of the device beside the state of its `learner`; None where it trains nothing, or does not say."""
         return None
 
     def check(self, texts: tuple[str, ...]) -> None:

@@ -8,7 +8,6 @@ import torch
 
 from reelign import parts, sampling
 from reelign.batches import Prompts
-from reelign.driver import footprints
 from reelign.models import wan as family
 from reelign.outline import passes
 from reelign.runtime import footprint
@@ -59,7 +58,7 @@ def _online(**more: Any) -> Any:
 @pytest.mark.parametrize("method", ["grpo", "flow_grpo", {"name": "grpo", "window": 1}, "nft"])
 def test_a_rollout_holds_what_is_said(gaussian: Callable[..., Any], method: Any) -> None:
     stage, model = _online(method=method), gaussian(side=2)
-    told = footprints.load_online(stage)
+    told = stage.load
     built = parts.build("method", stage.method)
     prompts = Prompts(("a", "b", "c"), (0, 1, 2), 2)
     found = sampling.rollout(model, prompts, stage.sampler, built.explore(8, prompts, 0, 0), 0)
@@ -69,16 +68,16 @@ def test_a_rollout_holds_what_is_said(gaussian: Callable[..., Any], method: Any)
 
 
 def test_rows_and_graphs_follow_the_micro_batch_the_guidance_and_kept_graphs() -> None:
-    assert footprints.load_online(_online()).rows == 6
-    assert footprints.load_online(_online(learner={"micro_batch": 4})).rows == 4
-    assert footprints.load_online(_online(sampler={"steps": 8, "guidance": 3.0})).rows == 12
-    kept = _online(learner={"micro_batch": 4}, retain=True, method={"name": "grpo", "window": 2})
-    assert footprints.load_online(kept).graphs == 4  # two steps in two cuts
-    assert footprints.load_online(_online(method={"name": "grpo", "kl": 0.1})).roles == 1
+    assert _online().load.rows == 6
+    assert _online(learner={"micro_batch": 4}).load.rows == 4
+    assert _online(sampler={"steps": 8, "guidance": 3.0}).load.rows == 12
+    kept = _online(learner={"micro_batch": 4}, passes={"retain": True}, method={"name": "grpo", "window": 2})
+    assert kept.load.graphs == 4  # two steps in two cuts
+    assert _online(method={"name": "grpo", "kl": 0.1}).load.roles == 1
 
 
 def test_pairs_share_a_forward_pass() -> None:
     tree = {"name": "offline", "steps": 1, "batch": 5, "dataset": PAIRS, "method": "dpo", "learner": {"micro_batch": 4}}
-    assert footprints.load_offline(parts.configure("stage", tree)) == Load(5, 15, 4, roles=1)
+    assert parts.configure("stage", tree).load == Load(5, 15, 4, roles=1)
     clips = {**tree, "method": "sft", "dataset": "playground"}
-    assert footprints.load_offline(parts.configure("stage", clips)) == Load(5, 10, 4)
+    assert parts.configure("stage", clips).load == Load(5, 10, 4)

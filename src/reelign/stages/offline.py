@@ -11,6 +11,7 @@ from reelign import declared
 from reelign.batches import Clips, Pairs
 from reelign.core import rng
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
+from reelign.runtime.footprint import Load
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.work import StageSpec, Work
 from reelign.stage import Context, Draw, Report, StageConfig
@@ -40,6 +41,14 @@ class Config(StageConfig):
     def draws(self) -> Draw:
         """What the method consumes."""
         return Draw("pairs" if declared.consumes(self.method) is Pairs else "clips")
+
+    @property
+    def load(self) -> Load:
+        """Clips or pairs, their noises, and a forward pass of some of them."""
+        n, micro_batch, roles = self.batch, self.learner.micro_batch, len(declared.needs(self.method))
+        if self.draws.what == "pairs":  # both of a pair share a noise and a forward pass
+            return Load(n, 3 * n, 2 * min(n, max(1, micro_batch // 2)), roles)
+        return Load(n, 2 * n, min(n, micro_batch), roles)
 
     @field_validator("method")
     @classmethod

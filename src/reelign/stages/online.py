@@ -10,13 +10,14 @@ from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import declared, panel
-from reelign.batches import Credited, Prompts, Scored
+from reelign.batches import Credited, Prompts, Request, Scored
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.judges import Named
 from reelign.panel import Weighted
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
 from reelign.runtime import plan
+from reelign.runtime.footprint import Load
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.plan import Item, PassesConfig
 from reelign.runtime.work import StageSpec, Work
@@ -69,6 +70,19 @@ class Config(StageConfig):
     def draws(self) -> Draw:
         """The prompts of an iteration."""
         return Draw("prompts", self.prompts, self.group)
+
+    @property
+    def load(self) -> Load:
+        """A rollout's latents with what is recorded of it, and a forward pass of some of them."""
+        n, micro_batch, recorded = self.prompts * self.group, self.learner.micro_batch, 0
+        if hasattr(self.method, "filled"):
+            prompts = Prompts((Request(""),) * self.prompts, self.group)
+            explored = self.method.filled().select.draw(self.sampler.steps, prompts, 0, 0)
+            recorded = explored.width if explored.record is None else len(explored.record)
+        # Of each recorded step: where it begins, where it ends, and its mean.
+        latents, branches = n * (1 + 3 * recorded), 1 if self.sampler.guidance == 1 else 2
+        graphs = recorded * -(-n // micro_batch) if self.passes.retain else 1
+        return Load(n, latents, branches * min(n, micro_batch), len(declared.needs(self.method)), graphs)
 
     @property
     def shift(self) -> float:
