@@ -23,7 +23,7 @@ from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
 from reelign.settings import PartConfig
 from reelign.settings import Settings as Settings
 
-Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage"]
+Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage"]
 PACKAGES: dict[Kind, str] = {
     "method": "reelign.methods",
     "module": "reelign.modules",
@@ -31,6 +31,7 @@ PACKAGES: dict[Kind, str] = {
     "reward": "reelign.rewards",
     "metric": "reelign.metrics",
     "model": "reelign.models",
+    "adapter": "reelign.adapters",
     "dataset": "reelign.datasets",
     "stage": "reelign.stages",
 }
@@ -40,13 +41,19 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "backbone": ("__call__",),
     "reward": (),
     "metric": (),
-    "model": ("geometry", "network", "velocity", "decode", "export"),
+    "model": ("geometry", "experts", "velocity", "decode", "export"),
+    "adapter": ("form", "attach", "neutral", "off", "merged", "export"),
     "dataset": ("gives", "prompts", "all_prompts", "clips", "pairs"),
     "stage": ("steps", "note", "run", "describe"),
 }
 """What tells that a built part is of its kind; see `protocols`. Of what judges, `judges.build` asks more."""
 
 _outside_refused = False
+
+
+def one(kind: str) -> str:
+    """Such a part in a sentence, as in "an adapter"."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def available(kind: Kind) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ def refuse_unknown(kind: Kind, name: str) -> None:
         return
     others = [other for other in PACKAGES if name in available(other)]
     if others:
-        raise UnknownPart(f"no {kind} called {shown(name)}: that is a {' and a '.join(others)}.")
+        raise UnknownPart(f"no {kind} called {shown(name)}: that is {' and '.join(map(one, others))}.")
     raise UnknownPart(f"no {kind} called {shown(name)}{meant(name, names)}; available: {', '.join(names)}.")
 
 
@@ -97,7 +104,7 @@ def _refuse_path(kind: Kind, name: str) -> None:
         )
     for other, package in PACKAGES.items():
         if other != kind and path.startswith(f"{package}."):
-            raise UnknownPart(f"no {kind} at {shown(name)}: that is a {other}.")
+            raise UnknownPart(f"no {kind} at {shown(name)}: that is {one(other)}.")
     lost = finding.lost(path)
     if lost:
         raise _nowhere(kind, name, lost)
@@ -177,7 +184,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[0]}}}; given: {shown(value)}.")
+        raise BadConfig(f"{one(kind)} needs a name, as in {{name: {available(kind)[0]}}}; given: {shown(value)}.")
     name = value["name"]
     module = find(kind, name)
     try:
@@ -195,6 +202,7 @@ AnyBackbone = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(conf
 AnyReward = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "reward"))]
 AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "metric"))]
 AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]
+AnyAdapter = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "adapter"))]
 AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "dataset"))]
 
 

@@ -128,7 +128,7 @@ def test_an_iteration_costs_what_a_hand_count_says(
 
 
 def test_an_adapter_and_activation_checkpointing_on_the_tiny_wan(wan: Make, tmp_path: Path) -> None:
-    model = Counted(wan(lora={"rank": 2}, checkpointing=True), checkpointing=True)
+    model = Counted(wan(adapter={"name": "lora", "rank": 2}, checkpointing=True), checkpointing=True)
     assert _iterations(model, tmp_path, 1, **{"method.kl": 0.1}) == [ROLLOUT + 4 * REPLAY + REPLAY]
 
 

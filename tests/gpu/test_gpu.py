@@ -46,7 +46,7 @@ def test_a_short_run_goes_from_the_generator_to_an_export(tmp_path: Path, monkey
     data = {"name": "playground", "size": 64, "prompts": 32}
     tree: dict[str, Any] = {
         "run": {"name": "gpu", "root": str(tmp_path)},
-        "model": {"name": "wan", "lora": {"rank": 8}},
+        "model": {"name": "wan", "adapter": {"name": "lora", "rank": 8}},
         "runtime": {"device": "cuda"},
         "stages": [
             {"name": "offline", "steps": 3, "dataset": data, "method": "sft"},

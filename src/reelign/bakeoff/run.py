@@ -36,7 +36,7 @@ from reelign.runtime.journal import Journal
 from reelign.runtime.local import Local, device
 from reelign.stage import Context, Report, Stage
 from reelign.stages import evaluate
-from reelign.weights import load_trainable, trainable
+from reelign.weights import load_trainable, of_experts
 
 Json = dict[str, Any]
 RESULT = "result.jsonl"
@@ -343,11 +343,11 @@ class _One:
         label = f"check-{number:02d}"
         last = number == self.spec.checks - 1
         config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
-        kept = {name: p.detach().clone() for name, p in trainable(self.model.network).items()}
+        kept = {name: p.detach().clone() for name, p in of_experts(self.model.experts).items()}
         self.runtime.learner.settle()
         trained_on = _trained_on(self.each.entry)
         evaluation = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)
         self.progress.judge(evaluation, self._passed())
-        load_trainable(self.model.network, kept)
+        load_trainable(self.model.experts, kept)
         self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
         return self.now

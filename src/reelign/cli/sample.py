@@ -137,7 +137,8 @@ def _sampled(config: Any, sampler: Any, prompts: Sequence[str], seed: int, bar: 
     model = parts.build("model", config, device(RuntimeConfig()))
     passes = count(1)
     bar.begin("sample", sampler.steps * len(prompts), 0)
-    model.network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step
+    for network in model.experts.values():
+        network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step
     for index, text in enumerate(prompts):
         yield model.decode(sampling.sample(model, (text,), [rng.seed_for(seed, "sample", index)], sampler))
 

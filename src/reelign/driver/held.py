@@ -13,7 +13,7 @@ from reelign.protocols import VideoModel
 from reelign.runtime import checkpoint
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
-from reelign.weights import load_trainable, trainable
+from reelign.weights import load_trainable, of_experts
 
 Groups = dict[str, dict[str, Tensor]]
 """Tensors of a checkpoint."""
@@ -25,11 +25,11 @@ class Held:
     def __init__(self, model: VideoModel, runtime: Local) -> None:
         """Look at a model and the runtime around it."""
         self.model, self._runtime = model, runtime
-        self.fingerprint = checkpoint.fingerprint(trainable(model.network))
+        self.fingerprint = checkpoint.fingerprint(of_experts(model.experts))
 
     def weights(self) -> Groups:
         """The policy alone: what a stage hands on."""
-        return {"learner": {f"weights/{n}": p.detach() for n, p in trainable(self.model.network).items()}}
+        return {"learner": {f"weights/{n}": p.detach() for n, p in of_experts(self.model.experts).items()}}
 
     def all(self) -> Groups:
         """All that the next step of a stage under way depends on."""
@@ -50,7 +50,7 @@ class Held:
         own = {key.removeprefix("weights/"): v for key, v in tensors.items() if key.startswith("weights/")}
         if not own:
             raise BadCheckpoint("the checkpoint holds no weights; restore it from a copy, or start a new run.")
-        load_trainable(self.model.network, own)
+        load_trainable(self.model.experts, own)
 
     def bring_back(self, tensors: Mapping[str, Mapping[str, Tensor]], state: State) -> None:
         """Bring the learner, the frozen weights and the memory of a stage under way back."""

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelign.batches import Videos
-from reelign.core import flow, gaussian
+from reelign.core import flow, gaussian, schedule
 from reelign.files import usual_mode
 from reelign.parts import PartConfig
-from reelign.protocols import Card, Geometry
+from reelign.protocols import Card, Geometry, Solver
 from reelign.weights import Reference
 
 
@@ -60,7 +60,8 @@ class Gaussian:
         self.config, self.device = config, device
         self.geometry = describe(config).geometry
         self.network = Offsets(config, self.geometry.latent).to(device)
-        self._reference = Reference(self.network)
+        self.experts = {"": self.network}
+        self._reference = Reference(self.experts)
 
     @property
     def identity(self) -> str:
@@ -75,6 +76,10 @@ class Gaussian:
     def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
         """Prompts mean nothing here: zeros [b, 1, 1]."""
         return torch.zeros(len(texts), 1, 1, device=self.device)
+
+    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+        """A table of one shift."""
+        return schedule.sigmas(sampler.steps, sampler.shift)
 
     def velocity(
         self,

@@ -13,16 +13,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from reelign import bfloat16, pretrained
+from reelign import bfloat16, parts, pretrained
 from reelign.batches import Videos
+from reelign.core import schedule
 from reelign.errors import BadData
-from reelign.models import _adapter, _export, _pipeline, _pixels, _text
-from reelign.models._adapter import LoraConfig
+from reelign.models import _export, _frozen, _pipeline, _pixels, _text
 from reelign.models._pipeline import SizeConfig
 from reelign.models._rows import fill_tiles
-from reelign.parts import PartConfig
+from reelign.parts import AnyAdapter, PartConfig
 from reelign.playground import PIPELINE
-from reelign.protocols import Card
+from reelign.protocols import Adapter, Card, Geometry, Solver
 from reelign.weights import Reference
 
 PLAYGROUND = "playground"
@@ -53,13 +53,14 @@ class Config(PartConfig):
     """The default is the folder's card.json, else Wan2.1's 81 x 480 x 832 at 16 fps."""
     text_length: int | None = Field(default=None, ge=1, le=4096)
     """Tokens a prompt; the default is the folder's card.json, else Wan's 512."""
-    lora: LoraConfig | None = None
-    """Train an adapter; without it all weights train."""
+    adapter: AnyAdapter | None = None
+    """What trains, such as `lora`, beside weights that do not; without it they train, all of them."""
     checkpointing: bool = False
     """Compute the blocks' activations again for the backward pass: a third slower, far less memory."""
     precision: Literal["auto", "float32", "bfloat16", "fast"] = "auto"
     """What the transformer computes in. Auto is bfloat16 on CUDA and float32 elsewhere; fast is bfloat16 also on CPUs
-    that have instructions for it. Trained weights stay float32; text encoder and codec are bfloat16 on CUDA only."""
+    that have instructions for it. What trains is kept in float32; what does not train, beside an
+    adapter, in what it is computed in, so in half the memory. Text encoder and codec are bfloat16 on CUDA only."""
 
 
 class Wan:
@@ -71,7 +72,7 @@ class Wan:
         self._pipeline = pipeline = _read(config)
         self.folder, self.geometry = pipeline.folder, pipeline.card.geometry
         self._base = {path: pretrained.digest(path) for path in pipeline.files()}  # before they are read
-        words, adapter = _words(pipeline), _plan(config, pipeline)
+        words, self.adapter = _words(pipeline), _adapter(config, pipeline)
         self._bfloat16 = {
             "auto": device.type == "cuda",
             "float32": False,
@@ -79,23 +80,28 @@ class Wan:
             "fast": bfloat16.fast(device),
         }[config.precision]
         frozen_dtype = torch.bfloat16 if self._bfloat16 and device.type == "cuda" else torch.float32
-        self.network: WanTransformer3DModel = pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
+        rounded = self.adapter is not None and self._bfloat16
+        self.network: WanTransformer3DModel = (
+            _frozen.load(pipeline.transformer)
+            if rounded
+            else pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
+        )
         # eval mode for good: dropout would make a replay differ from its rollout.
         self.network.eval()
         for name, buffer in self.network.rope.named_buffers():
             setattr(self.network.rope, name, buffer.float())  # float64 angles would double the cost of attention on CPU
         cast(nn.Module, self.network).to(device)
-        if adapter is not None:
-            _adapter.attach(self.network, adapter)
-        else:
-            self.network.requires_grad_(True)
+        self.network.requires_grad_(self.adapter is None)
+        if self.adapter is not None:
+            self.adapter.attach(self.network)
         if device.type == "cpu":
             fill_tiles(self.network)
         if config.checkpointing:
             self.network.enable_gradient_checkpointing()
         self.text = _text.TextCache(words, pipeline.text_encoder, pipeline.card.text_length, device, frozen_dtype)
         self.codec = _pixels.load(pipeline.vae, device, frozen_dtype)
-        self._reference = Reference(self.network)
+        self.experts = {"": self.network}
+        self._reference = Reference(self.experts, self.adapter)
 
     @property
     def identity(self) -> str:
@@ -130,6 +136,10 @@ class Wan:
     def _forward(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
         with bfloat16.products(self.device.type) if self._bfloat16 else nullcontext():
             return self._reference.call(x, 1000 * sigma, condition, return_dict=False)[0].float()
+
+    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+        """A table of one shift for videos of all sizes."""
+        return schedule.sigmas(sampler.steps, sampler.shift)
 
     @torch.no_grad()
     def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
@@ -167,7 +177,7 @@ class Wan:
         self._reference.follow(role, decay)
 
     def export(self, folder: Path, shift: float | None = None) -> None:
-        """Write a stock pipeline folder; with LoRA the adapter is merged, and also in `lora/` for the base.
+        """Write a stock pipeline folder; an adapter is merged, and also in a folder of its name for the base.
 
         card.json says the size, rate and text length that were trained, and the sampler's `shift`; without one given,
         the base folder's.
@@ -176,7 +186,7 @@ class Wan:
             RunStopped: a trained weight is not finite, or too large for the dtype of the base's files.
             BadCheckpoint: a file that is to be copied from the base is not what it was when the model was loaded.
         """
-        _export.export(self._pipeline, self._base, self.network, folder, shift)
+        _export.export(self._pipeline, self._base, self.network, self.adapter, folder, shift)
 
 
 def check(config: Config) -> None:
@@ -187,7 +197,7 @@ def check(config: Config) -> None:
     """
     pipeline = _read(config)
     _words(pipeline)
-    _plan(config, pipeline)
+    _adapter(config, pipeline)
 
 
 def describe(config: Config) -> Card:
@@ -200,17 +210,13 @@ def describe(config: Config) -> Card:
 
 
 def settled(config: Config) -> Config:
-    """The same model for a run that is taken up again: its weights are saved, so of `lora.start` only the form stays.
+    """The same model for a run that is taken up again: its weights are saved, so of its adapter only the form stays.
 
     Raises:
         BadCheckpoint, BadConfig: see `build`.
     """
-    if config.lora is None or config.lora.start is None:
-        return config
-    plan = _plan(config, _read(config))
-    assert plan is not None, "there is an adapter"
-    form = LoraConfig(rank=plan.rank, alpha=plan.alpha, targets=plan.targets)
-    return config.model_copy(update={"lora": form})
+    adapter = _adapter(config, _read(config)) if config.adapter else None
+    return config.model_copy(update={"adapter": adapter.form}) if adapter else config
 
 
 def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:
@@ -229,7 +235,8 @@ def build(config: Config, device: torch.device) -> Wan:
 
     Raises:
         BadCheckpoint: no pipeline folder, an incomplete or damaged one, one of another kind of model, weights that are
-            pickled, packed or not finite, or anything that could run code; or `lora.start` is no adapter of it.
+            pickled, packed or not finite, or anything that could run code; or an adapter to begin with that is of
+            another model.
         BadConfig: a geometry that the codec or the patches cannot make, or an adapter that does not fit.
     """
     return Wan(config, device)
@@ -244,10 +251,10 @@ def _words(pipeline: _pipeline.Pipeline) -> PreTrainedTokenizerBase:
     return _text.tokenizer(pipeline.folder / "tokenizer", pipeline.words, vocabulary)
 
 
-def _plan(config: Config, pipeline: _pipeline.Pipeline) -> _adapter.Plan | None:
+def _adapter(config: Config, pipeline: _pipeline.Pipeline) -> Adapter | None:
     network = pipeline.transformer.network
     assert network is not None, "a diffusers part is always compared"
-    return _adapter.plan(network, config.lora, ORIGINAL) if config.lora else None
+    return parts.build("adapter", config.adapter, network, ORIGINAL) if config.adapter else None
 
 
 def _folder_of(config: Config) -> Path:
