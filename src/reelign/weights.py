@@ -5,7 +5,7 @@ A family gives its networks as experts, by name; where there is one, its name is
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -61,6 +61,8 @@ class Reference:
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._adapter_off: set[str] = set()
         self._active = ""
+        self._switched_off = ExitStack()
+        """While the active role is the base."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -121,11 +123,19 @@ class Reference:
     def on(self, role: str) -> Iterator[None]:
         """Within this context `call` uses the weights of a role."""
         assert role in self.roles, f"the runtime starts {role!r} for every method that needs it"
-        before, self._active = self._active, role
+        before = self._active
+        self._become(role)
         try:
             yield
         finally:
-            self._active = before
+            self._become(before)
+
+    def _become(self, role: str) -> None:
+        self._active = role
+        self._switched_off.close()
+        if role in self._adapter_off and self._adapter is not None:
+            for network in self._experts.values():
+                self._switched_off.enter_context(self._adapter.off(network))
 
     def call(self, *args: Any, expert: str = "", **kwargs: Any) -> Any:
         """Run an expert with the present weights, or within `on` with those of its role."""
@@ -133,7 +143,4 @@ class Reference:
         if self._active in self._weights:
             own = {n.rpartition("/")[2]: t for n, t in self._weights[self._active].items() if expert_of(n) == expert}
             return functional_call(network, own, args, kwargs)
-        if self._active in self._adapter_off and self._adapter is not None:
-            with self._adapter.off(network):
-                return network(*args, **kwargs)
         return network(*args, **kwargs)

@@ -239,3 +239,21 @@ def test_scales_and_ranks_are_positive(settings: dict[str, Any]) -> None:
 
     with pytest.raises(ValidationError):
         family.Config.model_validate({"adapter": {"name": "lora", **settings}})
+
+
+def test_a_role_with_weights_of_its_own_counts_within_one_that_is_switched_off(wan: Make) -> None:
+    model, base = wan(adapter={"name": "lora", "rank": RANK}), _velocity(wan())
+    model.start_reference()
+    with torch.no_grad():
+        for p in trainable(model.network).values():
+            p += 0.1
+    moved = _velocity(model)
+    model.start_reference("sampled")
+    with model.reference():
+        assert torch.equal(_velocity(model), base)
+        with model.reference("sampled"):
+            assert torch.equal(_velocity(model), moved)
+            with model.reference():
+                assert torch.equal(_velocity(model), base)
+        assert torch.equal(_velocity(model), base)
+    assert torch.equal(_velocity(model), moved)

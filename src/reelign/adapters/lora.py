@@ -18,7 +18,6 @@ from reelign.adapters._lora_file import LoraFile
 from reelign.errors import BadConfig
 from reelign.files import usual_mode
 from reelign.parts import PartConfig
-from reelign.weights import trainable
 
 RANK = 32
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
@@ -85,23 +84,29 @@ class Lora:
 
     def neutral(self, network: nn.Module) -> dict[str, Tensor]:
         """Ups of zero."""
-        return {name: torch.zeros_like(p) for name, p in trainable(network).items() if "lora_B" in name}
+        ups = {name: layer.lora_B["default"].weight for name, layer in self._layers(network).items()}
+        return {f"{name}.lora_B.default.weight": torch.zeros_like(up) for name, up in ups.items()}
 
     @contextmanager
     def off(self, network: nn.Module) -> Iterator[None]:
         """Within this context the network is the base."""
-        layers = _layers(network).values()
+        layers = self._layers(network).values()
+        # `enable_adapters` of peft also looks at every parameter, which takes as long as a small network's pass.
         for layer in layers:
-            layer.enable_adapters(False)
+            layer._disable_adapters = True
         try:
             yield
         finally:
             for layer in layers:
-                layer.enable_adapters(True)
+                layer._disable_adapters = False
+
+    def _layers(self, network: nn.Module) -> dict[str, Any]:
+        """Those of peft in a network that has it attached."""
+        return {name: network.get_submodule(name) for name in self.layers}
 
     def merged(self, network: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
         """A layer's weight with its scaled product added."""
-        return {f"{name}.weight": partial(_added, layer) for name, layer in _layers(network).items()}
+        return {f"{name}.weight": partial(_added, layer) for name, layer in self._layers(network).items()}
 
     def export(self, network: nn.Module, folder: Path) -> None:
         """Write the file that stock `load_lora_weights` reads, in float32."""
@@ -180,12 +185,6 @@ def _passing_for_float32(layers: Sequence[Any]) -> Iterator[None]:
     finally:
         for layer, weight in kept:
             layer.weight = weight
-
-
-def _layers(network: nn.Module) -> dict[str, Any]:
-    from peft.tuners.lora import LoraLayer
-
-    return {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
 
 
 def _added(layer: Any, base: Tensor) -> Tensor:
