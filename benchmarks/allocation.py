@@ -32,14 +32,14 @@ from torch import Tensor
 from reelign import config as configs
 from reelign import parts, sampling
 from reelign.backbones import gradients
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 from reelign.cli._console import table
 from reelign.core import allocation, rng, stats
-from reelign.metrics import playground_clip
-from reelign.playground import corpora, grammar, render, tables
-from reelign.playground.defects import DEFECTS, Defect, add_cross, break_clip
-from reelign.playground.fault import fault, pooled
-from reelign.playground.scene import Scene, sample
+from reelign.metrics import playground
+from reelign.playground.oracle.fault import fault, pooled
+from reelign.playground.world import corpora, grammar, render, tables
+from reelign.playground.world.defects import DEFECTS, Defect, add_cross, break_clip
+from reelign.playground.world.scene import Scene, sample
 
 WRONG = 0.02
 """Mean fault from which a latent element is wrong; one pixel in fifty is as wrong as can be, in all frames."""
@@ -131,7 +131,7 @@ def sampled(n: int, seed: int, guidance: float) -> tuple[Videos, list[str], Grid
     sampler = configs.validate(sampling.SamplerConfig, {"steps": 16, "shift": 3.0, "guidance": guidance})
     prompts = list(corpora.prompts(n, seed))
     seeds = [rng.seed_for(seed, "allocation", i) for i in range(n)]
-    return model.decode(sampling.sample(model, prompts, seeds, sampler)), prompts, model.geometry.latent[1:]
+    return sampling.videos(model, requests(prompts), seeds, sampler), prompts, model.geometry.latent[1:]
 
 
 def judged(maps: Mapping[str, Tensor], faults: Tensor, grid: Grid) -> tuple[dict[str, Tensor], Tensor]:
@@ -172,7 +172,7 @@ def main() -> None:
     sets = {"made": (shares, wrong)}
     sets |= {f"made: {kind}": (shares, wrong & torch.tensor([k == kind for k in own.kinds])) for kind in KINDS}
     shares, wrong = judged(candidates(videos, prompts, grid), fault(videos, prompts), grid)
-    right = playground_clip.build(playground_clip.Config())(videos, prompts)["clip_right"] > 0
+    right = playground.build(playground.Config())(videos, prompts)["clip_right"] > 0
     sets["sampled"] = (shares, wrong & ~right)
     result: dict = {"options": vars(options), "wrong_from": WRONG, "sampled_wrong": int((~right).sum())}
     result |= {

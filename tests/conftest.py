@@ -61,7 +61,7 @@ def tiny_wan21(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
-    from reelign.playground import tiny
+    from reelign.playground.make import tiny
 
     folder = tmp_path_factory.mktemp("wan21") / "tiny"
     words = tiny.tokenizer()

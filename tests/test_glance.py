@@ -10,9 +10,9 @@ import pytest
 from reelign import config as configs
 from reelign import driver, glance
 from reelign.bakeoff.spec import Spec
-from reelign.cli import demo
 from reelign.errors import BadCheckpoint, BadConfig, BadData, UnknownPart, UserError
 from reelign.parts import refuse_outside
+from reelign.playground import demo
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

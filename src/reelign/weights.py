@@ -74,7 +74,7 @@ class Reference:
         """The roles that are the network with its adapter switched off."""
         return tuple(sorted(self._adapter_off))
 
-    def start(self, role: str) -> None:
+    def start(self, role: str = "reference") -> None:
         """Make the present weights those of a role."""
         own, neutral = of_experts(self._experts), self._neutral()
         self._adapter_off.discard(role)
@@ -97,7 +97,7 @@ class Reference:
         self._adapter_off &= set(roles)
 
     @torch.no_grad()
-    def follow(self, role: str, decay: float) -> None:
+    def follow(self, decay: float, role: str = "reference") -> None:
         """Move a role's weights towards the present ones."""
         own = of_experts(self._experts)
         if role in self._adapter_off:
@@ -120,7 +120,7 @@ class Reference:
             self._weights.setdefault(role, {})[name] = value.to(own[name].device)
 
     @contextmanager
-    def on(self, role: str) -> Iterator[None]:
+    def on(self, role: str = "reference") -> Iterator[None]:
         """Within this context `call` uses the weights of a role."""
         assert role in self.roles, f"the runtime starts {role!r} for every method that needs it"
         before = self._active

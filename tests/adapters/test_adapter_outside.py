@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from reelign import config as configs
 from reelign import driver, video
+from reelign.batches import requests
 from reelign.core import rng
 from reelign.errors import BadConfig
 from reelign.models import wan as family
@@ -28,7 +29,7 @@ VALUES = "blocks.0.attn1.to_v"
 def _velocity(model: Any) -> Tensor:
     x = rng.normals([1, 2], model.geometry.latent)
     with torch.no_grad():
-        return model.velocity(x, torch.tensor([0.8, 0.3]), model.encode(["red", "blue"]))
+        return model.velocity(x, torch.tensor([0.8, 0.3]), model.encode(requests(["red", "blue"])))
 
 
 def _stirred(model: Any) -> Any:
@@ -47,18 +48,18 @@ def test_only_it_trains_and_a_fresh_one_is_the_base(wan: Make) -> None:
 
 def test_its_reference_is_the_base_while_it_adds_nothing_and_a_copy_after(wan: Make) -> None:
     model, base = wan(adapter=GAIN), _velocity(wan())
-    model.start_reference()
-    assert model.reference_weights.adapter_off == ("reference",)
+    model.reference.start()
+    assert model.reference.adapter_off == ("reference",)
     moved = _velocity(_stirred(model))
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     _stirred(model)
-    with model.reference("sampled"):
+    with model.reference.on("sampled"):
         assert torch.equal(_velocity(model), moved)
-        with model.reference():
+        with model.reference.on():
             assert torch.equal(_velocity(model), base)
         assert torch.equal(_velocity(model), moved)
-    model.follow_reference(0.75)
-    kept, own = model.reference_weights.state(), trainable(model.network)[f"{VALUES}.gain"]
+    model.reference.follow(0.75)
+    kept, own = model.reference.state(), trainable(model.network)[f"{VALUES}.gain"]
     assert_close(kept[f"reference/{VALUES}.gain"], 0.25 * own.detach())
 
 

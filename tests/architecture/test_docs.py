@@ -16,9 +16,9 @@ import yaml
 from reelign import config as configs
 from reelign import driver, parts
 from reelign.cli import app
-from reelign.cli.demo import recipe as demo_recipe
-from reelign.playground import corpora, tables
-from reelign.playground.pretrain import PretrainConfig
+from reelign.playground.demo import recipe as demo_recipe
+from reelign.playground.make.pretrain import PretrainConfig
+from reelign.playground.world import corpora, tables
 from reelign.runtime.local import Local
 from reelign.stage import Context
 
@@ -32,19 +32,14 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def roots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
-
-
 @pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
-def test_a_recipe_validates_without_its_data(path: Path, roots: None) -> None:
+def test_a_recipe_validates_without_its_data(path: Path) -> None:
     recipe = configs.validate(driver.Recipe, configs.read(path))
     assert len(set(driver.labels(recipe))) == len(recipe.stages)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.name for path in RECIPES])
-def test_a_recipe_says_only_what_differs_from_the_defaults(path: Path, roots: None) -> None:
+def test_a_recipe_says_only_what_differs_from_the_defaults(path: Path) -> None:
     tree = configs.read(path)
     resolved = configs.validate(driver.Recipe, tree)
     idle = [where for where, fewer in _leaves_removed(tree) if _same(fewer, resolved)]
@@ -86,7 +81,7 @@ def test_the_demos_recipe_validates() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_recipes_in_a_page_validate(page: Path, roots: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_recipes_in_a_page_validate(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _write_examples(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
@@ -286,7 +281,8 @@ def test_the_method_of_ones_own_in_the_methods_page_runs(
         "learner": {"lr": 1e-2},
     }
     config = parts.configure("stage", stage)
-    context = Context(Local(gaussian(side=2, var=0.01)), 0, tmp_path, "mine")
-    reports = list(parts.build("stage", config, context).run(0))
+    own = parts.build("stage", config, Context(0, tmp_path, "mine"))
+    with Local(gaussian(side=2, var=0.01)).stage(own.spec) as work:
+        reports = list(own.run(work, 0))
     assert [r.metrics["online/max_abs_log_ratio"] for r in reports] == [0, 0]
     assert all(r.metrics["online/updated"] == 1 for r in reports)

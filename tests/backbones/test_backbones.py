@@ -27,8 +27,8 @@ from reelign.backbones import dinov2, gradients, videomae
 from reelign.batches import Videos
 from reelign.core import allocation
 from reelign.errors import BadCheckpoint, BadData
-from reelign.playground import render, tables
-from reelign.playground.scene import sample
+from reelign.playground.world import render, tables
+from reelign.playground.world.scene import sample
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}

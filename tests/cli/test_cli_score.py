@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reelign import video
-from reelign.playground import corpora, tables
+from reelign.playground.world import corpora, tables
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -55,7 +55,7 @@ def test_a_table_that_cannot_be_scored(
 def test_scores_that_do_not_apply_are_null(reelign: Call, tmp_path: Path) -> None:
     shown = corpora.instruction(1, seed=1)
     video.write(tmp_path / "clip.mp4", shown.clips[0], tables.FPS, lossless=True)
-    names = ("-r", "playground_attributes", "-r", "playground_motion", "-m", "playground_adherence")
+    names = ("-r", "playground_attributes", "-r", "playground_motion", "-m", "playground")
     code, out, err = reelign("score", tmp_path / "clip.mp4", "-p", shown.captions[0], *names, "--json")
     assert code == 0, err
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from reelign import finished
-from reelign.cli import align, demo
-from reelign.playground import corpora, grammar
-from reelign.playground.scene import is_held_out
+from reelign.cli import align
+from reelign.playground import demo
+from reelign.playground.world import corpora, grammar
+from reelign.playground.world.scene import is_held_out
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -71,17 +71,6 @@ def test_bad_rewards_are_refused() -> None:
         advantage.group(_rewards(), scale="batch")
 
 
-def test_combine_wants_a_weight_for_every_reward() -> None:
-    with pytest.raises(ValueError, match="weights are for"):
-        advantage.combine({"a": _rewards()}, {"b": 1.0})
-
-
-def test_combine_keeps_a_reward_with_small_numbers_alive() -> None:
-    small, large = _rewards() * 0.01, _rewards().flip(1) * 100
-    found = advantage.combine({"a": small, "b": large}, {"a": 1.0, "b": 1.0}, eps=0.0)
-    assert torch.corrcoef(torch.stack([found.flatten(), advantage.group(small, 0.0).flatten()]))[0, 1] > 0.1
-
-
 def test_clamp_cuts_both_sides() -> None:
     assert advantage.clamp(torch.tensor([-9.0, 0.5, 9.0])).tolist() == [-5.0, 0.5, 5.0]
     with pytest.raises(ValueError, match="positive"):

@@ -102,9 +102,7 @@ def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Fi
                     "method": {
                         "name": "grpo",
                         "window": 1,
-                        "modules": [
-                            {"name": "ddrl", "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}}
-                        ],
+                        "modules": [{"name": "ddrl", "dataset": {"name": "clip_folder", "path": "{run}/pairs/clips"}}],
                     },
                 },
             ],
@@ -172,8 +170,8 @@ def test_prompts_that_a_reward_cannot_read_are_refused(
 
 def test_prompts_that_a_metric_cannot_read_are_refused(check: Callable[..., driver.Findings], tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a dog barks\n")
-    with pytest.raises(BadData, match=r"^evaluate\.dataset: the metric 'playground_clip' cannot judge by a prompt: "):
-        check({**SFT, "dataset": CLIPS}, evaluate={"dataset": PROMPTS, "metrics": ["playground_clip"]})
+    with pytest.raises(BadData, match=r"^evaluate\.dataset: the metric 'playground' cannot judge by a prompt: "):
+        check({**SFT, "dataset": CLIPS}, evaluate={"dataset": PROMPTS, "metrics": ["playground"]})
 
 
 def test_prompts_that_train_and_judge_are_counted_and_those_that_are_cut(

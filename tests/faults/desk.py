@@ -13,9 +13,10 @@ from tests.faults.warm import ROOT
 def lay_out(folder: Path) -> None:
     """`model/`, which has an index, and `data/`, in the geometry of that model."""
     import torch
+    from tests.parts.written_pairs import write_pairs
 
-    from reelign.datasets import _write
-    from reelign.playground import corpora
+    from reelign.playground import writing
+    from reelign.playground.world import corpora
 
     shutil.copytree(ROOT / "src" / "reelign" / "playground" / "pipeline", folder / "model")
     _cut_in_shards(folder / "model" / "transformer")
@@ -24,13 +25,13 @@ def lay_out(folder: Path) -> None:
     prompts, held_out = corpora.prompts(18, 0), corpora.prompts(18, 0, held_out=True)
     texts = prompts[:3]
     for name in ("clips", "table", "sheet", "lists"):
-        _write.write_clip_folder(data / name, clips, texts, 8)
+        writing.write_clip_folder(data / name, clips, texts, 8)
     _describe(data, texts)
     slices = [{"color": "red"}, {"color": "blue"}] * 9
-    _write.write_prompts(data / "prompts.txt", prompts)
-    _write.write_prompts(data / "prompts.jsonl", prompts, slices)
-    _write.write_prompts(data / "held_out.jsonl", held_out, slices)
-    _write.write_pairs(data / "pairs.jsonl", texts, clips, clips.flip(0) * 0.5, 8)
+    writing.write_prompts(data / "prompts.txt", prompts)
+    writing.write_prompts(data / "prompts.jsonl", prompts, slices)
+    writing.write_prompts(data / "held_out.jsonl", held_out, slices)
+    write_pairs(data / "pairs.jsonl", texts, clips, clips.flip(0) * 0.5, 8)
     rows = "".join(f'pairs/00000{i}-chosen.mp4,pairs/00000{i}-rejected.mp4,"{t}",A,B\n' for i, t in enumerate(texts))
     (data / "judged.csv").write_text(f"path_A,path_B,prompt,Overall,VQ\n{rows}")
     (data / "priors.json").write_text(json.dumps(dict.fromkeys(prompts, 0.4)))

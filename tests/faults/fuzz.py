@@ -15,7 +15,7 @@ from tests.faults.warm import ROOT, Warm
 
 WAN = "reelign.models.wan"
 """Takes seconds to import."""
-RECIPES = (*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "src" / "reelign" / "cli" / "demo.yaml")
+RECIPES = (*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "src" / "reelign" / "playground" / "demo.yaml")
 
 
 def dry_run(warm: Warm, folder: Path) -> str:

@@ -27,8 +27,8 @@ IMPORTED = (
     "reelign.cli", "reelign.glance", "reelign.driver", "reelign.report.page", "reelign.runtime.checkpoint",
     "reelign.models.gaussian", "reelign.methods.sft", "reelign.methods.grpo", "reelign.methods.dpo",
     "reelign.modules.bpgo", "reelign.datasets.clip_folder", "reelign.datasets.pair_list", "reelign.datasets.playground",
-    "reelign.metrics.diversity", "reelign.metrics.playground_clip", "reelign.metrics.playground_physics",
-    "reelign.metrics.playground_safety", "reelign.rewards.playground_attributes", "reelign.rewards.playground_motion",
+    "reelign.metrics.diversity", "reelign.metrics.playground",
+    "reelign.rewards.playground_attributes", "reelign.rewards.playground_motion",
     "reelign.rewards.playground_physics", "scipy.stats", "av", "av.subtitles", "rich.progress", "torch._dynamo",
 )  # fmt: skip
 

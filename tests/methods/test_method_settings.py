@@ -26,7 +26,13 @@ ONLINE = {
     "method": "grpo", "rewards": [{"name": "tests.parts.linear_reward:build", "limit": 0.5, "k": 0.1}],
     "learner": {"lr": 0.01, "micro_batch": 4},
 }  # fmt: skip
-MODULES = {"bpgo": {}, "joint": {}, "kl": {}, "self_paced": {"order": ["linear", "linear"]}, "ddrl": {"dataset": DATA}}
+MODULES = {
+    "bpgo": {},
+    "combine": {"form": "min_norm"},
+    "kl": {},
+    "self_paced": {"order": ["linear", "linear"]},
+    "ddrl": {"dataset": DATA},
+}
 
 
 def _floats(schema: type[BaseModel], path: Path_ = ()) -> Iterator[Path_]:
@@ -47,7 +53,9 @@ def _ends_or_is_refused(model: Any, tree: dict[str, Any]) -> None:
         config = parts.configure("stage", tree)
     except (ValidationError, parts.NestedErrors):
         return
-    list(parts.build("stage", config, Context(Local(model), 0, Path(), "x")).run(0))
+    stage = parts.build("stage", config, Context(0, Path(), "x"))
+    with Local(model).stage(stage.spec) as work:
+        list(stage.run(work, 0))
     assert all(bool(p.isfinite().all()) for p in trainable(model.network).values()), tree
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reelign.batches import requests
 from reelign.core import rng
 from reelign.errors import BadCheckpoint
 from reelign.weights import trainable
@@ -23,7 +24,9 @@ FILE = "transformer/diffusion_pytorch_model.safetensors"
 def _velocity(model: Any, guidance: float = 1.0) -> Tensor:
     x = rng.normals(range(3), model.geometry.latent)
     with torch.no_grad():
-        return model.velocity(x, torch.tensor([0.9, 0.6, 0.2]), model.encode(["red", "blue", "two stars"]), guidance)
+        return model.velocity(
+            x, torch.tensor([0.9, 0.6, 0.2]), model.encode(requests(["red", "blue", "two stars"])), guidance
+        )
 
 
 def _moved(model: Any) -> Any:

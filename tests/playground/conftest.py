@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from reelign.batches import Videos
-from reelign.playground import codec, corpora, grammar, render, tables, tiny
-from reelign.playground.defects import DEFECTS, add_cross, break_clip
-from reelign.playground.scene import Scene, mislabel, sample
+from reelign.playground.make import codec, tiny
+from reelign.playground.world import corpora, grammar, render, tables
+from reelign.playground.world.defects import DEFECTS, add_cross, break_clip
+from reelign.playground.world.scene import Scene, mislabel, sample
 
 torch.set_num_threads(1)
 

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.errors import BadData
-from reelign.metrics import playground_adherence
-from reelign.playground import credit, grammar, judge, render, scene, tables
-from reelign.playground.detect import detect
-from reelign.playground.wanted import wanted
+from reelign.metrics import playground
+from reelign.playground.detector import credit
+from reelign.playground.detector.detect import detect
+from reelign.playground.judge.explain import explain
+from reelign.playground.world import grammar, render, scene, tables
+from reelign.playground.world.wanted import wanted
 from reelign.rewards import (
     playground_attributes,
     playground_clarity,
@@ -182,7 +184,7 @@ def test_a_little_noise_changes_rewards_a_little(labelled: dict[str, Labelled]) 
 
 
 def test_both_implementations_agree_on_attributes_and_on_paths(labelled: dict[str, Labelled]) -> None:
-    metric = playground_adherence.build(playground_adherence.Config())
+    metric = playground.build(playground.Config())
     agreed = []
     for kind in ("clean", "wrong"):
         videos, prompts = labelled[kind]
@@ -193,7 +195,7 @@ def test_both_implementations_agree_on_attributes_and_on_paths(labelled: dict[st
     asked = wanted(prompts)
     one = ~asked.asked[:, 1]
     seen = credit.of(credit.centers(detect(videos)), asked.color)[one, 0]
-    apart = (seen - judge.explain(videos).path[one, 0]).norm(dim=-1)
+    apart = (seen - explain(videos).path[one, 0]).norm(dim=-1)
     assert float(apart.quantile(0.99)) < 0.6  # pixels
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import Trained
 from torch import Tensor, nn
 
 from reelign.batches import Clips, Loss
 from reelign.models import gaussian
 from reelign.protocols import VideoModel
 from reelign.runtime import checkpoint
-from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.runtime.learner import LearnerConfig
 from reelign.weights import Reference, load_trainable, of_experts
 
 TURNS = (("high",), ("high", "low"), ("low",), ("low", "high"), ("low",), ("low",), ("high",))
@@ -54,13 +55,13 @@ class Networks(VideoModel):
         self.experts = experts
 
 
-def _learner(experts: dict[str, nn.Module]) -> Learner:
-    return Learner(Networks(experts), CONFIG)
+def _learner(experts: dict[str, nn.Module]) -> Trained:
+    return Trained(Networks(experts), CONFIG)
 
 
-def _train(learner: Learner, first: int = 0) -> None:
+def _train(learner: Trained, first: int = 0) -> None:
     for step in range(first, len(TURNS)):
-        learner.update(Pull(), TURNS[step], step, "here")
+        learner.learn(Pull(), TURNS[step], step, "here")
 
 
 def _alone(name: str) -> dict[str, Tensor]:
@@ -68,7 +69,7 @@ def _alone(name: str) -> dict[str, Tensor]:
     learner = _learner({"": _experts()[name]})
     for step, turn in enumerate(TURNS):
         if name in turn:
-            learner.update(Pull(name), ("",), step, "here")
+            learner.learn(Pull(name), ("",), step, "here")
     return learner.state()
 
 
@@ -87,14 +88,14 @@ def test_two_experts_learn_as_two_learners_of_one_would(name: str) -> None:
 
 def test_an_expert_without_gradient_stands_still_altogether() -> None:
     learner = _learner(_experts())
-    learner.update(Pull(), ("high", "low"), 0, "here")
+    learner.learn(Pull(), ("high", "low"), 0, "here")
     before = {key: value.clone() for key, value in learner.state().items()}
     rate = learner.optimizer.param_groups[0]["lr"]
     for step in range(1, 4):
-        learner.update(Pull(), ("low",), step, "here")
+        learner.learn(Pull(), ("low",), step, "here")
     moved = {key for key, value in learner.state().items() if not torch.equal(value, before[key])}
     assert moved == {key for key in before if "low/" in key}
-    learner.update(Pull(), ("high",), 4, "here")
+    learner.learn(Pull(), ("high",), 4, "here")
     assert learner.optimizer.param_groups[0]["lr"] == 2 * rate
     assert learner.updates == 5
 
@@ -104,7 +105,7 @@ def test_they_go_on_bit_by_bit_from_a_saved_state(saved_at: int) -> None:
     whole, first, second = _learner(_experts()), _learner(_experts()), _learner(_experts())
     _train(whole)
     for step in range(saved_at):
-        first.update(Pull(), TURNS[step], step, "here")
+        first.learn(Pull(), TURNS[step], step, "here")
     second.load({key: value.clone() for key, value in first.state().items()}, first.updates)
     _train(second, saved_at)
     found, expected = second.state(), whole.state()
@@ -114,7 +115,7 @@ def test_they_go_on_bit_by_bit_from_a_saved_state(saved_at: int) -> None:
 
 def test_the_gradients_norm_is_that_of_all_experts() -> None:
     learner = _learner(_experts())
-    reported = learner.update(Pull(), ("high", "low"), 0, "here")["grad_norm"]
+    reported = learner.learn(Pull(), ("high", "low"), 0, "here")["grad_norm"]
     fresh = _experts()
     for loss in Pull().losses(Networks(fresh), ("high", "low"), 0, 1):
         loss.value.backward()

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from reelign import video
 from reelign.errors import BadData, RunStopped
-from reelign.playground import corpora
+from reelign.playground.world import corpora
 
 SHOWCASE = Path(__file__).parents[3] / "shared" / "data" / "showcase"
 EIGHT_BITS = 0.5 / 255 + 1e-6

@@ -3,8 +3,6 @@
 Rewards come as ``[p g]``: p prompts, g members each.
 """
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -75,30 +73,6 @@ def clamp(advantage: Float[Tensor, "*any"], limit: float = 5.0) -> Float[Tensor,
     if limit <= 0:
         raise ValueError(f"limit is {limit}, but it must be positive")
     return advantage.clamp(-limit, limit)
-
-
-def combine(
-    rewards: Mapping[str, Float[Tensor, "p g"]], weights: Mapping[str, float], eps: float = 1e-4
-) -> Float[Tensor, "p g"]:
-    """Several rewards into one advantage: compare within each reward first, then add (GDPO, arXiv 2601.05242).
-
-    Adding first would let the reward with the largest numbers decide alone.
-
-    Args:
-        rewards: name to ``[p g]``.
-        weights: one per reward, same names.
-        eps: added to every standard deviation.
-
-    Returns:
-        ``[p g]`` with standard deviation 1 over the batch.
-
-    Raises:
-        ValueError: if the names differ.
-    """
-    if rewards.keys() != weights.keys():
-        raise ValueError(f"rewards are {sorted(rewards)} but weights are for {sorted(weights)}")
-    total = torch.stack([weights[name] * group(reward, eps) for name, reward in sorted(rewards.items())]).sum(dim=0)
-    return group(total.reshape(1, -1), eps).reshape(total.shape)
 
 
 def _unit(rewards_pg: Tensor, keep: Tensor, scale: str, population: bool) -> Tensor:

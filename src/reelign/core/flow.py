@@ -69,31 +69,11 @@ def velocity_target(x0: Float[Tensor, "b *latent"], noise: Float[Tensor, "b *lat
     return noise - x0
 
 
-def x0_from(
-    x: Float[Tensor, "b *latent"], velocity: Float[Tensor, "b *latent"], sigma: PerSample
-) -> Float[Tensor, "b *latent"]:
-    """Predicted clean latent, ``x - sigma velocity``."""
-    return x - expand_to(sigma, x) * velocity
-
-
 def noise_from(
     x: Float[Tensor, "b *latent"], velocity: Float[Tensor, "b *latent"], sigma: PerSample
 ) -> Float[Tensor, "b *latent"]:
     """Predicted noise, ``x + (1 - sigma) velocity``."""
     return x + (1 - expand_to(sigma, x)) * velocity
-
-
-def score_from(
-    x: Float[Tensor, "b *latent"], velocity: Float[Tensor, "b *latent"], sigma: PerSample
-) -> Float[Tensor, "b *latent"]:
-    """Gradient of the log density of noised data, ``-noise / sigma``.
-
-    Raises:
-        ValueError: at ``sigma = 0``, where clean data have no such gradient.
-    """
-    if bool((sigma <= 0).any()):
-        raise ValueError("the score needs sigma > 0; at sigma = 0 nothing has been noised")
-    return -noise_from(x, velocity, sigma) / expand_to(sigma, x)
 
 
 def velocity_error(

@@ -142,7 +142,7 @@ def anchored(
     ``A |velocity - target|^2 + beta |velocity - sampled|^2``. Where the policy is the one that sampled, the gradient is
     that of the ratio surrogate on `log_ratio` with weight 1. The population minimum is
     ``velocity - sampled = Cov(A, target | x) / (beta + E[A | x])``. Where the denominator is not positive there is
-    none; see `refuse_unanchored`.
+    none, so beta must outweigh the lowest advantage.
 
     Args:
         velocity: of the policy.
@@ -152,16 +152,6 @@ def anchored(
         beta: strength of the anchor, in units of advantage.
     """
     return advantage * velocity_error(velocity, target) + beta * divergence(velocity, sampled)
-
-
-def refuse_unanchored(advantage: Float[Tensor, "*any"], beta: float) -> None:
-    """Raise a ValueError unless ``beta + min(advantage) > 0``, so that advantage-weighted matching has a minimum."""
-    low = advantage.min().item()
-    if not beta + low > 0:
-        raise ValueError(
-            f"beta is {beta:g} and the lowest advantage {low:g}, but their sum must be positive or the loss has no "
-            "minimum; raise beta or clamp the advantages"
-        )
 
 
 def implicit_reward(policy: Float[Tensor, "p g"], sampled: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
@@ -227,22 +217,6 @@ def dgpo(
         ``[p g]``; only its gradient has a meaning.
     """
     return group_weight(policy, reference, advantage, beta)[:, None] * advantage * policy
-
-
-def tilted_weights(advantage: Float[Tensor, " b"], tau: float) -> Float[Tensor, " b"]:
-    """Weights ``exp(A / tau)`` for regression on one's own samples (arXiv 1910.00177), with mean 1 over the batch.
-
-    The population minimum of the weighted velocity error is the exact tilt of the policy that sampled.
-
-    Args:
-        advantage: at least one.
-        tau: units of advantage per nat of divergence, positive.
-
-    Raises:
-        ValueError: if tau is not positive.
-    """
-    _refuse_non_positive("tau", tau)
-    return torch.softmax(advantage / tau, dim=0) * len(advantage)
 
 
 def _centred(values_pg: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ A table has ``n + 1`` levels from 1 down to 0; step ``k`` goes from level ``k`` 
 data, where a Gaussian transition would have no width: it is always deterministic.
 """
 
-import hashlib
 from collections.abc import Iterable
 
 import torch
@@ -44,12 +43,6 @@ def sigmas(n: int, shift: float = 1.0, dtype: torch.dtype = torch.float32) -> Fl
         raise ValueError(f"a sampler needs at least one step, got {n}")
     even = torch.linspace(1, 0, n + 1, dtype=torch.float64)
     return shifted(even, shift).to(dtype)
-
-
-def table_hash(levels: Float[Tensor, " levels"]) -> str:
-    """Sixteen hex digits that differ whenever a table differs in any bit; stored with a batch, compared in training."""
-    raw = bytes(levels.detach().cpu().contiguous().view(torch.uint8).tolist())
-    return hashlib.blake2b(str(levels.dtype).encode() + raw, digest_size=8).hexdigest()
 
 
 def check_steps(n: int, steps: Iterable[int]) -> tuple[int, ...]:
@@ -101,22 +94,6 @@ def sliding_window(n: int, width: int, iteration: int, every: int = 25) -> tuple
     if places < 1:
         raise ValueError(f"a window of {width} does not fit into {n} steps beside the last one")
     return window(n, (iteration // every) % places, width)
-
-
-def one_step(n: int, among: int, seed: int) -> tuple[int, ...]:
-    """One stochastic step for a whole group to share (Flash-GRPO, arXiv 2605.15980).
-
-    Args:
-        n: number of steps of the sampler.
-        among: the step is uniform over the first so many, 1 to n - 1.
-        seed: from `rng.seed_for`, without the member in its name, so that siblings agree.
-
-    Raises:
-        ValueError: if the choice would include the last step.
-    """
-    if not 1 <= among <= n - 1:
-        raise ValueError(f"cannot choose among the first {among} steps of {n}; use 1 to {n - 1}")
-    return check_steps(n, [rng.integer(among, seed=seed)])
 
 
 def trained_count(n: int, fraction: float) -> int:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
@@ -86,33 +85,6 @@ def over_prompts(values: Sequence[float], prompts: Sequence[int], level: float =
     rank = {prompt: k for k, prompt in enumerate(sorted(set(prompts)))}
     groups = torch.tensor([rank[prompt] for prompt in prompts], dtype=torch.int64)
     return mean_interval(torch.tensor(values, dtype=torch.float64), seed=PROMPTS_SEED, groups=groups, level=level)
-
-
-def rate_ratio(hits: int, total: int, other_hits: int, other_total: int, level: float = 0.95) -> Interval:
-    """Ratio of two success rates with its interval on the log scale (Katz et al. 1978).
-
-    Args:
-        hits: successes of ours.
-        total: trials of ours.
-        other_hits: successes of the other.
-        other_total: trials of the other.
-        level: coverage, in (0, 1).
-
-    Returns:
-        ``(hits / total) / (other_hits / other_total)``. If either count of successes is 0, half a success is added
-        to both (and one trial), so that the limits stay finite.
-
-    Raises:
-        ValueError: for counts that are not ``0 <= hits <= total``, ``total >= 1``.
-    """
-    for successes, trials in ((hits, total), (other_hits, other_total)):
-        if trials < 1 or not 0 <= successes <= trials:
-            raise ValueError(f"{successes} successes in {trials} trials is not possible")
-    add = 0.5 if 0 in (hits, other_hits) else 0.0
-    a, n, b, m = hits + add, total + 2 * add, other_hits + add, other_total + 2 * add
-    centre = math.log(a / n) - math.log(b / m)
-    half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(1 / a - 1 / n + 1 / b - 1 / m)
-    return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 
 class Draws(NamedTuple):

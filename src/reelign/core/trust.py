@@ -40,8 +40,8 @@ def contrast(
 ) -> Float[Tensor, "p g"]:
     """Contrastive reward transformation: what beats the prior is lifted, the rest pressed together (BPGO, CRT).
 
-    ``(lambda (R - prior) + [R > prior]) exp(R)``. It keeps the order of rewards above ``prior - 1`` only; below it
-    turns back towards 0, so `ordered` tells where it may be used.
+    ``(lambda (R - prior) + [R > prior]) exp(R)``. It keeps the order of rewards above ``prior - 1`` only; below
+    that it turns back towards 0.
 
     Args:
         rewards_pg: ``[p g]``, on the scale of the prior.
@@ -53,11 +53,6 @@ def contrast(
     """
     apart = rewards_pg - prior[:, None]
     return (strength * apart + (apart > 0).to(apart.dtype)) * rewards_pg.clamp(-EXPONENT, EXPONENT).exp()
-
-
-def ordered(rewards_pg: Float[Tensor, "p g"], prior: Float[Tensor, " p"]) -> bool:
-    """Whether `contrast` keeps the order of these rewards: none lies more than 1 below its prior."""
-    return bool((rewards_pg >= prior[:, None] - 1).all())
 
 
 def contrast_released(

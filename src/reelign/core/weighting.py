@@ -18,20 +18,6 @@ def mean_one(raw: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
     return raw / raw.mean()
 
 
-def uniform(sigma: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """Weight 1 at every level."""
-    return torch.ones_like(sigma)
-
-
-def bell(sigma: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """Emphasis on the middle: ``exp(-2 (sigma - 1/2)^2)`` above its smallest value in the table.
-
-    The customary training weight of Wan-type models; it is 0 at the level that lies farthest from one half.
-    """
-    height = torch.exp(-2 * (sigma - 0.5) ** 2)
-    return mean_one(height - height.min())
-
-
 def noise_scale(
     kind: str, sigma: Float[Tensor, " k"], sigma_next: Float[Tensor, " k"], eta: float
 ) -> Float[Tensor, " k"]:

@@ -70,9 +70,9 @@ def min_norm(scale: str = "global", *, per_group: bool = False, unit: bool = Tru
             one = balance(paced.flatten(1), usual.tolist())
             total, shares, conflict, length = one.combined.reshape(rows.shape[1:]), one.weights, one.conflict, one.value
         for name, share in zip(bases(scored), shares.tolist(), strict=True):
-            notes.metrics[f"joint/weight/{name}"] = share
-        notes.metrics["joint/conflict"] = conflict.item()
-        notes.metrics["joint/min_norm"] = length.item()
+            notes.metrics[f"balance/weight/{name}"] = share
+        notes.metrics["balance/conflict"] = conflict.item()
+        notes.metrics["balance/min_norm"] = length.item()
         # One balance for the batch is brought to unit spread as a whole: each group's own spread would undo it.
         own = "global" if scale == "group" and not per_group else scale
         return advantage.group(total, scale=own) if unit else total

@@ -1,8 +1,7 @@
 """The playground: a world small enough for a laptop, whose ground truth is known exactly.
 
-`tables` fixes every number, `scene` says what can happen, `grammar` says it in words, `motion` moves it, `render`
-draws it, `defects` breaks it on purpose, `codec` turns pixels into latents, and `pretrain` makes the packaged tiny
-generator from it.
+Everyone knows `world`. Three pairs of eyes look at its clips and do not know each other: `detector` gives rewards,
+`judge` holds out measures, `oracle` says where a clip is wrong. `make` makes the packaged tiny generator.
 """
 
 from pathlib import Path

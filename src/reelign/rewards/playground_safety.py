@@ -1,6 +1,7 @@
 """Is the clip free of the prohibited symbol?"""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from pydantic import Field
@@ -8,26 +9,24 @@ from torch import Tensor
 
 from reelign.batches import Videos
 from reelign.parts import PartConfig
-from reelign.playground.credit import symbol
-from reelign.playground.detect import detect
-from reelign.playground.wanted import READS
+from reelign.playground.detector.credit import symbol
+from reelign.playground.detector.detect import detect
+from reelign.playground.world.wanted import READS
 
 
 class Config(PartConfig):
     """How much of the symbol is forgiven."""
 
     name: str = "playground_safety"
+    scores: ClassVar = {"playground_safety": (0.0, 1.0)}
+    version: ClassVar = "2"
+    reads: ClassVar = READS
     half: float = Field(default=0.25, ge=1e-3)
     """Share of a plus sign's pixels filled with magenta at which the score has fallen to a half."""
 
 
 class Safety:
     """1 without the magenta cross; falls smoothly as one appears in a quarter of the frames or more."""
-
-    reads = READS
-    names = ("playground_safety",)
-    range = (0.0, 1.0)
-    version = "2"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerance."""

@@ -1,0 +1,1 @@
+"""What held-out measures see by: the drawing that comes nearest to a clip, and what is right about it."""
