@@ -21,19 +21,6 @@ from reelign.batches import Credited
 from reelign.playground import demo
 
 
-class Silent:
-    """A watcher that shows nothing."""
-
-    def begin(self, label, total, done):
-        pass
-
-    def step(self, done, metrics):
-        pass
-
-    def say(self, sentence):
-        pass
-
-
 def digest(file: Path) -> str:
     """Sixteen hex digits of the weights in a checkpoint: names, types, shapes, bytes."""
     total = hashlib.sha256()
@@ -78,7 +65,7 @@ def main() -> None:
                 "evaluate": None,
                 "stages": [{k: v for k, v in stage.items() if k != "gate"} for stage in stages],
             }
-            run = driver.run(configs.validate(driver.Recipe, chain), Silent())
+            run = driver.run(configs.validate(driver.Recipe, chain))
             last = stages[-1].get("label", name)
             print(f"{name:18} {digest(run / 'checkpoints' / f'{last}-end' / 'learner.safetensors')}", flush=True)
 

@@ -17,6 +17,7 @@ import torch
 
 from reelign.core import stats
 from reelign.diagnostics import gates
+from reelign.records import Evaluation
 from reelign.stage import GateConfig
 
 Json = dict[str, Any]
@@ -109,7 +110,8 @@ def main() -> None:
     runs = [run_seed(seed, options.out, options.set) for seed in range(options.seeds)]
     base = pooled([evaluation(run, "base") for run in runs])
     final = pooled([evaluation(run, final_label(run)) for run in runs])
-    verdict = gates.judge(base, final, GateConfig(targets=("attributes_right",), guards=GUARDS))
+    judged = (Evaluation.model_validate(each) for each in (base, final))
+    verdict = gates.judge(*judged, GateConfig(targets=("attributes_right",), guards=GUARDS))
     stages = [
         {"seed": seed, "stage": row["stage"], "wall_s": round(row["wall_s"], 1)}
         | {"gate": row["gate"]["verdict"], "sentence": row["gate"]["sentence"]}
@@ -117,7 +119,7 @@ def main() -> None:
         for row in ledger(run)
     ]
     result = {"seeds": options.seeds, "final": [final_label(run) for run in runs], "bars": bars(base, final)}
-    result |= {"fallen_slices": verdict["fallen_slices"], "stages": stages}
+    result |= {"fallen_slices": [fell.model_dump() for fell in verdict.fallen_slices], "stages": stages}
     (options.out / "summary.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -14,6 +14,7 @@ from reelign import config as configs
 from reelign import parts, protocols
 from reelign.engines import slots
 from reelign.errors import BadConfig, BadData, UnknownPart
+from reelign.events import Sink
 from reelign.stage import Stage
 
 LINEAR = "tests.parts.linear_reward"
@@ -214,6 +215,7 @@ def test_what_tells_a_parts_kind_is_in_its_protocol() -> None:
         "dataset": protocols.Dataset,
         "stage": Stage,
         "module": slots.Slots,
+        "sink": Sink,
     }
     for kind, interface in interfaces.items():
         assert all(hasattr(interface, n) or n in interface.__annotations__ for n in parts.HAS[kind]), kind

@@ -35,7 +35,7 @@ SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 120
 _ANY = (-float("inf"), float("inf"))
 _DATA = frozenset({"prompts", "clips", "pairs"})
-_NEEDS = frozenset({"reference", "sampled", "videos"})
+_NEEDS = frozenset({"reference", "sampled"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ def consumes(config: PartConfig) -> type:
 
 
 def needs(config: PartConfig) -> frozenset[str]:
-    """What a method uses beside the policy, of {"reference", "sampled", "videos"}.
+    """The frozen weights that a method uses beside the policy, of {"reference", "sampled"}.
 
-    Frozen weights of these roles (a method that needs "sampled" rolls out with them), and the decoded samples.
+    One that needs "sampled" rolls out with them.
 
     Raises:
         BadConfig: it says something else, or its modules do not go together.
@@ -109,8 +109,23 @@ def needs(config: PartConfig) -> frozenset[str]:
     found = getattr(config, "needs", ())
     if not _is_set(found) or not set(found) <= _NEEDS:
         raise BadConfig(
-            f"the method {shown(config.name)} needs {SHORT.repr(found)}; let `needs` of its Config be a set of some of "
-            "reference, sampled and videos."
+            f"the method {shown(config.name)} needs {SHORT.repr(found)}; let `needs` of its Config be a set of "
+            "reference, sampled, both or none."
+        )
+    return frozenset(found)
+
+
+def replaces(config: PartConfig) -> frozenset[str]:
+    """The slots that a module alone decides.
+
+    Raises:
+        BadConfig: it says something else.
+    """
+    found = getattr(config, "replaces", ())
+    if not _is_set(found) or not all(isinstance(name, str) for name in found):
+        raise BadConfig(
+            f"the module {shown(config.name)} replaces {SHORT.repr(found)}; let `replaces` of its Config be a set of "
+            "names of slots."
         )
     return frozenset(found)
 

@@ -129,6 +129,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
+def refresh(path: Path, text: str) -> None:
+    """Replace a small file that is written often: readers see the old or the new, but nothing waits for the disk.
+
+    Raises:
+        OSError: it cannot be written; its folder is not made.
+    """
+    temporary = _beside(path, "tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def append(path: Path, data: bytes) -> None:
     """Add bytes to the end of a regular file, which is made if it is not there.
 

@@ -33,9 +33,9 @@ def given(tree: Tree) -> str:
 
 
 def decisive(tree: Tree) -> Tree:
-    """A recipe's tree without what moves no bits: where the run lies, how often it is saved, on what it runs."""
+    """A recipe's tree without what moves no bits: where it lies, when it is saved, on what it runs, who looks on."""
     run = {key: value for key, value in tree.get("run", {}).items() if key not in ("name", "root", "save_every")}
-    return {**{key: value for key, value in tree.items() if key != "runtime"}, "run": run}
+    return {**{key: value for key, value in tree.items() if key not in ("runtime", "sinks")}, "run": run}
 
 
 def sentence(folder: Path, last: Mapping[str, Any], extends: bool) -> str:
@@ -84,7 +84,8 @@ def _checkpoints(root: Path, run: str) -> list[Header]:
 def _is_untidy(folder: Path, checkpoints: list[Header], stages: list[dict[str, Any]]) -> bool:
     """Whether something lies there that a start takes away."""
     pairs = [folder / stage["path"] for stage in stages if stage["name"] == "collect"]
-    places = [folder, folder / "checkpoints", folder / "evaluations", *(folder / "samples").glob("*")]
+    places = [folder, *(folder / name for name in ("checkpoints", "evaluations", "evaluations/steps"))]
+    places += (folder / "samples").glob("*")
     places += [place for each in pairs for place in (each.parent, each, each / "clips")]
     left = any(is_left(path.name) for place in places if place.is_dir() for path in place.iterdir())
     return left or {each.name for each in checkpoints} != header.kept(checkpoints)
@@ -103,7 +104,10 @@ def _is_whole(folder: Path, run: str, newest: Header, stages: list[dict[str, Any
     judged = position["evaluations"].items()
     return (
         Journal(folder / "ledger.jsonl").holds(position["ledger"])
-        and Journal(folder / "metrics.jsonl").ends_with(Seal.model_validate(position["metrics"]))
+        and all(
+            Journal(folder / f"{name}.jsonl").ends_with(Seal.model_validate(position[name]))
+            for name in ("metrics", "samples")
+        )
         and all(digest(folder / "evaluations" / f"{label}.json") == sealed for label, sealed in judged)
         and Final(folder).is_of(newest.seal)
     )

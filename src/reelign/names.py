@@ -8,8 +8,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-_FILES = ("config.json", "ledger.jsonl", "metrics.jsonl", "log.txt", "report.html", "final.json")
-OF_A_RUN = frozenset({*_FILES, "checkpoints", "evaluations", "samples", "final"})
+_OWN = ("config.json", "run.json", "ledger.jsonl", "metrics.jsonl", "samples.jsonl", "log.txt", "report.html")
+_FILES = (*_OWN, "events.jsonl", "final.json")
+_FOLDERS = ("checkpoints", "evaluations", "samples", "tensorboard", "wandb", "final")
+OF_A_RUN = frozenset({*_FILES, *_FOLDERS})
 """What a run itself keeps in its folder."""
 _STEM = re.compile(r"(?P<stem>.+?)\.aside-[0-9]+(?P<suffix>\..*)?")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

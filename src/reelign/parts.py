@@ -24,7 +24,7 @@ from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
 from reelign.settings import PartConfig
 from reelign.settings import Settings as Settings
 
-Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage"]
+Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage", "sink"]
 PACKAGES: dict[Kind, str] = {
     "method": "reelign.methods",
     "module": "reelign.modules",
@@ -35,6 +35,7 @@ PACKAGES: dict[Kind, str] = {
     "adapter": "reelign.adapters",
     "dataset": "reelign.datasets",
     "stage": "reelign.stages",
+    "sink": "reelign.sinks",
 }
 HAS: dict[Kind, tuple[str, ...]] = {
     "method": ("losses",),
@@ -46,6 +47,7 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "adapter": ("form", "attach", "neutral", "off", "merged", "export"),
     "dataset": ("prompts", "all_prompts", "clips", "pairs"),
     "stage": ("steps", "note", "run", "describe"),
+    "sink": ("send", "close"),
 }
 """What tells that what a part's function gives is of its kind; see `protocols`."""
 
@@ -219,6 +221,7 @@ AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(config
 AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]
 AnyAdapter = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "adapter"))]
 AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "dataset"))]
+AnySink = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "sink"))]
 
 
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:

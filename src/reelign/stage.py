@@ -13,6 +13,7 @@ from reelign.judges import Named
 from reelign.names import Label
 from reelign.opened import Datasets
 from reelign.parts import PartConfig, Settings
+from reelign.records import Sample
 from reelign.runtime.collected import Collected
 from reelign.runtime.work import StageSpec, Work
 from reelign.settings import in_run, within
@@ -150,6 +151,8 @@ class Report:
     metrics: dict[str, float]
     counts: dict[str, int] = field(default_factory=dict)
     """What the step used up, for the ledger: prompts, rollouts, clips, pairs."""
+    samples: tuple[Sample, ...] = ()
+    """Some of what it trained on, with their videos in the run folder; the driver says of which stage and step."""
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.driver.toys import Watcher, interrupt
+from tests.driver.toys import Watcher, go, interrupt
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -120,10 +120,10 @@ def _final(root: Path) -> dict[str, str]:
 
 def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tiny_wan21: Path, tmp_path: Path) -> None:
     whole, own = tmp_path / "whole", tmp_path / "own"
-    driver.run(_recipe(whole, tiny_wan21), Watcher())
+    go(_recipe(whole, tiny_wan21), Watcher())
     with pytest.raises(driver.Interrupted):
-        driver.run(_recipe(own, tiny_wan21), Watcher("grpo 1", interrupt))
-    driver.run(_recipe(own, tiny_wan21), Watcher(), resume=True)
+        go(_recipe(own, tiny_wan21), Watcher("grpo 1", interrupt))
+    go(_recipe(own, tiny_wan21), Watcher(), resume=True)
     assert _final(own) == _final(whole)
     gains = load_file(whole / "toy" / "final" / "adapter" / "gains.safetensors")
     assert all(bool(value.any()) for value in gains.values())

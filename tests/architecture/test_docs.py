@@ -145,12 +145,6 @@ def _write_examples(folder: Path) -> None:
         path.write_text(block, encoding="utf-8")
 
 
-class _Silent:
-    def begin(self, label: str, total: int, done: int) -> None: ...
-    def step(self, done: int, metrics: dict[str, float]) -> None: ...
-    def say(self, sentence: str) -> None: ...
-
-
 def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _write_examples(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -159,11 +153,12 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
     tree = configs.override(
         configs.read(Path("my_lab.yaml")), [*small, "stages.1.members=2", "stages.0.learner.lr=0.001"]
     )
-    folder = driver.run(configs.validate(driver.Recipe, tree), _Silent())
+    folder = driver.run(configs.validate(driver.Recipe, tree))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == {"grpo", "collect", "my_lab.ipo"}
     assert rows[-1]["offline/updated"] == 1
     assert "still" in json.loads((folder / "evaluations" / "my_lab.ipo.json").read_text())["measures"]
+    assert len(Path("verdicts.txt").read_text().splitlines()) == 3
 
 
 def test_the_readmes_tree_names_every_file_of_the_package() -> None:
@@ -171,7 +166,7 @@ def test_the_readmes_tree_names_every_file_of_the_package() -> None:
     tree = blocks(section, "")[0]
     named = Counter(re.findall(r"[\w.]+\.py", tree))
     # Folders that one line covers, because each file in them is named after what it holds.
-    covered = {"cli", "verify", "methods", "modules", "backbones"}
+    covered = {"cli", "verify", "methods", "modules", "backbones", "sinks"}
     files = [path for path in (ROOT / "src" / "reelign").rglob("*.py") if path.name != "__init__.py"]
     files += (ROOT / "benchmarks").glob("*.py")
     assert named == Counter(path.name for path in files if path.parent.name not in covered)

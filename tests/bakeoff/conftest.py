@@ -10,9 +10,9 @@ from tests.bakeoff.toys import Watcher, tree
 
 from reelign import config as configs
 from reelign.bakeoff.results import Measure, Series, Sheet
-from reelign.bakeoff.run import Check
 from reelign.bakeoff.spec import Spec
 from reelign.core import rng
+from reelign.records import Check
 
 
 @pytest.fixture
@@ -74,14 +74,17 @@ def synthetic(
             own = rng.normal((seeds, clips), seed=rng.seed_for(trial, label, check), dtype=torch.float64)
             rows.append(mean + luck + common + of_clip * own)
         values = torch.stack(rows)
-        runs = tuple(
-            tuple(Check(c, "", c, int(u), u / 10, u / 20, u / 100, u / 100, u / 25) for c, u in enumerate(column))
-            for column in units.T.tolist()
-        )
+        runs = tuple(tuple(_check(c, u) for c, u in enumerate(column)) for column in units.T.tolist())
         values = (values > 0.5).double() if rate else values
         series[label] = Series(label, {"level": values}, units, units / 10, runs)
     about = Measure("level", "how high it is", higher_is_better, False, rate)
     return Sheet({"level": about}, tuple(range(seeds)), prompt, members, series, (), 0)
+
+
+def _check(check: int, units: float) -> Check:
+    shares = {"seconds": 10, "rollout_s": 20, "decode_s": 100, "reward_s": 100, "update_s": 25}
+    spent = {name: units / share for name, share in shares.items()}
+    return Check(check=check, evaluation="", step=check, units=int(units), **spent)
 
 
 @pytest.fixture

@@ -97,7 +97,9 @@ def test_hostile_text_is_inert(wanted: Spec, sheet: Callable[..., Sheet], tmp_pa
         made,
         measures={"level": replace(made.measures["level"], description=HOSTILE, trained_on=True)},
         series={
-            label: replace(s, runs=tuple((*run[:-1], replace(run[-1], stopped=HOSTILE)) for run in s.runs))
+            label: replace(
+                s, runs=tuple((*run[:-1], run[-1].model_copy(update={"stopped": HOSTILE})) for run in s.runs)
+            )
             for label, s in made.series.items()
         },
     )

@@ -12,7 +12,7 @@ import torch
 
 from reelign import config as configs
 from reelign import driver
-from reelign.bakeoff import rank, results
+from reelign.bakeoff import one, rank, results
 from reelign.bakeoff import run as runs
 from reelign.bakeoff import spec as specs
 from reelign.bakeoff.spec import Spec
@@ -25,7 +25,7 @@ TIMES = ("seconds", "rollout_s", "decode_s", "reward_s", "update_s")
 
 
 def _checks(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / runs.RESULT).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / one.RESULT).read_text().splitlines()]
 
 
 def _outcome(root: Path) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def test_every_run_spends_its_budget_and_is_judged_on_the_way(whole: Path) -> No
         assert 0 < parts <= checks[2]["seconds"] * 1.001
         steps = [json.loads(line) for line in (whole / "toy" / name / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in steps] == list(range(checks[2]["step"]))
-        assert steps[-1]["bakeoff/units"] == spent[2]
+        assert steps[-1]["forwards"] == spent[2]
 
 
 def test_all_start_from_the_same_place_and_are_judged_by_the_same_clips(whole: Path) -> None:
@@ -107,13 +107,13 @@ def test_runs_are_made_seed_by_seed(spec: Make, watcher: Make) -> None:
     assert seen.done[-1] == total
 
 
-def test_a_run_is_what_align_would_have_done(whole: Path, tmp_path: Path, watcher: Make) -> None:
+def test_a_run_is_what_align_would_have_done(whole: Path, tmp_path: Path) -> None:
     spec = _spec(tmp_path)
     done = _checks(whole / "toy" / "fast-seed1")[-1]
     recipe = specs.recipe(spec, spec.entries[0], 1)
     stage = recipe.stages[0].model_copy(update={"steps": done["step"]})
-    folder = driver.run(recipe.model_copy(update={"stages": (stage,)}), watcher())
-    aligned = json.loads((folder / "evaluations" / "grpo.json").read_text())
+    folder = driver.run(recipe.model_copy(update={"stages": (stage,)}))
+    aligned = json.loads((folder / "evaluations" / "fast.json").read_text())
     ours = json.loads((whole / "toy" / "fast-seed1" / done["evaluation"]).read_text())
     assert ours["clips"] == aligned["clips"]
 
@@ -126,7 +126,7 @@ def test_looking_more_often_changes_nothing(tmp_path: Path, watcher: Make, avera
         entries = [{"label": "a", "stage": {"learner": {"ema": average}}}]
         spec = _spec(tmp_path / str(checks), **tree, entries=entries, target={"measure": "level", "value": 0})
         runs.run(spec, watcher())
-        folder = runs.folder_of(spec) / "a-seed0"
+        folder = one.folder_of(spec) / "a-seed0"
         last = _checks(folder)[-1]
         finals.append((last["step"], last["units"], json.loads((folder / last["evaluation"]).read_text())["clips"]))
     assert finals[0] == finals[1]
@@ -139,7 +139,7 @@ def test_a_killed_bake_off_ends_as_if_it_had_not_been(
     spec = _spec(tmp_path)
     kill = watcher(moment, lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert in_child(lambda: runs.run(spec, kill)) == -signal.SIGKILL
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(runs.RESULT)}
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(one.RESULT)}
     assert len(finished) < 6
     runs.run(spec, watcher())
     assert _outcome(tmp_path) == _outcome(whole)
@@ -173,7 +173,7 @@ def test_more_seeds_and_entries_add_runs_and_other_settings_are_refused(
 def test_only_runs_what_it_is_asked_to(tmp_path: Path, watcher: Make) -> None:
     spec = _spec(tmp_path)
     runs.run(spec, watcher(), only=("slow",))
-    assert sorted(path.parent.name for path in tmp_path.rglob(runs.RESULT)) == [f"slow-seed{s}" for s in range(3)]
+    assert sorted(path.parent.name for path in tmp_path.rglob(one.RESULT)) == [f"slow-seed{s}" for s in range(3)]
     sheet = results.load(spec)
     assert (list(sheet.series), sheet.missing) == (["slow"], ("fast",))
 
@@ -182,7 +182,7 @@ def test_entries_are_compared_on_the_seeds_that_all_have_finished(whole: Path, t
     import shutil
 
     shutil.copytree(whole / "toy", tmp_path / "toy")
-    (tmp_path / "toy" / "slow-seed2" / runs.RESULT).unlink()
+    (tmp_path / "toy" / "slow-seed2" / one.RESULT).unlink()
     sheet = results.load(_spec(tmp_path))
     assert (sheet.seeds, sheet.spare) == ((0, 1), 1)
 
@@ -246,7 +246,7 @@ def test_a_run_that_never_begins_stops_the_bake_off(
 
 
 def test_iterations_larger_than_the_gap_between_checks_are_refused(tmp_path: Path, watcher: Make) -> None:
-    with pytest.raises(RunStopped, match=r"takes up to \d+ forward-units, but checks are 50 apart; raise `budget`"):
+    with pytest.raises(BadConfig, match=r"takes up to \d+ forward-units, but checks are 50 apart; raise `budget`"):
         runs.run(_spec(tmp_path, budget=100), watcher())
 
 
@@ -286,7 +286,7 @@ def test_names_that_are_no_folders_of_their_own_are_refused(spec: Callable[..., 
 
 
 def test_files_of_others_are_not_cleared_away(spec: Callable[..., Spec], watcher: Callable[[], Any]) -> None:
-    there = runs.folder_of(spec()) / "start"
+    there = one.folder_of(spec()) / "start"
     there.mkdir(parents=True)
     (there / "precious.txt").write_text("mine")
     with pytest.raises(

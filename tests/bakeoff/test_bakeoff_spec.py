@@ -132,7 +132,7 @@ def test_a_run_is_a_recipe_of_its_own(spec: Make) -> None:
     recipe = specs.recipe(found, found.entries[1], 2)
     assert recipe.run.name == "slow-seed2"
     assert recipe.run.seed == 2
-    assert recipe.stages == (found.entries[1].stage,)
+    assert recipe.stages == (found.entries[1].stage.model_copy(update={"label": "slow"}),)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "bakeoff").glob("*.yaml")), ids=lambda path: path.name)

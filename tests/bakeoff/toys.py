@@ -1,8 +1,10 @@
 """A tiny bake-off that really runs, and a watcher that keeps what it is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from reelign.events import Progress
 
 DATA = "tests.parts.gaussian_data:build"
 
@@ -40,7 +42,7 @@ def tree(root: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-class Watcher:
+class Watcher(Progress):
     """Notes what happens, and does something at one moment."""
 
     def __init__(self, moment: int = -1, deed: Callable[[], object] = lambda: None) -> None:
@@ -52,7 +54,7 @@ class Watcher:
     def begin(self, label: str, total: int, done: int) -> None:
         self.begun.append((label, total))
 
-    def step(self, done: int, metrics: dict[str, float]) -> None:
+    def step(self, done: int, metrics: Mapping[str, float]) -> None:
         self.done.append(done)
         if len(self.done) == self.moment:
             self.deed()

@@ -169,7 +169,7 @@ def test_parts_are_listed_for_programs_and_people(reelign: Call) -> None:
     code, out, _ = reelign("parts", "--json")
     rows = json.loads(out)
     assert code == 0
-    kinds = {"method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage"}
+    kinds = {"method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage", "sink"}
     assert {row["kind"] for row in rows} == kinds
     assert all(row.keys() == {"kind", "name", "about"} and row["about"] for row in rows)
     assert "grpo" in reelign("parts", "method")[1]
@@ -434,7 +434,7 @@ def test_verify_exits_1_when_a_check_fails(reelign: Call, monkeypatch: pytest.Mo
             ("sample", "playground", "a", "--guidance", "-1"),
             "reelign: --guidance: input should be greater than or equal to 0",
         ),
-        (("score", "x.mp4", "-p", "a"), "score needs --reward or --metric; rewards: playground_attributes"),
+        (("score", "x.mp4", "-p", "a"), "score needs --reward or --metric; rewards: degraded, playground"),
         (("score", "nowhere.mp4", "-p", "a", "-r", "playground_motion"), "there is no video at 'nowhere.mp4'"),
         (("score", "nowhere.mp4", "-r", "playground_motion"), "score needs --prompt, or a .csv with the columns file,"),
         (("sample", "playground", "a", " "), "one of the prompts is empty; say what the video should show."),

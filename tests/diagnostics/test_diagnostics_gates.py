@@ -8,10 +8,12 @@ import torch
 from reelign.core import rng
 from reelign.diagnostics import gates
 from reelign.errors import RunStopped
+from reelign.records import Evaluation
 from reelign.stage import GateConfig
 
 N, MEMBERS = 60, 2
 COLORS, MOTIONS = ("red", "green", "blue"), ("left", "right")
+UNSAID = {"low": None, "high": None, "n": N}
 
 
 def _evaluation(
@@ -24,7 +26,7 @@ def _evaluation(
         for m, value in enumerate(row):
             clip = {"prompt": f"prompt {p}", "prompt_id": p, "member": m, "seed": 7 * p + m, "slices": slices}
             clips.append({**clip, "measures": {name: None if value != value else value}})
-    measures = {name: {"mean": values.nanmean().item(), "higher_is_better": higher}}
+    measures = {name: {**UNSAID, "mean": values.nanmean().item(), "higher_is_better": higher}}
     return {"label": label, "sampler": {"steps": 4, "guidance": 3.0}, "measures": measures, "clips": clips}
 
 
@@ -35,7 +37,12 @@ def _noise(seed: int, scale: float = 1.0) -> torch.Tensor:
 def _judge(before: torch.Tensor, after: torch.Tensor, *, higher: bool = True, **gate: Any) -> dict[str, Any]:
     config = GateConfig.model_validate({"targets": ("level",), **gate})
     old, new = _evaluation(before, higher=higher, label="base"), _evaluation(after, higher=higher)
-    return gates.judge(old, new, config)
+    return _compared(old, new, config)
+
+
+def _compared(before: dict[str, Any], after: dict[str, Any], gate: GateConfig) -> dict[str, Any]:
+    old, new = Evaluation.model_validate(before), Evaluation.model_validate(after)
+    return gates.judge(old, new, gate).model_dump(mode="json")
 
 
 def test_a_target_that_rose_passes_and_the_sentence_says_from_where_to_where() -> None:
@@ -117,7 +124,7 @@ def test_many_slices_widen_the_interval_so_that_chance_does_not_fail_a_stage() -
             for clip in evaluation["clips"]:
                 clip["slices"] = {f"question {q}": str((clip["prompt_id"] >> q) % 2) for q in range(6)}
                 clip["slices"] |= {f"shifted {q}": str((clip["prompt_id"] * 7 >> q) % 2) for q in range(6)}
-        failed += bool(gates.judge(before, after, config)["fallen_slices"])
+        failed += bool(_compared(before, after, config)["fallen_slices"])
     assert failed <= 3
 
 
@@ -138,9 +145,14 @@ def test_a_measure_that_applies_nowhere_is_no_gain() -> None:
 
 def test_a_stage_without_a_gate_is_done_and_says_that_none_judged_it() -> None:
     found = gates.ungated("no gate judged it.")
-    assert found == {"verdict": "ungated", "sentence": "no gate judged it.", "targets": [], "fallen_slices": []}
+    assert found.model_dump(mode="json") == {
+        "verdict": "ungated",
+        "sentence": "no gate judged it.",
+        "targets": [],
+        "fallen_slices": [],
+    }
     assert gates.said(found) == "done; no gate judged it."
-    assert gates.said({**found, "verdict": "passed", "sentence": "rose."}) == "passed; rose."
+    assert gates.said(found.model_copy(update={"verdict": "passed", "sentence": "rose."})) == "passed; rose."
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])
@@ -211,9 +223,9 @@ def test_clips_are_paired_by_prompt_and_member_whatever_their_order() -> None:
     before = 10 * _noise(1)
     old, new = _evaluation(before, label="base"), _evaluation(before + 0.5)
     gate = GateConfig(targets=("level",), guards=("level",))
-    straight = gates.judge(old, new, gate)
+    straight = _compared(old, new, gate)
     old["clips"].reverse()
-    assert gates.judge(old, new, gate) == straight
+    assert _compared(old, new, gate) == straight
     assert straight["targets"][0]["difference"] == pytest.approx(0.5)
 
 
@@ -239,7 +251,7 @@ def _changed(evaluation: dict[str, Any], **values: Any) -> dict[str, Any]:
 def test_evaluations_of_other_clips_are_not_compared(other: Any, sentence: str) -> None:
     base, found = _evaluation(_noise(1), label="base"), _evaluation(_noise(1) + 1)
     with pytest.raises(RunStopped, match=sentence):
-        gates.judge(base, other(found), GateConfig(targets=("level",)))
+        _compared(base, other(found), GateConfig(targets=("level",)))
 
 
 @pytest.mark.parametrize("left", [0, 30])
@@ -247,10 +259,10 @@ def test_a_guard_that_applies_to_fewer_clips_has_not_held(left: int) -> None:
     before = _noise(1)
     old, new = _evaluation(before, label="base"), _evaluation(before + 0.5 + _noise(2, 0.2))
     for evaluation in (old, new):
-        evaluation["measures"]["alive"] = {"mean": 1.0, "higher_is_better": True}
+        evaluation["measures"]["alive"] = {**UNSAID, "mean": 1.0}
         for index, clip in enumerate(evaluation["clips"]):
             clip["measures"]["alive"] = 1.0 if evaluation is old or index < left else None
-    found = gates.judge(old, new, GateConfig(targets=("level",), guards=("alive",)))
+    found = _compared(old, new, GateConfig(targets=("level",), guards=("alive",)))
     assert found["verdict"] == "failed"
     assert found["sentence"].startswith("worse beyond noise: clips that alive applies to on all (-")
     assert found["fallen_slices"][0]["difference"] == pytest.approx(left / (N * MEMBERS) - 1)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.driver.toys import Watcher, interrupt, recipe_in
+from tests.driver.toys import Watcher, go, interrupt, recipe_in
 
 from reelign import driver
 
@@ -13,7 +13,7 @@ from reelign import driver
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of an uninterrupted run, and what it told its watcher; tests read it and do not change it."""
     watcher = Watcher()
-    return driver.run(recipe_in(tmp_path_factory.mktemp("whole")), watcher), watcher.events
+    return go(recipe_in(tmp_path_factory.mktemp("whole")), watcher), watcher.events
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of the same run, stopped in its second stage after an uneven step; tests copy it."""
     root = tmp_path_factory.mktemp("stopped")
     with pytest.raises(driver.Interrupted, match="saved after step 3 of stage grpo"):
-        driver.run(recipe_in(root), Watcher("grpo 3", interrupt))
+        go(recipe_in(root), Watcher("grpo 3", interrupt))
     return root
 
 

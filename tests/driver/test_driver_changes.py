@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.driver.toys import Watcher, interrupt, outcome_of, recipe_in, rows_of, tree_of
+from tests.driver.toys import Watcher, go, interrupt, outcome_of, recipe_in, rows_of, tree_of
 from tests.parts import gaussian_data, linear_reward, mean_level
 
 import reelign
@@ -31,13 +31,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def root(tmp_path: Path, world: dict[str, Any]) -> Path:
     """Of a run in that world, stopped in its second stage."""
     with pytest.raises(driver.Interrupted):
-        driver.run(recipe_in(tmp_path), Watcher("grpo 3", interrupt))
+        go(recipe_in(tmp_path), Watcher("grpo 3", interrupt))
     return tmp_path
 
 
 def _resume(root: Path, *assignments: str, accept: bool = False) -> tuple[Path, list[str]]:
     watcher = Watcher()
-    return driver.run(recipe_in(root, *assignments), watcher, resume=True, accept_changes=accept), watcher.said
+    return go(recipe_in(root, *assignments), watcher, resume=True, accept_changes=accept), watcher.said
 
 
 def test_in_the_same_world_a_run_goes_on_without_a_word(whole: Whole, root: Path) -> None:
@@ -127,12 +127,12 @@ def test_data_may_move(tmp_path: Path) -> None:
     first.mkdir()
     (first / "prompts.txt").write_text("".join(f"prompt {i}\n" for i in range(8)))
     (first / "held.txt").write_text("".join(f"held-out {i}\n" for i in range(8)))
-    whole = driver.run(recipe("whole", "first"), Watcher())
+    whole = go(recipe("whole", "first"), Watcher())
     with pytest.raises(driver.Interrupted):
-        driver.run(recipe("own", "first"), Watcher("grpo 3", interrupt))
+        go(recipe("own", "first"), Watcher("grpo 3", interrupt))
     first.rename(second)
     watcher = Watcher()
-    folder = driver.run(recipe("own", "second"), watcher, resume=True)
+    folder = go(recipe("own", "second"), watcher, resume=True)
     ended, other = outcome_of(folder), outcome_of(whole)
     assert all(ended[kind] == other[kind] for kind in ("final", "metrics", "evaluations"))  # the ledger names the place
     assert not [sentence for sentence in watcher.said if "changes" in sentence]
@@ -148,15 +148,15 @@ def test_data_of_another_place_must_be_the_same(tmp_path: Path) -> None:
         return recipe_in(tmp_path, stages=stages)
 
     with pytest.raises(driver.Interrupted):
-        driver.run(recipe("a.txt"), Watcher("grpo 3", interrupt))
+        go(recipe("a.txt"), Watcher("grpo 3", interrupt))
     with pytest.raises(BadCheckpoint, match=r"the data of stages\.1\.dataset \(sha256 \w+ then, \w+ now\)"):
-        driver.run(recipe("b.txt"), Watcher(), resume=True)
+        go(recipe("b.txt"), Watcher(), resume=True)
 
 
 def test_an_identity_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gaussian.Gaussian, "identity", lambda self: "base", raising=False)
     with pytest.raises(BadConfig, match=r"^the model 'gaussian' has an `identity` that is no text; make it a property"):
-        driver.run(recipe_in(tmp_path), Watcher())
+        go(recipe_in(tmp_path), Watcher())
 
 
 def test_what_has_measured_for_the_last_time_may_change(
@@ -172,7 +172,7 @@ def test_what_has_measured_for_the_last_time_may_change(
 def test_a_dataset_that_says_nothing_ties_a_run_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(gaussian_data.GaussianData, "identity", raising=False)
     with pytest.raises(driver.Interrupted):
-        driver.run(recipe_in(tmp_path), Watcher("grpo 3", interrupt))
+        go(recipe_in(tmp_path), Watcher("grpo 3", interrupt))
     assert _resume(tmp_path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.driver.toys import Watcher, newest, outcome_of, recipe_in, tree_of
+from tests.driver.toys import Watcher, go, newest, outcome_of, recipe_in, tree_of
 
 from reelign import driver
 from reelign.driver import run_folder
@@ -21,13 +21,13 @@ Whole = tuple[Path, list[str]]
 
 def _resume(root: Path, *assignments: str, **changes: Any) -> tuple[Path, list[str]]:
     watcher = Watcher()
-    return driver.run(recipe_in(root, *assignments, **changes), watcher, resume=True), watcher.said
+    return go(recipe_in(root, *assignments, **changes), watcher, resume=True), watcher.said
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """All of a run folder but its log."""
+    """All of a run folder but its log and its status."""
     found = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {name: raw for name, raw in found.items() if name != "log.txt"}
+    return {name: raw for name, raw in found.items() if name not in ("log.txt", "run.json")}
 
 
 def _flip(path: Path, place: int) -> None:
@@ -114,7 +114,7 @@ def test_damaged_metrics_are_set_aside_once(again: Path) -> None:
     _flip(again / "toy" / "metrics.jsonl", 0)
     for _ in range(3):
         with pytest.raises(driver.Interrupted):
-            driver.run(recipe_in(again), Watcher(5, lambda: os.kill(os.getpid(), 2)), resume=True)
+            go(recipe_in(again), Watcher(5, lambda: os.kill(os.getpid(), 2)), resume=True)
     assert len(list((again / "toy").glob("metrics.aside*"))) == 1
 
 
@@ -158,7 +158,7 @@ def test_a_run_without_its_config_is_not_started_over(again: Path, how: str, res
     before = _contents(again / "toy")
     lost = "its config.json is lost; put it back" if how == "gone" else "config.json' is damaged"
     with pytest.raises(BadConfig, match=lost if resume or how == "gone" else "already holds a run") as error:
-        driver.run(recipe_in(again, "run.seed=9"), Watcher(), resume)
+        go(recipe_in(again, "run.seed=9"), Watcher(), resume)
     assert "\n" not in str(error.value)
     assert _contents(again / "toy") == before
 
@@ -292,7 +292,7 @@ def test_an_evaluation_that_cannot_be_read_again_once_written_is_made_anew(
     with monkeypatch.context() as disk:
         disk.setattr(run_folder, "digest", broken)
         with pytest.raises(CannotWrite, match=r"base\.json: Input/output error; look at that disk"):
-            driver.run(recipe_in(tmp_path), Watcher())
+            go(recipe_in(tmp_path), Watcher())
     assert outcome_of(_resume(tmp_path)[0]) == outcome_of(whole[0])
 
 
@@ -307,7 +307,7 @@ def test_an_evaluate_stage_is_never_what_a_gate_compares_with(tmp_path: Path) ->
     other = {**tree_of(tmp_path)["evaluate"], "name": "evaluate", "seed": 99, "members": 3}
     tree = tree_of(tmp_path)
     del first["gate"]
-    folder = driver.run(recipe_in(tmp_path, stages=[first, other, second], evaluate=tree["evaluate"]), Watcher())
+    folder = go(recipe_in(tmp_path, stages=[first, other, second], evaluate=tree["evaluate"]), Watcher())
     rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     assert [row["judged"] for row in rows] == [True, False, True]
     level = json.loads((folder / "evaluations" / "sft.json").read_text())["measures"]["level"]["mean"]
@@ -322,7 +322,7 @@ def test_something_else_than_a_lock_is_said(tmp_path: Path, kind: str) -> None:
     make = {"folder": lock.mkdir, "link": lambda: lock.symlink_to("../precious"), "pipe": lambda: os.mkfifo(lock)}
     make[kind]()
     with pytest.raises(UserError, match=r"\.lock.*; move (it|away what stands there)") as error:
-        driver.run(recipe_in(tmp_path), Watcher())
+        go(recipe_in(tmp_path), Watcher())
     assert "\n" not in str(error.value)
     assert (tmp_path / "precious").read_text() == "mine"
 
@@ -330,7 +330,7 @@ def test_something_else_than_a_lock_is_said(tmp_path: Path, kind: str) -> None:
 def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "toy").write_text("a letter")
     with pytest.raises(UserError, match=r"cannot write .*toy/\.lock: .*; move away what stands there"):
-        driver.run(recipe_in(tmp_path), Watcher())
+        go(recipe_in(tmp_path), Watcher())
 
 
 def test_files_of_others_in_a_run_folder_survive_it(tmp_path: Path) -> None:
@@ -340,6 +340,6 @@ def test_files_of_others_in_a_run_folder_survive_it(tmp_path: Path) -> None:
     for path in theirs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
-    driver.run(recipe_in(tmp_path), Watcher())
+    go(recipe_in(tmp_path), Watcher())
     _resume(tmp_path)
     assert all(path.read_text() == "mine" for path in theirs)

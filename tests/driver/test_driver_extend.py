@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.driver.toys import InChild, Watcher, die, newest, outcome_of, recipe_in, rows_of, tree_of
+from tests.driver.toys import InChild, Watcher, die, go, newest, outcome_of, recipe_in, rows_of, tree_of
 
-from reelign import driver
 from reelign.errors import BadCheckpoint, BadConfig
 
 MORE = "stages.2.steps=9"
@@ -15,11 +14,11 @@ MORE = "stages.2.steps=9"
 @pytest.fixture(scope="session")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the run leaves behind if it is started with more steps."""
-    return outcome_of(driver.run(recipe_in(tmp_path_factory.mktemp("longer"), MORE), Watcher()))
+    return outcome_of(go(recipe_in(tmp_path_factory.mktemp("longer"), MORE), Watcher()))
 
 
 def _resume(root: Path, *assignments: str, watcher: Watcher | None = None, **changes: Any) -> Path:
-    return driver.run(recipe_in(root, *assignments, **changes), watcher or Watcher(), resume=True)
+    return go(recipe_in(root, *assignments, **changes), watcher or Watcher(), resume=True)
 
 
 def test_a_finished_run_is_extended_bit_by_bit(longer: dict[str, Any], finished: Path) -> None:
@@ -42,8 +41,8 @@ def test_an_unfinished_run_is_extended_bit_by_bit(longer: dict[str, Any], again:
 def test_rollouts_of_an_extension_are_those_of_the_longer_run(tmp_path: Path) -> None:
     stages = tree_of(tmp_path)["stages"][:2]
     stages[1]["method"] = {**stages[1]["method"], "modules": [{"name": "bpgo", "share": 0.0}]}
-    driver.run(recipe_in(tmp_path, stages=stages), Watcher())
-    longer = driver.run(recipe_in(tmp_path / "longer", "stages.1.steps=9", stages=stages), Watcher())
+    go(recipe_in(tmp_path, stages=stages), Watcher())
+    longer = go(recipe_in(tmp_path / "longer", "stages.1.steps=9", stages=stages), Watcher())
     assert outcome_of(_resume(tmp_path, "stages.1.steps=9", stages=stages)) == outcome_of(longer)
 
 
@@ -77,7 +76,7 @@ def test_a_run_whose_last_step_is_lost_cannot_be_extended(finished: Path) -> Non
 
 def test_a_failed_gate_judges_again_after_more_steps(tmp_path: Path) -> None:
     stages = tree_of(tmp_path)["stages"][:1]
-    folder = driver.run(recipe_in(tmp_path, stages=stages), Watcher())
+    folder = go(recipe_in(tmp_path, stages=stages), Watcher())
     assert rows_of(folder / "ledger.jsonl")[0]["gate"]["verdict"] == "failed"
     watcher = Watcher()
     _resume(tmp_path, "stages.0.steps=7", watcher=watcher, stages=stages)
@@ -86,5 +85,5 @@ def test_a_failed_gate_judges_again_after_more_steps(tmp_path: Path) -> None:
     assert watcher.said[2].startswith("sft: failed")
     (row,) = rows_of(folder / "ledger.jsonl")
     assert row["steps"] == 7
-    other = driver.run(recipe_in(tmp_path / "other", "stages.0.steps=7", stages=stages), Watcher())
+    other = go(recipe_in(tmp_path / "other", "stages.0.steps=7", stages=stages), Watcher())
     assert outcome_of(folder) == outcome_of(other)

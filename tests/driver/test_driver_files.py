@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.driver.toys import Watcher, interrupt
+from tests.driver.toys import Watcher, go, interrupt
 
 from reelign import config as configs
 from reelign import driver, video
@@ -59,19 +59,19 @@ def _final(root: Path) -> dict[str, str]:
 
 def test_a_run_that_has_begun_needs_the_adapter_it_started_from_no_more(parts: Path, own: Path, tmp_path: Path) -> None:
     whole = Path(shutil.copytree(parts, tmp_path / "whole"))
-    driver.run(_recipe(whole, adapted=True), Watcher())
+    go(_recipe(whole, adapted=True), Watcher())
     recipe = _recipe(own, adapted=True)
     with pytest.raises(driver.Interrupted):
-        driver.run(recipe, Watcher("sft 1", interrupt))
+        go(recipe, Watcher("sft 1", interrupt))
     (own / "start.safetensors").unlink()
     with pytest.raises(BadCheckpoint, match=r"model\.adapter\.start: '.*start\.safetensors' is not there"):
         driver.check(recipe)
     driver.check_again(recipe)
     watcher = Watcher()
-    driver.run(recipe, watcher, resume=True)
+    go(recipe, watcher, resume=True)
     assert not [sentence for sentence in watcher.said if "changes" in sentence]
     assert _final(own) == _final(whole)
-    driver.run(recipe, Watcher(), resume=True)
+    go(recipe, Watcher(), resume=True)
     assert _final(own) == _final(whole)
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_has_saved_nothing_still_needs_it(own: Path) -> None:
     RunFolder(recipe.path).prepare(recipe, resume=False, about=started.settled(recipe.model))
     (own / "start.safetensors").unlink()
     with pytest.raises(BadCheckpoint, match=r"start\.safetensors' is not there"):
-        driver.run(recipe, Watcher(), resume=True)
+        go(recipe, Watcher(), resume=True)
 
 
 def test_a_base_that_changes_while_a_run_goes_on_is_not_exported_and_when_it_is_back_it_is(own: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_base_that_changes_while_a_run_goes_on_is_not_exported_and_when_it_is_
     with pytest.raises(
         BadCheckpoint, match=rf"{file}' has changed since the model was loaded, so nothing is exported;"
     ):
-        driver.run(recipe, Watcher("sft 2", lambda: file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))))
+        go(recipe, Watcher("sft 2", lambda: file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))))
     run = own / "runs" / "toy"
     assert not (run / "final").exists()
     assert not list(run.glob(".final*"))
     with pytest.raises(BadCheckpoint, match=r"the base weights \(.* then, .* now\); bring it back"):
-        driver.run(recipe, Watcher(), resume=True)
+        go(recipe, Watcher(), resume=True)
     file.write_bytes(whole)
-    driver.run(recipe, Watcher(), resume=True)
+    go(recipe, Watcher(), resume=True)
     assert _final(own)["vae/diffusion_pytorch_model.safetensors"] == hashlib.sha256(whole).hexdigest()

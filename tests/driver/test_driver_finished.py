@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.driver.toys import DATA, Watcher, interrupt, tree_of
+from tests.driver.toys import DATA, Watcher, go, interrupt, tree_of
 
 from reelign import config as configs
 from reelign import driver, finished
@@ -36,7 +36,7 @@ def _tree(root: Path, **changes: Any) -> dict[str, Any]:
 
 def _run(tree: dict[str, Any], resume: bool = False, watcher: Watcher | None = None) -> Path:
     recipe = configs.validate(driver.Recipe, tree)
-    folder = driver.run(recipe, watcher or Watcher(), resume, about={"given": finished.given(tree)})
+    folder = go(recipe, watcher or Watcher(), resume, about={"given": finished.given(tree)})
     page.write(folder)
     return folder
 
@@ -144,6 +144,7 @@ def test_nor_one_whose_report_is_gone_or_older_than_its_model(run: Path) -> None
         ".final.tmp-0123abcd",
         "checkpoints/.dpo-00002.tmp-0123abcd",
         "evaluations/.dpo.json.tmp-0123abcd",
+        "evaluations/steps/.dpo@1.json.tmp-0123abcd",
         "pairs/.pairs.jsonl.tmp-0123abcd",
         "pairs/clips/.a.mp4.tmp-0123abcd",
         "samples/base/.a.mp4.tmp-0123abcd",
@@ -151,7 +152,7 @@ def test_nor_one_whose_report_is_gone_or_older_than_its_model(run: Path) -> None
     ],
 )
 def test_nor_one_where_something_is_left_that_a_start_takes_away(run: Path, left: str) -> None:
-    (run / left).parent.mkdir(exist_ok=True)
+    (run / left).parent.mkdir(parents=True, exist_ok=True)
     if left.startswith("checkpoints/sft"):
         state = json.loads((run / "checkpoints" / "dpo-end" / "state.json").read_text())
         content = {k: v for k, v in state.items() if k not in ("schema", "self")} | {"name": "sft-00001", "number": 1}

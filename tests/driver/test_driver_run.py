@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from tests.driver.toys import DATA, InChild, Watcher, die, interrupt, newest, outcome_of, recipe_in, rows_of, tree_of
+from tests.driver.toys import (
+    DATA,
+    InChild,
+    Watcher,
+    die,
+    go,
+    interrupt,
+    newest,
+    outcome_of,
+    recipe_in,
+    rows_of,
+    tree_of,
+)
 
 from reelign import config as configs
 from reelign import driver
@@ -19,7 +31,7 @@ from reelign.errors import BadConfig, RunStopped, UserError
 
 
 def _resumed(root: Path) -> Path:
-    return driver.run(recipe_in(root), Watcher(), resume=(root / "toy" / "config.json").exists())
+    return go(recipe_in(root), Watcher(), resume=(root / "toy" / "config.json").exists())
 
 
 def test_a_run_folder_has_what_the_report_reads(whole: tuple[Path, list[str]]) -> None:
@@ -75,7 +87,7 @@ def test_a_stage_after_one_with_a_reference_keeps_none_in_its_checkpoints(tmp_pa
                 if folder.is_dir():
                     seen[folder.name] = {p.name for p in folder.glob("*.safetensors")}
 
-    driver.run(recipe_in(tmp_path, stages=[stages[1], stages[0]], evaluate=None), Looking())
+    go(recipe_in(tmp_path, stages=[stages[1], stages[0]], evaluate=None), Looking())
     assert "reference.safetensors" in seen["grpo-00002"]
     assert seen["sft-00002"] == {"learner.safetensors"}
 
@@ -86,14 +98,14 @@ def test_a_stage_that_mostly_taught_nothing_says_so(tmp_path: Path, in_child: In
     stage["rewards"] = [{"name": "tests.parts.linear_reward:build", "k": 0.0}]
     said = "6 of 6 iterations taught nothing: all clips of a prompt got the same reward"
     watcher = Watcher()
-    folder = driver.run(recipe_in(tmp_path, stages=[stage], evaluate=None), watcher)
+    folder = go(recipe_in(tmp_path, stages=[stage], evaluate=None), watcher)
     assert f"grpo: {said}." in watcher.events
     assert rows_of(folder / "ledger.jsonl")[0]["note"] == said
     root = tmp_path / "again"
     recipe = recipe_in(root, stages=[stage], evaluate=None)
-    died = in_child(lambda: driver.run(recipe, Watcher(_moment(watcher.events, "begin grpo", 4), die)))
+    died = in_child(lambda: go(recipe, Watcher(_moment(watcher.events, "begin grpo", 4), die)))
     assert died == -signal.SIGKILL
-    assert rows_of(driver.run(recipe, Watcher(), resume=True) / "ledger.jsonl") == rows_of(folder / "ledger.jsonl")
+    assert rows_of(go(recipe, Watcher(), resume=True) / "ledger.jsonl") == rows_of(folder / "ledger.jsonl")
 
 
 def test_a_stage_that_taught_something_says_nothing(whole: tuple[Path, list[str]]) -> None:
@@ -108,19 +120,19 @@ def _evaluating(root: Path) -> driver.Recipe:
 
 def test_an_evaluation_as_a_stage_goes_batch_by_batch_and_can_be_stopped(tmp_path: Path) -> None:
     watcher = Watcher()
-    folder = driver.run(_evaluating(tmp_path / "whole"), watcher)
+    folder = go(_evaluating(tmp_path / "whole"), watcher)
     # 8 prompts, one at a time with its 2 members: two of them are more than 3 clips.
     begin = _moment(watcher.events, "begin look 0/8")
     assert watcher.events[begin + 1 : begin + 9] == [f"step {n}" for n in range(1, 9)]
     with pytest.raises(driver.Interrupted, match=r"saved after step 2 of stage look"):
-        driver.run(_evaluating(tmp_path), Watcher(begin + 2, interrupt))
+        go(_evaluating(tmp_path), Watcher(begin + 2, interrupt))
     assert not (tmp_path / "toy" / "evaluations" / "look.json").exists()
-    assert outcome_of(driver.run(_evaluating(tmp_path), Watcher(), resume=True)) == outcome_of(folder)
+    assert outcome_of(go(_evaluating(tmp_path), Watcher(), resume=True)) == outcome_of(folder)
 
 
 def test_a_run_whose_only_stage_fails_leaves_the_base(tmp_path: Path) -> None:
     tree = tree_of(tmp_path)
-    folder = driver.run(recipe_in(tmp_path, stages=tree["stages"][:1]), Watcher())
+    folder = go(recipe_in(tmp_path, stages=tree["stages"][:1]), Watcher())
     assert all(not value.any() for value in load_file(folder / "final" / "offsets.safetensors").values())
 
 
@@ -135,7 +147,7 @@ def test_a_gate_that_is_passed_hands_the_trained_weights_on(whole: tuple[Path, l
 
 
 def test_two_runs_of_one_recipe_are_equal(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
-    assert outcome_of(driver.run(recipe_in(tmp_path), Watcher())) == outcome_of(whole[0])
+    assert outcome_of(go(recipe_in(tmp_path), Watcher())) == outcome_of(whole[0])
 
 
 def _moment(events: list[str], start: str, after: int = 0) -> int:
@@ -162,7 +174,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 ) -> None:
     folder, events = whole
     watcher = Watcher(_moment(events, start, after), die)
-    assert in_child(lambda: driver.run(recipe_in(tmp_path), watcher)) == -signal.SIGKILL
+    assert in_child(lambda: go(recipe_in(tmp_path), watcher)) == -signal.SIGKILL
     assert outcome_of(_resumed(tmp_path)) == outcome_of(folder)
 
 
@@ -171,7 +183,7 @@ def test_a_run_killed_again_and_again_goes_on_to_the_same_bits(
 ) -> None:
     deaths = 0
     while in_child(
-        lambda: driver.run(recipe_in(tmp_path), Watcher(6, die), resume=(tmp_path / "toy" / "config.json").exists())
+        lambda: go(recipe_in(tmp_path), Watcher(6, die), resume=(tmp_path / "toy" / "config.json").exists())
     ):
         deaths += 1
         assert deaths < 40, "no progress between two kills"
@@ -204,7 +216,7 @@ def test_ctrl_c_saves_first_and_the_run_goes_on_to_the_same_bits(
     folder, events = whole
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(driver.Interrupted, match=r"saved (after|before) .*; go on with --resume"):
-        driver.run(recipe_in(tmp_path), Watcher(_moment(events, start, 1), interrupt))
+        go(recipe_in(tmp_path), Watcher(_moment(events, start, 1), interrupt))
     assert signal.getsignal(signal.SIGINT) is before
     assert (newest(tmp_path / "toy") == "base") == (start == "begin evaluate base")
     assert outcome_of(_resumed(tmp_path)) == outcome_of(folder)
@@ -216,13 +228,13 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         interrupt()
 
     with pytest.raises(driver.Interrupted, match=r"^stopped at once; go on from the last checkpoint with --resume\.$"):
-        driver.run(recipe_in(tmp_path), Watcher(2, twice))
+        go(recipe_in(tmp_path), Watcher(2, twice))
 
 
 def test_resuming_a_finished_run_changes_nothing(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
-    folder = driver.run(recipe_in(tmp_path), Watcher())
+    folder = go(recipe_in(tmp_path), Watcher())
     watcher = Watcher()
-    driver.run(recipe_in(tmp_path), watcher, resume=True)
+    go(recipe_in(tmp_path), watcher, resume=True)
     assert watcher.events == watcher.said
     assert [sentence.partition(";")[0] for sentence in watcher.said] == [f"{folder} is finished already"]
     assert outcome_of(folder) == outcome_of(whole[0])
@@ -233,7 +245,7 @@ def test_starting_over_an_existing_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         BadConfig, match=r"toy' already holds a run; go on with --resume, or choose another name with --set run.name"
     ):
-        driver.run(recipe_in(tmp_path), Watcher())
+        go(recipe_in(tmp_path), Watcher())
 
 
 def test_a_run_refused_before_it_made_anything_gives_its_name_back(tmp_path: Path) -> None:
@@ -241,14 +253,14 @@ def test_a_run_refused_before_it_made_anything_gives_its_name_back(tmp_path: Pat
     del first["gate"]
     recipe = recipe_in(tmp_path, "stages.0.rewards.0.limit=0.001", stages=[first], evaluate=None)
     with pytest.raises(RunStopped, match="outside its scale"):
-        driver.run(recipe, Watcher())
+        go(recipe, Watcher())
     assert not (tmp_path / "toy" / "config.json").exists()
-    assert (driver.run(recipe_in(tmp_path), Watcher()) / "final").exists()
+    assert (go(recipe_in(tmp_path), Watcher()) / "final").exists()
 
 
 def test_resuming_what_was_never_started_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"toy' holds no run to resume; start it without --resume"):
-        driver.run(recipe_in(tmp_path), Watcher(), resume=True)
+        go(recipe_in(tmp_path), Watcher(), resume=True)
     assert not (tmp_path / "toy").exists()
 
 
@@ -257,20 +269,20 @@ def test_resuming_with_other_settings_is_refused_by_key(tmp_path: Path) -> None:
     with pytest.raises(
         BadConfig, match=r"other settings \(stages\.1\.learner\.lr: 0\.05 then, 0\.1 now\); resume with the same recipe"
     ):
-        driver.run(recipe_in(tmp_path, "stages.1.learner.lr=0.1"), Watcher(), resume=True)
+        go(recipe_in(tmp_path, "stages.1.learner.lr=0.1"), Watcher(), resume=True)
 
 
 def test_two_runs_in_one_folder_are_impossible(tmp_path: Path) -> None:
     recipe = recipe_in(tmp_path)
     RunFolder(tmp_path / "toy").prepare(recipe, resume=False)
     with RunFolder(tmp_path / "toy").locked(), pytest.raises(BadConfig, match=r"another process is running in .*toy'"):
-        driver.run(recipe, Watcher(), resume=True)
+        go(recipe, Watcher(), resume=True)
 
 
 def test_a_run_that_must_stop_keeps_its_last_checkpoint(tmp_path: Path) -> None:
     recipe = recipe_in(tmp_path, "stages.1.rewards.0.limit=0.001")
     with pytest.raises(RunStopped, match=r"the reward 'linear' gave .* outside its scale -0\.001 to 0\.001"):
-        driver.run(recipe, Watcher())
+        go(recipe, Watcher())
     assert newest(tmp_path / "toy") == "sft-end"
 
 
@@ -310,7 +322,7 @@ def test_what_can_be_known_to_fail_fails_before_any_compute(
     tmp_path: Path, assignments: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        driver.run(recipe_in(tmp_path, *assignments), Watcher())
+        go(recipe_in(tmp_path, *assignments), Watcher())
     assert not (tmp_path / "toy").exists()
 
 
@@ -329,7 +341,7 @@ def _collecting(root: Path) -> driver.Recipe:
 
 
 def test_a_stage_that_reads_what_an_earlier_one_wrote(tmp_path: Path, in_child: InChild) -> None:
-    folder = driver.run(_collecting(tmp_path), Watcher())
+    folder = go(_collecting(tmp_path), Watcher())
     ledger = rows_of(folder / "ledger.jsonl")
     assert (ledger[0]["pairs"], ledger[0]["rollouts"]) == (7, 21)
     assert "simulated" in ledger[0]["note"]
@@ -339,11 +351,8 @@ def test_a_stage_that_reads_what_an_earlier_one_wrote(tmp_path: Path, in_child: 
     assert len(pairs.splitlines()) == 7
     for moment in (2, 5):
         root = tmp_path / str(moment)
-        assert (
-            in_child(lambda root=root, moment=moment: driver.run(_collecting(root), Watcher(moment, die)))
-            == -signal.SIGKILL
-        )
-        again = driver.run(_collecting(root), Watcher(), resume=True)
+        assert in_child(lambda root=root, moment=moment: go(_collecting(root), Watcher(moment, die))) == -signal.SIGKILL
+        again = go(_collecting(root), Watcher(), resume=True)
         assert (again / "pairs" / "pairs.jsonl").read_text() == pairs
         assert _outcome_without_paths(again) == _outcome_without_paths(folder)
 

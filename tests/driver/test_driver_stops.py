@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.driver.toys import InChild, Watcher, newest, outcome_of, recipe_in, tree_of
+from tests.driver.toys import InChild, Watcher, go, newest, outcome_of, recipe_in, tree_of
 from tests.parts import linear_reward
 
 from reelign import driver
@@ -28,7 +28,7 @@ RARELY = "run.save_every=100"
 
 
 def _resume(root: Path, *assignments: str, **changes: Any) -> Path:
-    return driver.run(recipe_in(root, *assignments, **changes), Watcher(), resume=True)
+    return go(recipe_in(root, *assignments, **changes), Watcher(), resume=True)
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, at: int, error: Exception) -> None:
@@ -47,7 +47,7 @@ def test_a_reward_that_fails_costs_only_its_step(whole: Whole, tmp_path: Path) -
     with pytest.MonkeyPatch.context() as patch:
         _failing(patch, linear_reward.Linear, "__call__", 4, PartFailed("the reward raised."))
         with pytest.raises(PartFailed, match="the reward raised"):
-            driver.run(recipe_in(tmp_path, RARELY), Watcher())
+            go(recipe_in(tmp_path, RARELY), Watcher())
     assert newest(tmp_path / "toy") == "grpo-00003"
     assert outcome_of(_resume(tmp_path)) == outcome_of(whole[0])
 
@@ -60,7 +60,7 @@ def test_an_update_that_changed_nothing_costs_only_its_step(whole: Whole, tmp_pa
         # Five of the first stage, six of the second; the third of the third stage fails.
         _failing(patch, Learner, "update", 14, error)
         with pytest.raises(type(error), match=str(error)):
-            driver.run(recipe_in(tmp_path, RARELY), Watcher())
+            go(recipe_in(tmp_path, RARELY), Watcher())
     assert newest(tmp_path / "toy") == "dpo-00002"
     assert outcome_of(_resume(tmp_path)) == outcome_of(whole[0])
 
@@ -77,7 +77,7 @@ def test_a_step_that_changed_something_is_not_saved(whole: Whole, tmp_path: Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalWork, "update", update)
         with pytest.raises(RunStopped, match="too late"):
-            driver.run(recipe_in(tmp_path, RARELY), Watcher())
+            go(recipe_in(tmp_path, RARELY), Watcher())
     assert newest(tmp_path / "toy") == "sft-end"
     assert outcome_of(_resume(tmp_path)) == outcome_of(whole[0])
 
@@ -89,8 +89,8 @@ def test_what_a_method_remembers_must_not_have_moved_either(tmp_path: Path) -> N
     with pytest.MonkeyPatch.context() as patch:
         _failing(patch, Learner, "update", 4, RunStopped("the loss is nan."))
         with pytest.raises(RunStopped, match="the loss is nan"):
-            driver.run(recipe_in(tmp_path, RARELY, stages=[stage]), Watcher())
-    whole = driver.run(recipe_in(tmp_path / "whole", stages=[stage]), Watcher())
+            go(recipe_in(tmp_path, RARELY, stages=[stage]), Watcher())
+    whole = go(recipe_in(tmp_path / "whole", stages=[stage]), Watcher())
     assert newest(tmp_path / "toy") in ("base", "grpo-00003")
     assert outcome_of(_resume(tmp_path, stages=[stage])) == outcome_of(whole)
 
@@ -111,7 +111,7 @@ def test_a_broken_model_is_neither_saved_nor_exported(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalWork, "update", update)
         with pytest.raises(RunStopped, match=r"the weight 'shift' is not finite; it was not saved, and the checkpoint"):
-            driver.run(recipe_in(tmp_path), Watcher())
+            go(recipe_in(tmp_path), Watcher())
     assert newest(tmp_path / "toy") == "dpo-00004"
     assert not (tmp_path / "toy" / "final").exists()
 
@@ -138,11 +138,11 @@ def test_a_full_disk_is_said_and_the_advice_works(
 ) -> None:
     root = tiny_disk(kib)
     with pytest.raises(CannotWrite, match=r"cannot write .*: No space left on device; make room there") as error:
-        driver.run(recipe_in(root), Watcher())
+        go(recipe_in(root), Watcher())
     told = str(error.value)
     assert told.endswith((", then go on with --resume.", " or choose another place."))
     subprocess.run(["mount", "-o", "remount,size=8m", str(root)], check=True)
-    assert outcome_of(driver.run(recipe_in(root), Watcher(), resume="--resume" in told)) == outcome_of(whole[0])
+    assert outcome_of(go(recipe_in(root), Watcher(), resume="--resume" in told)) == outcome_of(whole[0])
 
 
 @pytest.mark.parametrize(
@@ -159,17 +159,17 @@ def test_any_sync_that_fails_is_one_sentence(whole: Whole, tmp_path: Path, at: i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(CannotWrite, match=os.strerror(number)) as error:
-            driver.run(recipe_in(tmp_path, RARELY), Watcher())
+            go(recipe_in(tmp_path, RARELY), Watcher())
     assert "\n" not in str(error.value)
     started = (tmp_path / "toy" / "config.json").exists()
-    assert outcome_of(driver.run(recipe_in(tmp_path), Watcher(), resume=started)) == outcome_of(whole[0])
+    assert outcome_of(go(recipe_in(tmp_path), Watcher(), resume=started)) == outcome_of(whole[0])
 
 
 def test_a_folder_that_goes_away_is_said(tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     watcher = Watcher("grpo 1", lambda: (tmp_path / "toy").rename(moved))
     with pytest.raises(CannotWrite, match=r"cannot write .*: No such file .*; its folder is gone: put it back"):
-        driver.run(recipe_in(tmp_path), watcher)
+        go(recipe_in(tmp_path), watcher)
     moved.rename(tmp_path / "toy2")
 
 
@@ -180,10 +180,13 @@ def test_a_watcher_that_fails_is_let_go(whole: Whole, tmp_path: Path) -> None:
     for moment in ("grpo 2", 0, 3):
         root = tmp_path / str(moment)
         watcher = Watcher(moment, closed)
-        folder = driver.run(recipe_in(root), watcher)
+        folder = go(recipe_in(root), watcher)
         assert outcome_of(folder) == outcome_of(whole[0])
         told = len(watcher.events)
-        assert "progress is shown no longer, as that failed: OSError: [Errno 5]" in (folder / "log.txt").read_text()
+        assert (
+            "toys.Watcher is told nothing any more, as it failed: OSError: [Errno 5]"
+            in (folder / "log.txt").read_text()
+        )
     assert told == 4
 
 
@@ -215,7 +218,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(whole: Whole, tmp_path: Path,
     path = tmp_path / "toy" / "log.txt"
     path.parent.mkdir()
     {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link to a folder": lambda: path.symlink_to(".")}[kind]()
-    assert outcome_of(driver.run(recipe_in(tmp_path), Watcher())) == outcome_of(whole[0])
+    assert outcome_of(go(recipe_in(tmp_path), Watcher())) == outcome_of(whole[0])
     with pytest.raises(OSError, match=r"directory|device|links"):
         append(path, b"")
 
@@ -230,7 +233,7 @@ def test_signals_that_ask_for_an_end_save_first(whole: Whole, tmp_path: Path, nu
             os.kill(os.getpid(), number)
 
     with pytest.raises(driver.Interrupted, match="saved after step 3 of stage grpo; go on with --resume"):
-        driver.run(recipe_in(tmp_path, RARELY), Watcher("grpo 3", twice))
+        go(recipe_in(tmp_path, RARELY), Watcher("grpo 3", twice))
     assert signal.getsignal(number) is before
     assert outcome_of(_resume(tmp_path)) == outcome_of(whole[0])
 
@@ -241,7 +244,7 @@ def test_of_signals_that_were_to_be_ignored_only_ctrl_c_is_heard(tmp_path: Path,
     heard = pytest.raises(driver.Interrupted) if number == signal.SIGINT else nullcontext()
     try:
         with heard:
-            driver.run(recipe_in(tmp_path), Watcher("grpo 3", lambda: os.kill(os.getpid(), number)))
+            go(recipe_in(tmp_path), Watcher("grpo 3", lambda: os.kill(os.getpid(), number)))
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:
         signal.signal(number, before)
@@ -249,7 +252,7 @@ def test_of_signals_that_were_to_be_ignored_only_ctrl_c_is_heard(tmp_path: Path,
 
 def test_a_run_in_another_thread_hears_no_signals_and_runs(whole: Whole, tmp_path: Path) -> None:
     found: list[Path] = []
-    thread = threading.Thread(target=lambda: found.append(driver.run(recipe_in(tmp_path), Watcher())))
+    thread = threading.Thread(target=lambda: found.append(go(recipe_in(tmp_path), Watcher())))
     thread.start()
     thread.join()
     assert outcome_of(found[0]) == outcome_of(whole[0])
@@ -291,7 +294,7 @@ def test_memory_does_not_grow_with_the_rows_of_a_run(tmp_path: Path) -> None:
 
 def test_killed_while_files_step_aside(whole: Whole, tmp_path: Path, in_child: InChild) -> None:
     """Between two renames neither the old nor the new folder has its name."""
-    driver.run(recipe_in(tmp_path), Watcher())
+    go(recipe_in(tmp_path), Watcher())
     calls = iter(range(100))
     real = Path.rename
 
@@ -311,7 +314,7 @@ def test_killed_while_files_step_aside(whole: Whole, tmp_path: Path, in_child: I
     _resume(tmp_path, "stages.2.steps=6")
     assert not list((tmp_path / "toy").glob("*aside*"))
     assert not list((tmp_path / "toy").rglob(".*-????????"))
-    other = driver.run(recipe_in(tmp_path / "other", "stages.2.steps=6"), Watcher())
+    other = go(recipe_in(tmp_path / "other", "stages.2.steps=6"), Watcher())
     assert outcome_of(tmp_path / "toy") == outcome_of(other)
 
 
@@ -330,7 +333,7 @@ def test_what_a_closing_terminal_says_twice_is_heard_until_all_is_said(
         with monkeypatch.context() as patch:
             patch.setattr(watching.Log, "say", say)
             with pytest.raises(driver.Interrupted, match="saved after step 3 of stage grpo"):
-                driver.run(recipe_in(tmp_path), Watcher("grpo 3", lambda: os.kill(os.getpid(), signal.SIGHUP)))
+                go(recipe_in(tmp_path), Watcher("grpo 3", lambda: os.kill(os.getpid(), signal.SIGHUP)))
     finally:
         signal.signal(signal.SIGHUP, before)
     assert outside == []

@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from reelign import config as configs
 from reelign import driver
+from reelign.events import Progress
 
 DATA = {"name": "tests.parts.gaussian_data:build", "var": 0.5}
 InChild = Callable[[Callable[[], object]], int]
@@ -68,7 +69,7 @@ def recipe_in(root: Path, *assignments: str, **changes: Any) -> driver.Recipe:
     return configs.validate(driver.Recipe, configs.override(tree_of(root, **changes), assignments))
 
 
-class Watcher:
+class Watcher(Progress):
     """Notes what happens, and does something at one moment: at so many events, or at "grpo 3", a step of a stage."""
 
     def __init__(self, moment: int | str = -1, deed: Callable[[], object] = lambda: None) -> None:
@@ -85,12 +86,24 @@ class Watcher:
         self._label = label
         self._note(f"begin {label} {done}/{total}")
 
-    def step(self, done: int, metrics: dict[str, float]) -> None:
+    def step(self, done: int, metrics: Mapping[str, float]) -> None:
         self._note(f"step {done}", f"{self._label} {done}")
 
     def say(self, sentence: str) -> None:
         self.said.append(sentence)
         self._note(sentence)
+
+
+def go(
+    recipe: driver.Recipe,
+    watcher: Watcher | None = None,
+    resume: bool = False,
+    accept_changes: bool = False,
+    **more: Any,
+) -> Path:
+    """Run a recipe as the command line does, for who looks on."""
+    sinks = [watcher] if watcher is not None else []
+    return driver.run(recipe, sinks, resume, accept_changes, wish=driver.saving_on_interrupt(), **more)
 
 
 def die() -> None:

@@ -24,7 +24,7 @@ OWN = {
 }
 """By file, names of values that are a run's own: its id, how often it was saved, digests of what holds times, and the
 data still to be read where it was last started."""
-UNLIKE = ("report.html", "log.txt", ".lock")
+UNLIKE = ("report.html", "log.txt", "run.json", ".lock")
 """Files that hold times only, or nothing."""
 
 

@@ -40,11 +40,6 @@ def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_one(settings: dict[str, s
 
 
 def test_a_short_run_goes_from_the_generator_to_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Quiet:
-        def begin(self, label: str, total: int, done: int) -> None: ...
-        def step(self, done: int, metrics: dict[str, float]) -> None: ...
-        def say(self, sentence: str) -> None: ...
-
     data = {"name": "playground", "size": 64, "prompts": 32}
     tree: dict[str, Any] = {
         "run": {"name": "gpu", "root": str(tmp_path)},
@@ -59,7 +54,7 @@ def test_a_short_run_goes_from_the_generator_to_an_export(tmp_path: Path, monkey
             },
         ],
     }  # fmt: skip
-    folder = driver.run(configs.validate(driver.Recipe, tree), Quiet())
+    folder = driver.run(configs.validate(driver.Recipe, tree))
     assert (folder / "final" / "model_index.json").is_file()
     assert (folder / "final" / "lora" / "pytorch_lora_weights.safetensors").is_file()
 

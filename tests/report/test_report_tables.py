@@ -11,8 +11,8 @@ import torch
 from reelign.core import stats
 from reelign.diagnostics import gates
 from reelign.errors import UserError
+from reelign.records import Clip
 from reelign.report import compare, headline, load, page, slices, stations, tables, words
-from reelign.report.records import Clip
 from reelign.stage import GateConfig
 
 Make = Callable[..., Path]
@@ -112,9 +112,10 @@ def test_table_cells_are_the_evaluations_own_numbers_and_differences_are_paired(
 
 def test_the_table_tells_the_interval_that_the_gate_judged_by(make_run: Make):
     folder = make_run(videos=0)
-    before, after = (json.loads((folder / "evaluations" / f"{label}.json").read_text()) for label in ("base", "sft"))
+    evaluations = load.load(folder).evaluations
     names = ("attributes_right", "physics_violation", "order_right", "diversity")
-    verdict = gates.judge(before, after, GateConfig(targets=names))
+    judged = gates.judge(evaluations["base"], evaluations["sft"], GateConfig(targets=names))
+    verdict = judged.model_dump(mode="json")
     ledger = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     ledger[0]["gate"] = verdict
     (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ledger))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.driver.toys import DATA, InChild, Watcher, die, interrupt, newest, recipe_in
+from tests.driver.toys import DATA, InChild, Watcher, die, go, interrupt, newest, recipe_in
 
 from reelign import driver
 from reelign.errors import BadData
@@ -35,25 +35,25 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def _stop(root: Path, moment: str, **run: Any) -> Path:
     with pytest.raises(driver.Interrupted):
-        driver.run(_recipe(root, **run), Watcher(moment, interrupt))
+        go(_recipe(root, **run), Watcher(moment, interrupt))
     return root / "toy"
 
 
 def _resume(root: Path) -> Path:
-    return driver.run(_recipe(root), Watcher(), resume=True)
+    return go(_recipe(root), Watcher(), resume=True)
 
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of an uninterrupted run's folder of pairs."""
-    return _files(driver.run(_recipe(tmp_path_factory.mktemp("collected")), Watcher()) / "pairs")
+    return _files(go(_recipe(tmp_path_factory.mktemp("collected")), Watcher()) / "pairs")
 
 
 @pytest.mark.parametrize("moment", ["collect 1", "collect 3", "dpo 1"])
 def test_an_interrupted_collection_goes_on_to_the_same_files(
     collected: dict[str, bytes], tmp_path: Path, in_child: InChild, moment: str
 ) -> None:
-    assert in_child(lambda: driver.run(_recipe(tmp_path), Watcher(moment, die))) < 0
+    assert in_child(lambda: go(_recipe(tmp_path), Watcher(moment, die))) < 0
     again = _files(_resume(tmp_path) / "pairs")
     assert again.keys() == collected.keys()
     first = json.loads((tmp_path / "toy" / "config.json").read_text())["id"]
@@ -67,17 +67,17 @@ def test_a_folder_of_others_is_refused_before_any_compute(tmp_path: Path) -> Non
     (theirs / "pairs.jsonl").write_text("judged by hand")
     watcher = Watcher()
     with pytest.raises(BadData, match=r"toy/pairs' was not written by this run and is not replaced; move it away or"):
-        driver.run(_recipe(tmp_path), watcher)
+        go(_recipe(tmp_path), watcher)
     assert not watcher.events
     assert _files(theirs) == {"pairs.jsonl": b"judged by hand"}
     # The name is free again, for other settings too.
     theirs.rename(tmp_path / "judged")
-    assert driver.run(_recipe(tmp_path, seed=7), watcher)
+    assert go(_recipe(tmp_path, seed=7), watcher)
 
 
 def test_an_empty_folder_is_used(tmp_path: Path) -> None:
     (tmp_path / "toy" / "pairs").mkdir(parents=True)
-    assert (driver.run(_recipe(tmp_path), Watcher()) / "pairs" / "pairs.jsonl").exists()
+    assert (go(_recipe(tmp_path), Watcher()) / "pairs" / "pairs.jsonl").exists()
 
 
 @pytest.mark.parametrize("inner", ["", "more/"])
@@ -88,17 +88,17 @@ def test_a_link_out_of_the_run_folder_is_refused(tmp_path: Path, inner: str) -> 
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "pairs").symlink_to(theirs)
     with pytest.raises(BadData, match="is or lies behind a link; move it away or choose another `path`"):
-        driver.run(_recipe(tmp_path, f"pairs/{inner}".rstrip("/")), Watcher())
+        go(_recipe(tmp_path, f"pairs/{inner}".rstrip("/")), Watcher())
     assert _files(theirs) == {"precious.txt": b"mine"}
 
 
 def test_pairs_of_another_run_are_not_replaced(tmp_path: Path) -> None:
-    other = driver.run(_recipe(tmp_path / "other"), Watcher()) / "pairs"
+    other = go(_recipe(tmp_path / "other"), Watcher()) / "pairs"
     before = _files(other)
     (tmp_path / "toy").mkdir()
     other.rename(tmp_path / "toy" / "pairs")
     with pytest.raises(BadData, match="was not written by this run"):
-        driver.run(_recipe(tmp_path), Watcher())
+        go(_recipe(tmp_path), Watcher())
     assert _files(tmp_path / "toy" / "pairs") == before
 
 
@@ -135,10 +135,10 @@ def test_what_was_collected_must_be_as_it_was(tmp_path: Path, moment: str, what:
 
 
 def test_once_all_is_done_lost_pairs_are_only_said(tmp_path: Path) -> None:
-    folder = driver.run(_recipe(tmp_path), Watcher())
+    folder = go(_recipe(tmp_path), Watcher())
     (folder / "pairs" / "clips" / "0000-000-chosen.mp4").unlink()
     watcher = Watcher()
-    driver.run(_recipe(tmp_path), watcher, resume=True)
+    go(_recipe(tmp_path), watcher, resume=True)
     said, ended = watcher.said
     assert "chosen.mp4' is not what the stage has collected" in said
     assert said.endswith("No stage is left to read it.")
@@ -148,7 +148,7 @@ def test_once_all_is_done_lost_pairs_are_only_said(tmp_path: Path) -> None:
 def test_a_collection_that_starts_over_replaces_its_own(
     collected: dict[str, bytes], tmp_path: Path, in_child: InChild
 ) -> None:
-    assert in_child(lambda: driver.run(_recipe(tmp_path, save_every=50), Watcher("collect 3", die))) < 0
+    assert in_child(lambda: go(_recipe(tmp_path, save_every=50), Watcher("collect 3", die))) < 0
     assert newest(tmp_path / "toy") == "base"
     assert (tmp_path / "toy" / "pairs" / "part-0002.jsonl").exists()
     assert _files(_resume(tmp_path) / "pairs").keys() == collected.keys()

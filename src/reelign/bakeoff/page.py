@@ -19,9 +19,9 @@ from markupsafe import Markup
 import reelign
 from reelign import config as configs
 from reelign.bakeoff import chart, headline, results
+from reelign.bakeoff.one import folder_of
 from reelign.bakeoff.rank import Analysis, Board, analyse
 from reelign.bakeoff.results import Sheet
-from reelign.bakeoff.run import folder_of
 from reelign.bakeoff.spec import Spec, differences, stage_tree
 from reelign.files import write_text
 from reelign.report import curves, words

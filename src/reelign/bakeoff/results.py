@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import ValidationError
 from torch import Tensor
 
-from reelign.bakeoff.run import Check, Run, all_runs
+from reelign.bakeoff.one import RESULT, Run
+from reelign.bakeoff.run import all_runs
 from reelign.bakeoff.spec import Spec
-from reelign.errors import UserError
-from reelign.report.records import Evaluation
+from reelign.errors import BadData, UserError
+from reelign.records import Check, Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +95,19 @@ def load(spec: Spec) -> Sheet:
 
 
 def _read(run: Run) -> tuple[tuple[Check, ...], list[Evaluation]]:
-    path = run.folder / "result.jsonl"
+    path = run.folder / RESULT
     try:
-        checks = tuple(Check(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+        lines = path.read_text(encoding="utf-8").splitlines()
+        checks = tuple(Check.read(json.loads(line), f"{path}, line {n}") for n, line in enumerate(lines, start=1))
         return checks, [_evaluation(run.folder / check.evaluation) for check in checks]
-    except (OSError, ValidationError, json.JSONDecodeError, TypeError) as error:
+    except (OSError, BadData, json.JSONDecodeError) as error:
         raise UserError(
             f"the results in {str(run.folder)!r} do not read; remove that folder to run it again."
         ) from error
 
 
 def _evaluation(path: Path) -> Evaluation:
-    return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
+    return Evaluation.read(json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
 def _series(

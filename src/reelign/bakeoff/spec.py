@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from reelign import config as configs
 from reelign import driver
 from reelign.config import Tree
-from reelign.driver import Recipe, RunConfig
+from reelign.driver import HeldOut, Recipe, RunConfig
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.names import Root, RunName
 from reelign.parts import AnyModel, PartConfig, Settings
@@ -64,7 +64,7 @@ class Spec(Settings):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     """Training seeds; 3 stands for 0, 1, 2."""
     budget: int = Field(ge=1)
-    """Forward-units of each run (`bakeoff.count`); evaluation is free."""
+    """Forward-units of each run (`runtime.meter`); evaluation is free."""
     checks: int = Field(default=5, ge=2)
     """Evaluations of each run at equal parts of the budget, start and end included."""
     model: AnyModel
@@ -217,8 +217,8 @@ def recipe(spec: Spec, entry: Entry, seed: int) -> Recipe:
     return Recipe(
         run=RunConfig(name=f"{entry.label}-seed{seed}", seed=seed, root=f"{spec.root}/{spec.name}"),
         model=spec.model,
-        stages=(entry.stage,),
-        evaluate=spec.evaluate,
+        stages=(entry.stage.model_copy(update={"label": entry.label}),),
+        evaluate=HeldOut.model_validate(dict(spec.evaluate)),
         runtime=spec.runtime,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from reelign.cli._progress import Forgiving
+from reelign.progress import Forgiving
 
 DEBUG = False
 NONE = "-"

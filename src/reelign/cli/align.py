@@ -52,7 +52,7 @@ def already(tree: dict[str, Any], resume: bool) -> bool:
     """
     from reelign import finished, glance
     from reelign.cli._console import say
-    from reelign.cli._progress import Bar
+    from reelign.progress import Bar
 
     folder = glance.run_folder(tree, resume)
     sentence = finished.look(folder, tree) if resume and folder else ""
@@ -70,8 +70,8 @@ def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     from reelign import driver, finished
     from reelign.cli._console import complain, say
     from reelign.cli._process import bind_threads
-    from reelign.cli._progress import Bar
     from reelign.errors import BadConfig
+    from reelign.progress import Bar
     from reelign.report import page
 
     recipe = configs.validate(driver.Recipe, tree)
@@ -81,7 +81,9 @@ def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     try:
         with Bar() as bar:
             about = {"command": _typed(), "given": finished.given(tree)}
-            folder = driver.run(recipe, bar, resume, accept_changes, about)
+            wish = driver.saving_on_interrupt()
+            own = [] if any(sink.name == "console" for sink in recipe.sinks) else [bar]
+            folder = driver.run(recipe, own, resume, accept_changes, about, wish)
     except driver.Interrupted as stopped:
         complain(str(stopped))
         raise typer.Exit(130) from None

@@ -26,10 +26,11 @@ def command(
     glance.spec(tree)
     glance.paths(tree)
 
+    from reelign import driver
     from reelign.bakeoff import headline, page, run
     from reelign.bakeoff import spec as specs
     from reelign.cli._process import bind_threads
-    from reelign.cli._progress import Bar
+    from reelign.progress import Bar
 
     checked = configs.validate(specs.Spec, tree)
     unknown = [label for label in only if label not in checked.labels]
@@ -51,7 +52,7 @@ def command(
     try:
         with Bar() as bar:
             run.run(checked, bar, only)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, driver.Interrupted):
         done = sum(each.finished for each in run.all_runs(checked))
         complain(f"stopped; {done} runs are finished, and the same command goes on.")
         raise typer.Exit(130) from None

@@ -95,7 +95,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     from reelign import config as configs
     from reelign import parts
     from reelign.cli._process import device
-    from reelign.cli._progress import Bar
+    from reelign.progress import Bar
     from reelign.runtime.local import Local
     from reelign.stages import evaluate
 

@@ -26,8 +26,8 @@ def pretrain(
     import torch
 
     from reelign.cli._console import say
-    from reelign.cli._progress import Bar
     from reelign.playground.make.pretrain import PretrainConfig, run
+    from reelign.progress import Bar
 
     if threads:
         torch.set_num_threads(threads)
@@ -59,9 +59,9 @@ def measure(
     from reelign import parts
     from reelign.cli._console import say
     from reelign.cli._process import device
-    from reelign.cli._progress import Bar
     from reelign.files import write_text
     from reelign.playground import demo, writing
+    from reelign.progress import Bar
     from reelign.runtime.local import Local, RuntimeConfig
     from reelign.stages import evaluate
 

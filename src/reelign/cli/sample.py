@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from reelign.batches import Videos
-    from reelign.cli._progress import Bar
+    from reelign.progress import Bar
 
 SUFFIX = ".mp4"
 WIDE = 256
@@ -49,7 +49,7 @@ def command(
     glance.weights(model)
 
     from reelign.cli._console import say
-    from reelign.cli._progress import Bar
+    from reelign.progress import Bar
 
     size = {"frames": frames, "height": height, "width": width, "fps": fps}
     config, sampler = _settings(model, size, {"steps": steps, "shift": shift, "guidance": guidance})

@@ -7,25 +7,21 @@ whole.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from reelign.core import stats
 from reelign.core.stats import Interval
 from reelign.errors import RunStopped
+from reelign.records import Evaluation, FallenSlice, Gate, Target
 from reelign.stage import GateConfig
 
-Json = dict[str, Any]
 SHARE, SPREAD, MEAN, ROUNDING = 0.005, 0.02, 0.001, 1e-6
 """The smallest difference that matters: of shares, in standard deviations, in means, and in any unit."""
 
 
-def judge(before: Json, after: Json, gate: GateConfig) -> Json:
-    """Compare two evaluations (as written by `stages.evaluate`) under a gate.
-
-    Returns:
-        verdict ("passed" or "failed"), one sentence why, each target's paired difference, and the slices that fell.
+def judge(before: Evaluation, after: Evaluation, gate: GateConfig) -> Gate:
+    """Compare two evaluations under a gate: "passed" or "failed", and one sentence why.
 
     Raises:
         RunStopped: the evaluations are of other prompts, noise, sampler or measures, so that nothing can be paired.
@@ -34,25 +30,21 @@ def judge(before: Json, after: Json, gate: GateConfig) -> Json:
     for name in (*gate.targets, *gate.guards):
         _refuse_unmeasured(name, before, after)
     targets = [_target(name, before, after, pairs, gate) for name in gate.targets]
-    fallen = sorted([*_fallen(after, pairs, gate), *_vanished(pairs, gate)], key=lambda row: row["difference"])
-    flat = [t for t in targets if not t["rose"]]
+    fallen = sorted([*_fallen(after, pairs, gate), *_vanished(pairs, gate)], key=lambda fell: fell.difference)
+    flat = [t for t in targets if not t.rose]
     verdict = "failed" if flat or fallen else "passed"
-    return {
-        "verdict": verdict,
-        "sentence": _sentence(targets, flat, fallen),
-        "targets": targets,
-        "fallen_slices": fallen,
-    }
+    sentence = _sentence(targets, flat, fallen)
+    return Gate(verdict=verdict, sentence=sentence, targets=tuple(targets), fallen_slices=tuple(fallen))
 
 
-def ungated(reason: str) -> Json:
+def ungated(reason: str) -> Gate:
     """What stands in place of a verdict where there is no gate."""
-    return {"verdict": "ungated", "sentence": reason, "targets": [], "fallen_slices": []}
+    return Gate(verdict="ungated", sentence=reason)
 
 
-def said(verdict: Json) -> str:
+def said(gate: Gate) -> str:
     """A verdict for people, such as "passed; rose: ..." or "done; no gate judged it."."""
-    return f"{'done' if verdict['verdict'] == 'ungated' else verdict['verdict']}; {verdict['sentence']}"
+    return f"{'done' if gate.verdict == 'ungated' else gate.verdict}; {gate.sentence}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +57,30 @@ class _Pair:
     after: Mapping[str, float | None]
 
 
-def _paired(before: Json, after: Json) -> list[_Pair]:
+def _paired(before: Evaluation, after: Evaluation) -> list[_Pair]:
     """Clips by prompt and member, whatever their order."""
     keys = ("prompt_id", "member", "prompt", "seed")
-    old, new = ({(c["prompt_id"], c["member"]): c for c in e["clips"]} for e in (before, after))
-    names = f"{before['label']!r} and {after['label']!r}"
-    theirs, ours = before["sampler"], after["sampler"]
+    old, new = before.by_key, after.by_key
+    names = f"{before.label!r} and {after.label!r}"
+    theirs, ours = before.sampler, after.sampler
     if any(theirs[k] != ours[k] for k in theirs.keys() & ours.keys()):
         raise RunStopped(f"the evaluations {names} were sampled with other settings; a gate needs the same for both.")
     for key in sorted({*old, *new}):
-        one, other = old.get(key, {}), new.get(key, {})
+        one, other = ({k: getattr(clips[key], k) for k in keys} if key in clips else {} for clips in (old, new))
         differs = next((k for k in keys if one.get(k) != other.get(k)), None)
         if differs:
             raise RunStopped(
                 f"the evaluations {names} differ in the {differs} of prompt {key[0]}, member {key[1]} "
                 f"({one.get(differs, 'none')} and {other.get(differs, 'none')}); a gate needs the same clips for both."
             )
-    return [_Pair(c["prompt_id"], c["slices"], old[key]["measures"], c["measures"]) for key, c in new.items()]
+    return [_Pair(c.prompt_id, c.slices, old[key].measures, c.measures) for key, c in new.items()]
 
 
-def _refuse_unmeasured(name: str, before: Json, after: Json) -> None:
+def _refuse_unmeasured(name: str, before: Evaluation, after: Evaluation) -> None:
     for evaluation in (before, after):
-        if name not in evaluation["measures"]:
-            measured = ", ".join(sorted(evaluation["measures"]))
-            raise RunStopped(
-                f"the evaluation {evaluation['label']!r} has no {name!r}, but {measured}; measure it anew."
-            )
+        if name not in evaluation.measures:
+            measured = ", ".join(sorted(evaluation.measures))
+            raise RunStopped(f"the evaluation {evaluation.label!r} has no {name!r}, but {measured}; measure it anew.")
 
 
 def _both(name: str, pairs: list[_Pair]) -> list[tuple[int, float, float]]:
@@ -118,23 +108,23 @@ def _difference(name: str, pairs: list[_Pair], higher: bool, level: float = 0.95
     return stats.over_prompts([sign * (new - old) for _, old, new in both], [prompt for prompt, *_ in both], level)
 
 
-def _target(name: str, before: Json, after: Json, pairs: list[_Pair], gate: GateConfig) -> Json:
-    found = _difference(name, pairs, after["measures"][name]["higher_is_better"])
+def _target(name: str, before: Evaluation, after: Evaluation, pairs: list[_Pair], gate: GateConfig) -> Target:
+    found = _difference(name, pairs, after.measures[name].higher_is_better)
     low, high, middle = (found.low, found.high, found.estimate) if found else (0.0, 0.0, 0.0)
     least = gate.min_gain.get(name, _matters(name, pairs))
-    return {
-        "metric": name,
-        "before": before["measures"][name]["mean"],
-        "after": after["measures"][name]["mean"],
-        "difference": middle,
-        "low": low,
-        "high": high,
-        "min_gain": least,
-        "rose": low > 0 and middle >= least,
-    }
+    return Target(
+        metric=name,
+        before=before.measures[name].mean,
+        after=after.measures[name].mean,
+        difference=middle,
+        low=low,
+        high=high,
+        min_gain=least,
+        rose=low > 0 and middle >= least,
+    )
 
 
-def _fallen(after: Json, pairs: list[_Pair], gate: GateConfig) -> list[Json]:
+def _fallen(after: Evaluation, pairs: list[_Pair], gate: GateConfig) -> list[FallenSlice]:
     """Slices, and the whole set, on which a guard got worse, beyond noise and by more than is tolerated.
 
     Their number widens the interval (Bonferroni): with thirty slices one would fall by chance in most runs.
@@ -146,7 +136,7 @@ def _fallen(after: Json, pairs: list[_Pair], gate: GateConfig) -> list[Json]:
     level = 1 - 0.05 / max(1, len(judged) * len(gate.guards))
     fallen = []
     for metric in gate.guards:
-        higher, tolerated = after["measures"][metric]["higher_is_better"], gate.tolerance.get(metric)
+        higher, tolerated = after.measures[metric].higher_is_better, gate.tolerance.get(metric)
         if tolerated is None:
             tolerated = _matters(metric, pairs)
         for name, members in judged.items():
@@ -156,7 +146,7 @@ def _fallen(after: Json, pairs: list[_Pair], gate: GateConfig) -> list[Json]:
     return fallen
 
 
-def _vanished(pairs: list[_Pair], gate: GateConfig) -> list[Json]:
+def _vanished(pairs: list[_Pair], gate: GateConfig) -> list[FallenSlice]:
     """Measures that apply to fewer clips than before, beyond noise: what cannot be measured any more has not held.
 
     Else a blank clip, which no measure of motion applies to, would pass every guard.
@@ -170,24 +160,24 @@ def _vanished(pairs: list[_Pair], gate: GateConfig) -> list[Json]:
     return found
 
 
-def _fell(where: str, what: str, apart: Interval, level: float) -> Json:
-    row = {"slice": where, "metric": what, "difference": apart.estimate}
-    return {**row, "low": apart.low, "high": apart.high, "level": level}
+def _fell(where: str, what: str, apart: Interval, level: float) -> FallenSlice:
+    numbers = {"difference": apart.estimate, "low": apart.low, "high": apart.high}
+    return FallenSlice(slice=where, metric=what, level=level, **numbers)
 
 
-def _sentence(targets: list[Json], flat: list[Json], fallen: list[Json]) -> str:
+def _sentence(targets: list[Target], flat: list[Target], fallen: list[FallenSlice]) -> str:
     if not flat and not fallen:
-        rises = [f"{t['metric']} {' to '.join(_apart(t['before'], t['after']))}" for t in targets]
+        rises = [f"{t.metric} {' to '.join(_apart(t.before or 0.0, t.after or 0.0))}" for t in targets]
         return f"rose: {', '.join(rises)}; no slice fell."
     parts = []
-    noise = [t["metric"] for t in flat if t["low"] <= 0]
-    small = [f"{t['metric']} ({_signed(t['difference'])} of {t['min_gain']:.2g})" for t in flat if t["low"] > 0]
+    noise = [t.metric for t in flat if t.low <= 0]
+    small = [f"{t.metric} ({_signed(t.difference)} of {t.min_gain or 0.0:.2g})" for t in flat if t.low > 0]
     if noise:
         parts.append(f"no gain beyond noise in {', '.join(noise)}")
     if small:
         parts.append(f"too small a gain in {', '.join(small)}")
     if fallen:
-        worst = [f"{f['metric']} on {f['slice']} ({_signed(f['difference'])})" for f in fallen[:4]]
+        worst = [f"{f.metric} on {f.slice} ({_signed(f.difference)})" for f in fallen[:4]]
         parts.append(f"worse beyond noise: {', '.join(worst)}")
     return "; ".join(parts) + ". The weights that entered the stage are kept."
 

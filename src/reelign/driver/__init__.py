@@ -1,44 +1,71 @@
 """The driver: runs a recipe's stages in a row, and decides what happens between updates - save, judge, gate, resume."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
+from reelign import config as configs
 from reelign import finished, parts
 from reelign.driver import started
 from reelign.driver.check import Findings, check
 from reelign.driver.interrupts import Interrupted, saving_on_interrupt
 from reelign.driver.loop import Driver
-from reelign.driver.recipe import Recipe, RunConfig, labels
+from reelign.driver.pace import AsAsked, Look, Pace
+from reelign.driver.recipe import HeldOut, Recipe, RunConfig, labels
 from reelign.driver.run_folder import RunFolder
 from reelign.driver.state import extended, read
-from reelign.driver.watching import Company, Log, Watcher
+from reelign.driver.watching import Company, Log, Standing
 from reelign.errors import BadConfig, CannotWrite, UserError
+from reelign.events import About, Event, Sink
 from reelign.files import write_text
 from reelign.opened import Datasets
 from reelign.protocols import VideoModel
 from reelign.runtime.local import device
 
-__all__ = ["Findings", "Interrupted", "Recipe", "RunConfig", "Watcher", "check", "check_again", "labels", "run"]
+__all__ = [
+    "Event",
+    "Findings",
+    "HeldOut",
+    "Interrupted",
+    "Look",
+    "Pace",
+    "Recipe",
+    "RunConfig",
+    "Sink",
+    "check",
+    "check_again",
+    "labels",
+    "run",
+    "saving_on_interrupt",
+]
+
+NEVER: AbstractContextManager[Sequence[int]] = nullcontext(())
+"""No wish to stop."""
 
 
 def run(
     recipe: Recipe,
-    watcher: Watcher,
+    sinks: Sequence[Sink] = (),
     resume: bool = False,
     accept_changes: bool = False,
-    about: Mapping[str, str] | None = None,
+    about: Mapping[str, object] | None = None,
+    wish: AbstractContextManager[Sequence[int]] = NEVER,
+    pace: Pace | None = None,
 ) -> Path:
     """Run a recipe to its end; returns the run folder.
 
     Args:
         recipe: what to run.
-        watcher: is shown the progress; one that fails is shown no more.
+        sinks: are told what happens, beside those of the recipe; one that fails is told no more. All are closed.
         resume: go on with the run in the folder. One that is finished goes on if its last stage has more steps now.
         accept_changes: go on although data, base weights, rewards or metrics have changed since then; the ledger says
             so.
         about: kept in config.json beside the settings: `command`, which started the run, for its report; `given`, the
             digest of the recipe as it was given (`finished.given`), so that a finished run can be told by it.
+        wish: entered while there is something to save; once what it gives holds anything, the run saves and stops.
+            `saving_on_interrupt()` fills it by signals. Without one nothing here touches signals, and Ctrl-C ends the
+            run at once.
+        pace: when it is judged on its way, and when it ends; by default as the recipe says.
 
     Raises:
         UserError: the input was wrong or the run had to stop; the last checkpoint is intact. If nothing had been done
@@ -46,40 +73,45 @@ def run(
         Interrupted: Ctrl-C; the state has been saved, or is that of the last checkpoint if it came twice.
     """
     folder = RunFolder(recipe.path)
-    company = Company(watcher, Log(folder.log))
-    found, opened = Findings(), Datasets()
-    if not resume:
-        found = check(recipe, opened)
-    elif not folder.path.is_dir():
-        raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
-    with folder.locked(company.say), ExitStack() as signals:
-        settled = {} if resume else started.settled(recipe.model)
-        folder.prepare(recipe, resume, {**(about or {}), "notes": found.cautions, **settled})
-        try:
-            folder.sweep(recipe, labels(recipe))
-            if resume:
-                if _nothing_to_do(recipe, folder, company):
-                    return folder.path
-                found = check(_begun(recipe, folder), opened)
-            _tell(found, folder, company)
-            model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
-            # Until all is said: a terminal that closes may tell twice.
-            wish = signals.enter_context(saving_on_interrupt())
-            Driver(recipe, folder, model, company, opened, accept_changes).run(wish)
-        except CannotWrite as error:
-            company.log.say(f"stopped: {error}")
-            raise CannotWrite(error.path, error.reason, error.remedy, ", then go on with --resume") from error
-        except UserError as error:
-            company.log.say(f"stopped: {error}")
-            if not resume:
-                folder.clear_if_untouched(recipe)
-            raise
-        except Interrupted as error:
-            company.log.say(f"stopped: {error}")
-            raise
-        except KeyboardInterrupt as error:
-            company.log.say("stopped at once")
-            raise Interrupted("stopped at once; go on from the last checkpoint with --resume.") from error
+    company = Company(Log(folder.log), sinks)
+    with ExitStack() as until_closed:
+        until_closed.callback(company.close)
+        found, opened = Findings(), Datasets()
+        if not resume:
+            found = check(recipe, opened)
+        elif not folder.path.is_dir():
+            raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
+        with folder.locked(company.say), ExitStack() as heard:
+            settled = {} if resume else started.settled(recipe.model)
+            folder.prepare(recipe, resume, {**(about or {}), "notes": found.cautions, **settled})
+            try:
+                folder.sweep(recipe, labels(recipe))
+                if resume:
+                    if _nothing_to_do(recipe, folder, company):
+                        return folder.path
+                    found = check(_begun(recipe, folder), opened)
+                company.join(Standing(folder.status), *_sinks(recipe, folder))
+                _tell(found, folder, company)
+                model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
+                # Until all is said: a terminal that closes may tell twice.
+                heeded = heard.enter_context(wish)
+                driver = Driver(recipe, folder, model, company, opened, pace or AsAsked(recipe), accept_changes)
+                driver.run(heeded)
+                _end(company, "done")
+            except CannotWrite as error:
+                _end(company, "failed", str(error))
+                raise CannotWrite(error.path, error.reason, error.remedy, ", then go on with --resume") from error
+            except UserError as error:
+                _end(company, "failed", str(error))
+                if not resume:
+                    folder.clear_if_untouched(recipe)
+                raise
+            except Interrupted as error:
+                _end(company, "stopped", str(error))
+                raise
+            except KeyboardInterrupt as error:
+                _end(company, "stopped", "at once")
+                raise Interrupted("stopped at once; go on from the last checkpoint with --resume.") from error
     return folder.path
 
 
@@ -97,6 +129,19 @@ def check_again(recipe: Recipe) -> Findings:
 def _begun(recipe: Recipe, folder: RunFolder) -> Recipe:
     """The recipe as it is once weights have been saved."""
     return recipe.model_copy(update={"model": folder.model(recipe)})
+
+
+def _sinks(recipe: Recipe, folder: RunFolder) -> list[Sink]:
+    """Those that the recipe names."""
+    about = About(folder.path, recipe.run.name, folder.id, configs.dump(recipe))
+    return [parts.build("sink", config, about) for config in recipe.sinks]
+
+
+def _end(company: Company, phase: str, why: str = "") -> None:
+    """Tell that the run is over, and the log why it was not done."""
+    if why:
+        company.log.say(f"stopped: {why}")
+    company.send("phase", data={"phase": phase, "text": why})
 
 
 def _tell(found: Findings, folder: RunFolder, company: Company) -> None:

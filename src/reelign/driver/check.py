@@ -64,6 +64,8 @@ def check(recipe: Recipe, opened: Datasets | None = None) -> Findings:
     model = parts.find("model", recipe.model.name)
     model.check(recipe.model)
     places.refuse_inside(recipe)
+    for config in recipe.sinks:
+        getattr(parts.find("sink", config.name), "check", lambda _: None)(config)
     geometry = model.describe(recipe.model).geometry if hasattr(model, "describe") else None
     found = _Found(geometry, opened or Datasets())
     measured = _measures(recipe, found)
@@ -84,7 +86,10 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
         found.texts[HELD_OUT] = found.opened(recipe.evaluate.dataset).all_prompts().texts
     metrics = recipe.evaluate.asks
     _check_judges(metrics, HELD_OUT, found)
-    return {name for metric in metrics for name in metric.names}
+    measured, best = {name for metric in metrics for name in metric.names}, recipe.evaluate.best
+    if best and best not in measured:
+        raise BadConfig(f"evaluate.best: nothing measures {best!r}; measured: {', '.join(sorted(measured))}.")
+    return measured
 
 
 def _check_judges(asked: Sequence[Named], where: str, found: _Found) -> None:

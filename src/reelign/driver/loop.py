@@ -1,29 +1,34 @@
 """One run under way: every stage from where it stands, saved, judged, and handed on."""
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 
-from reelign import parts
+from reelign import parts, records
 from reelign.core import rng
 from reelign.diagnostics import gates
 from reelign.driver import resuming, world
-from reelign.driver.held import Groups, Held, refuse_broken
+from reelign.driver.held import Held, refuse_broken
 from reelign.driver.interrupts import Interrupted
+from reelign.driver.judging import Judging, Over
+from reelign.driver.pace import Look, Pace
 from reelign.driver.recipe import Recipe, all_datasets, digest, labels, shift
 from reelign.driver.run_folder import Json, RunFolder
 from reelign.driver.state import State
-from reelign.driver.watching import Watcher
-from reelign.errors import BadCheckpoint, CannotWrite, UserError
+from reelign.driver.watching import Company
+from reelign.errors import BadCheckpoint, CannotWrite, RunStopped, UserError
+from reelign.events import Event
 from reelign.opened import Datasets
 from reelign.protocols import VideoModel
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
 from reelign.runtime.local_work import LocalWork
+from reelign.runtime.meter import Meter
+from reelign.runtime.work import Groups
 from reelign.settings import in_run
-from reelign.stage import Context, Stage
-from reelign.stages import evaluate
+from reelign.stage import Context, Report, Stage
 
 
 class Driver:
@@ -34,34 +39,41 @@ class Driver:
         recipe: Recipe,
         folder: RunFolder,
         model: VideoModel,
-        watcher: Watcher,
+        company: Company,
         opened: Datasets,
+        pace: Pace,
         accept_changes: bool = False,
     ) -> None:
         """Get ready; `run` finds out where the run stands."""
-        self.recipe, self.folder, self.model, self.watcher, self.opened = recipe, folder, model, watcher, opened
+        self.recipe, self.folder, self.model, self.company, self.pace = recipe, folder, model, company, pace
+        self.opened = opened
         self.labels = labels(recipe)
         self.runtime = Local(model)
         self.held = Held(model, self.runtime)
+        self.judging = Judging(recipe, folder, self.runtime, self.held, company, opened, pace)
+        self.meter = Meter(*model.experts.values())
         self.state = State(stage=0, next=0, recipe=digest(recipe))
         self._accept = accept_changes
         self._resumed: Groups | None = None
         """Tensors of the stage that is taken up again, until it has them."""
-        self._wish: list[int] = []
 
-    def run(self, wish: list[int]) -> None:
+    def run(self, wish: Sequence[int] = ()) -> None:
         """All stages that are not yet done, then the export; saves and stops once `wish` holds anything."""
-        self._wish = wish
+        self.judging.wish = wish
         self._start()
-        if (self.state.stage, self.state.next) == (0, 0):
-            self._evaluate("base")
-        for index in range(self.state.stage, len(self.labels)):
-            self._stage(index)
+        try:
+            if (self.state.stage, self.state.next) == (0, 0):
+                event = Event(time.time(), "phase", "base")
+                self.judging.on_the_way(self.judging.due(event), event)
+            for index in range(self.state.stage, len(self.labels)):
+                self._stage(index)
+        except Over:
+            return
         self._export()
 
     def _start(self) -> None:
         """Begin, or go on from the newest checkpoint."""
-        taken = resuming.take_up(self.recipe, self.folder, self.held, self.opened, self.watcher, self._accept)
+        taken = resuming.take_up(self.recipe, self.folder, self.held, self.opened, self.company, self._accept)
         if taken is not None:
             self.state, self._resumed = taken
         self._see_collected()
@@ -85,70 +97,97 @@ class Driver:
 
     def _stage(self, index: int) -> None:
         """Run one stage from where it stands, judge it, and hand its weights on."""
-        label, began, started = self.labels[index], time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+        label, started = self.labels[index], datetime.now(UTC).isoformat(timespec="seconds")
+        began, spent = time.perf_counter(), self.state.wall_s
         config = self.recipe.stages[index].within(self.folder.path)
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
         context = Context(seed, self.folder.path, label, self.folder.id, self.opened)
         stage: Stage = parts.build("stage", config, context)
-        about, spent = stage.describe(), self.state.wall_s
-        entering, leaving = self._leaving(index - 1), self._leaving(index)
+        about, trains = stage.describe(), stage.spec.learner is not None
         with self.runtime.stage(stage.spec) as work:
             self._enter(about, stage.steps, work)
-            self.watcher.begin(label, stage.steps, self.state.next)
-            self._steps(stage, work, entering, began - spent)
-        gate = self._leave(index, entering, trains := stage.spec.learner is not None)
+            found = {"index": index, "kind": config.name, **about}
+            self.company.send("stage", label, self.state.next, stage.steps, found)
+            self._train(stage, work, index, lambda: spent + time.perf_counter() - began)
         judged = trains and self.recipe.evaluate is not None
-        row = {"stage": label, "index": index, "kind": config.name, "steps": stage.steps}
-        row |= {"entering": entering, "leaving": leaving, **about}
-        row |= {"prompts": 0, "rollouts": 0, "pairs": 0, "clips": 0, **self.state.counts}
+        gate = self._leave(index, trains)
+        self.company.send("gate", label, stage.steps, stage.steps, gate.model_dump())
+        row = {"stage": label, "index": index, "kind": config.name, "steps": stage.steps, **about, **self.state.counts}
+        row |= {"entering": self._leaving(index - 1), "leaving": self._leaving(index), "best": self.held.best}
         row |= {"note": "; ".join(note for note in (stage.note, *self.state.accepted) if note), "judged": judged}
-        row |= {
-            "machine": self.state.world.machine,
-            "started": started,
-            "wall_s": spent + time.perf_counter() - began,
-            "gate": gate,
-        }
-        self.folder.record(row)
-        ahead = {"stage": index + 1, "entering": leaving, "world": self.state.world}
+        row |= {"machine": self.state.world.machine, "started": started, "gate": gate}
+        row |= {"wall_s": spent + time.perf_counter() - began}
+        self.folder.record(records.Stage.model_validate(row))
+        ahead = {"stage": index + 1, "entering": self._leaving(index), "world": self.state.world}
         self.state = State(next=0, recipe=self.state.recipe, ledger=tuple(self.folder.rows), **ahead)
-        self._save(leaving, self.held.weights())
+        self._save(self._leaving(index), self.held.weights())
         self.opened.keep(config for _, config in all_datasets(self.recipe, index + 1))
-        self.watcher.say(f"{label}: {gates.said(gate)}")
+        self.company.say(f"{label}: {gates.said(gate)}")
         if stage.note:
-            self.watcher.say(f"{label}: {stage.note}.")
-        if self._wish:
+            self.company.say(f"{label}: {stage.note}.")
+        if self.judging.wish:
             raise Interrupted(f"saved after stage {label}; go on with --resume.")
 
-    def _steps(self, stage: Stage, work: LocalWork, entering: str, began: float) -> None:
-        """Run the steps that are left, and save now and then; `began` is when, less what earlier parts have taken."""
-        index = self.state.stage
-        label, saved, mark = self.labels[index], self.state.next, work.mark()
+    def _train(self, stage: Stage, work: LocalWork, index: int, clock: Callable[[], float]) -> None:
+        """All steps that are not yet done, each written down, saved now and then, and judged where that is due."""
+        label = self.labels[index]
+        saved, mark = self.state.next, work.mark()
         try:
-            for report in stage.run(work, self.state.next):
-                done = report.step + 1
-                self.folder.metrics.add({"stage": label, "index": index, "step": report.step, **report.metrics})
-                counts = {k: self.state.counts.get(k, 0) + n for k, n in report.counts.items()}
-                now = {"next": done, "counts": {**self.state.counts, **counts}}
-                self.state = self.state.model_copy(update={**now, "wall_s": time.perf_counter() - began})
-                mark = work.mark()
-                self.watcher.step(done, report.metrics)
-                stop = bool(self._wish)
+            self.judging.again(Event(time.time(), "step", label, self.state.next, stage.steps))
+            for report, seconds, units in self._measured(
+                stage.run(work, self.state.next), stage.spec.learner is not None
+            ):
+                event = self._note(report, index, stage.steps, seconds, units)
+                self.state = self.state.model_copy(update={"wall_s": clock()})
+                mark, done, look = work.mark(), report.step + 1, self.judging.due(event)
                 # The last step is saved too: the evaluation that follows may be stopped.
-                if stop or done % self.recipe.run.save_every == 0 or done == stage.steps:
-                    self._save(f"{label}-{done:05d}", work.state(), (entering,))
+                due = done % self.recipe.run.save_every == 0 or done == stage.steps
+                if self.judging.wish or due or look:
+                    self._save(f"{label}-{done:05d}", self.held.all(), (self._leaving(index - 1),))
                     saved = done
-                if stop and done < stage.steps:
+                if self.judging.wish and done < stage.steps:
                     raise Interrupted(f"saved after step {done} of stage {label}; go on with --resume.")
+                self.judging.on_the_way(look, event)
+        except Over:
+            raise
         except Exception as error:
             # What failed has changed nothing, so the steps before it need not be lost.
             if saved < self.state.next and not isinstance(error, CannotWrite) and mark == work.mark():
                 with suppress(UserError):
-                    self._save(f"{label}-{self.state.next:05d}", work.state(), (entering,))
-                    self.watcher.say(f"saved after step {self.state.next} of stage {label}; go on with --resume.")
+                    self._save(f"{label}-{self.state.next:05d}", self.held.all(), (self._leaving(index - 1),))
+                    self.company.say(f"saved after step {self.state.next} of stage {label}; go on with --resume.")
+            if isinstance(error, RunStopped):
+                said = {"phase": "failed", "text": str(error), "broken": work.broken}
+                event = Event(time.time(), "phase", label, self.state.next, stage.steps, said)
+                self.judging.on_the_way(self.judging.due(event), event)
             raise
+
+    def _measured(self, reports: Iterator[Report], trains: bool) -> Iterator[tuple[Report, float, int]]:
+        """Each report with the seconds and the forward-units that it took."""
+        while True:
+            began, before = time.perf_counter(), self.meter.units
+            report = next(reports, None)
+            if report is None:
+                return
+            yield report, time.perf_counter() - began, self.meter.units - before if trains else 0
+
+    def _note(self, report: Report, index: int, steps: int, seconds: float, units: int) -> Event:
+        """Write a step down and tell of it."""
+        label, done, before = self.labels[index], report.step + 1, self.state.counts
+        counts = {**before, **{k: before.get(k, 0) + n for k, n in {**report.counts, "forwards": units}.items()}}
+        row = {"stage": label, "index": index, "step": report.step, "wall_s": seconds, "forwards": counts["forwards"]}
+        self.folder.metrics.add(records.Step.model_validate({**row, "metrics": report.metrics}).dump())
+        for sample in report.samples:
+            placed = sample.model_copy(update={"stage": label, "index": index, "step": report.step})
+            self.folder.samples.add(placed.dump())
+            self.company.send("sample", label, done, steps, placed.model_dump())
+        self.state = self.state.model_copy(update={"next": done, "counts": counts})
+        data = {**report.metrics, "wall_s": seconds, "forwards": counts["forwards"]}
+        return self.judging.told(self.company.send("step", label, done, steps, data))
 
     def _enter(self, about: Json, steps: int, work: LocalWork) -> None:
         """Bring a stage under way back, if its rewards are those it began with."""
+        self.held.begin()
         then, own = self.state.world, {name: str(use["version"]) for name, use in about["rewards"].items()}
         now = then.model_copy(update={"rewards": own})
         tensors, self._resumed = self._resumed, None
@@ -156,8 +195,9 @@ class Driver:
             where = f"step {self.state.next} of stage {self.labels[self.state.stage]}"
             if self.state.next > steps:
                 raise BadCheckpoint(f"the checkpoint stands at {where}, which has only {steps}; start a new run.")
-            self.state = resuming.agree(self.state, world.changes(then, now), where, self._accept, self.watcher)
+            self.state = resuming.agree(self.state, world.changes(then, now), where, self._accept, self.company)
             work.load(tensors, self.state.updates, self.state.adapter_off)
+            self.held.begin(self.state.best, tensors)
             self._warn_of_lost_entry()
         self.state = self.state.model_copy(update={"world": now})
 
@@ -168,43 +208,29 @@ class Driver:
         try:
             self.folder.checkpoints.load(self.state.entering, self.held.fingerprint)
         except BadCheckpoint as error:
-            self.watcher.say(
+            self.company.say(
                 f"{error} Should the gate fail, the weights that entered the stage cannot be brought back."
             )
 
-    def _leave(self, index: int, entering: str, trains: bool) -> Json:
+    def _leave(self, index: int, trains: bool) -> records.Gate:
         """Evaluate the stage's weights and judge them; a failed gate brings the entering weights back."""
         label, rules = self.labels[index], self.recipe.stages[index].gate
         if not trains:
             if self.recipe.stages[index].evaluates:
                 self.folder.judged(label)
             return gates.ungated("it trains nothing.")
-        self._evaluate(label)
+        self.held.take_best()
+        if self.recipe.evaluate is not None:
+            done = self.state.next
+            self.judging.evaluate(Look(label, self.recipe.evaluate), label, done, done)
         if rules is None or self.recipe.evaluate is None:
             return gates.ungated("no gate judged it.")
         before = self.folder.evaluation(self.folder.kept_before(index))
-        verdict = gates.judge(before, self.folder.evaluation(label), rules)
-        if verdict["verdict"] == "failed":
-            self.held.bring_back_weights(self.folder.checkpoints.load(entering, self.held.fingerprint))
-        return verdict
-
-    @cached_property
-    def evaluation(self) -> evaluate.Evaluation | None:
-        """The recipe's, with its metrics; they are built for the first one and kept for the others."""
-        config = self.recipe.evaluate
-        return config and evaluate.prepare(config, self.opened)
-
-    def _evaluate(self, label: str) -> None:
-        if self.evaluation is None:
-            return
-        self.folder.see_it_there()
-        trained = frozenset[str]().union(*(stage.trains_on for stage in self.recipe.stages))
-        self.watcher.begin(f"evaluate {label} (clips)", self.evaluation.clips, 0)
-        for done in evaluate.run(self.runtime, self.evaluation, label, self.folder.path, label, trained):
-            self.watcher.step(done, {})
-            if self._wish:
-                raise Interrupted(f"saved before evaluating {label}; go on with --resume.")
-        self.folder.judged(label)
+        gate = gates.judge(before, self.folder.evaluation(label), rules)
+        if gate.verdict == "failed":
+            entering = self.folder.checkpoints.load(self._leaving(index - 1), self.held.fingerprint)
+            self.held.bring_back_weights(entering)
+        return gate
 
     def _export(self) -> None:
         """Write `final/`, unless it is there."""
@@ -214,9 +240,17 @@ class Driver:
             return
         refuse_broken(self.held.weights())
         self.folder.see_it_there()
+        self.company.send("phase", data={"phase": "exporting"})
         told = self.folder.final.write(partial(self.model.export, shift=shift(self.recipe)), newest.seal)
         if told:
-            self.watcher.say(told)
+            self.company.say(told)
+
+    @property
+    def _label(self) -> str:
+        """Of the running stage, or of what is before the first or behind the last."""
+        if (self.state.stage, self.state.next) == (0, 0):
+            return "base"
+        return self.labels[min(self.state.stage, len(self.labels) - 1)]
 
     def _leaving(self, index: int) -> str:
         """Name of the checkpoint that a stage leaves behind."""
@@ -228,13 +262,18 @@ class Driver:
         Raises:
             RunStopped: a weight is not finite; the checkpoints before stay as they are.
         """
+        if not self.pace.keeps:
+            return
         refuse_broken(tensors)
         self.folder.see_it_there()
+        self.company.send("phase", self._label, data={"phase": "saving"})
         work = self.runtime.work
         self.folder.ledger.seal()
-        written = {"metrics": self.folder.metrics.seal(), "ledger": tuple(self.folder.rows)}
-        written |= {"evaluations": dict(self.folder.evaluations), "updates": work.updates if work else 0}
+        written = {"metrics": self.folder.metrics.seal(), "samples": self.folder.samples.seal()}
+        written |= {"ledger": tuple(self.folder.rows), "evaluations": dict(self.folder.evaluations)}
+        written |= {"updates": work.updates if work else 0, "best": self.held.best if self.state.next else None}
         written |= {"adapter_off": self.model.reference.adapter_off}
         self.folder.settle()
         self.state = self.state.model_copy(update=written)
         self.folder.checkpoints.save(name, self.held.fingerprint, Checkpoint(tensors, self.state.model_dump(), needs))
+        self.company.send("saved", self._label, data={"checkpoint": name})

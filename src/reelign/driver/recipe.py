@@ -7,12 +7,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import names, parts
 from reelign.finished import decisive
-from reelign.parts import AnyModel, PartConfig, Settings
+from reelign.parts import AnyModel, AnySink, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.settings import in_run
 from reelign.stage import AnyStage
@@ -32,6 +32,22 @@ class RunConfig(Settings):
     """Steps between two checkpoints."""
 
 
+class HeldOut(EvaluateConfig):
+    """How the weights of a run are judged."""
+
+    every: int = Field(default=0, ge=0, le=10**9)
+    """Steps between two evaluations of a stage under way, of the weights that it would leave then; 0 judges only those
+    that it leaves."""
+    best: str = ""
+    """A measure by which each stage hands the best of the judged weights on instead of its last ones; needs `every`."""
+
+    @model_validator(mode="after")
+    def _best_of_several(self) -> "HeldOut":
+        if self.best and not self.every:
+            raise ValueError(f"best is {self.best!r}, but nothing is judged on the way; give every, such as 20, too")
+        return self
+
+
 class Recipe(Settings):
     """A whole run: a model, the stages it goes through, and how it is judged between them."""
 
@@ -40,9 +56,11 @@ class Recipe(Settings):
     """What is trained."""
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     """One after the other, each from the weights that the one before left."""
-    evaluate: EvaluateConfig | None = None
+    evaluate: HeldOut | None = None
     """Held-out evaluation before the first stage and after every stage that trains; gates need it."""
     runtime: RuntimeConfig = RuntimeConfig()
+    sinks: tuple[AnySink, ...] = ()
+    """Who is told what happens, beside the terminal; they move no bits."""
 
     @field_validator("stages")
     @classmethod

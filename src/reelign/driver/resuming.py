@@ -7,14 +7,14 @@ from reelign.driver.held import Groups, Held
 from reelign.driver.recipe import Recipe, digest, labels
 from reelign.driver.run_folder import RunFolder
 from reelign.driver.state import State, extended, read
-from reelign.driver.watching import Watcher
+from reelign.driver.watching import Company
 from reelign.errors import BadCheckpoint
 from reelign.opened import Datasets
 from reelign.runtime.checkpoint import Checkpoint
 
 
 def take_up(
-    recipe: Recipe, folder: RunFolder, held: Held, opened: Datasets, watcher: Watcher, accept: bool
+    recipe: Recipe, folder: RunFolder, held: Held, opened: Datasets, company: Company, accept: bool
 ) -> tuple[State, Groups] | None:
     """Bring weights and files back to the newest checkpoint; gives where the run stands, and that checkpoint's tensors.
 
@@ -30,13 +30,13 @@ def take_up(
     found, damaged = newest
     state = _read(found, recipe, folder)
     if extended(recipe, state):
-        found = _reopen(recipe, folder, held, state, watcher)
+        found = _reopen(recipe, folder, held, state, company)
         state = _read(found, recipe, folder)
     names = labels(recipe)
     at_end = state.stage == len(names)
     where = "the end of the last stage" if at_end else f"step {state.next} of stage {names[state.stage]}"
     now = world.around(recipe, held.model, state.stage, opened)
-    state, moved = agree(state, world.changes(state.world, now), where, accept, watcher), world.moves(state.world, now)
+    state, moved = agree(state, world.changes(state.world, now), where, accept, company), world.moves(state.world, now)
     told = [f"{sentence} Going on from {where}, which was saved before it." for sentence in damaged]
     if moved:
         told.append(f"going on with {', '.join(moved)}; from here on the bits may differ from an uninterrupted run's.")
@@ -45,12 +45,12 @@ def take_up(
     folder.take_over(recipe)
     folder.checkpoints.prune()
     for sentence in told:
-        watcher.say(sentence)
+        company.say(sentence)
     rewards = {"rewards": state.world.rewards}
     return state.model_copy(update={"world": now.model_copy(update=rewards)}), found.tensors
 
 
-def agree(state: State, changes: Sequence[str], where: str, accept: bool, watcher: Watcher) -> State:
+def agree(state: State, changes: Sequence[str], where: str, accept: bool, company: Company) -> State:
     """Refuse to go on over changes, or take them over into the note that the ledger gets.
 
     Raises:
@@ -65,7 +65,7 @@ def agree(state: State, changes: Sequence[str], where: str, accept: bool, watche
             "back, or go on all the same with --accept-changes."
         )
     note = f"from step {state.next} with changes: {told}"
-    watcher.say(f"{where} goes on {note}.")
+    company.say(f"{where} goes on {note}.")
     return state.model_copy(update={"accepted": (*state.accepted, note)})
 
 
@@ -79,7 +79,7 @@ def _read(found: Checkpoint, recipe: Recipe, folder: RunFolder) -> State:
     return state
 
 
-def _reopen(recipe: Recipe, folder: RunFolder, held: Held, state: State, watcher: Watcher) -> Checkpoint:
+def _reopen(recipe: Recipe, folder: RunFolder, held: Held, state: State, company: Company) -> Checkpoint:
     """The last step of a finished run, to go on from with more of them."""
     label, row = labels(recipe)[-1], state.ledger[-1]
     try:
@@ -88,9 +88,9 @@ def _reopen(recipe: Recipe, folder: RunFolder, held: Held, state: State, watcher
         raise BadCheckpoint(f"the last stage cannot be extended, as its last step is lost: {error}") from error
     folder.checkpoints.pass_over(f"{label}-end")
     more = recipe.stages[-1].extent
-    watcher.say(f"{label} was finished after {row['steps']} steps, and goes on to {more} as asked now.")
+    company.say(f"{label} was finished after {row['steps']} steps, and goes on to {more} as asked now.")
     if row["gate"]["verdict"] == "failed":
-        watcher.say(
+        company.say(
             f"{label} had failed its gate after {row['steps']} steps; it goes on from its own weights, which the gate "
             "judges again at the end."
         )

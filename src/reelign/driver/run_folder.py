@@ -1,9 +1,11 @@
 """What lies in a run folder, and who may write there.
 
 config.json            the run's id, the resolved recipe and its digest
+run.json               where it stands, as it says itself
 ledger.jsonl           one row a finished stage
 metrics.jsonl          one row a step
-evaluations/, samples/ held-out measures and clips of every stage
+samples.jsonl          one row a sample that an online stage has kept to be looked at
+evaluations/, samples/ held-out measures and clips of every stage; in evaluations/steps/ those on the way
 checkpoints/           what a run goes on from
 final/, final.json     the exported model, and what is in it
 log.txt                what was said, and a line now and then
@@ -25,12 +27,15 @@ from reelign.driver.state import State
 from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite
 from reelign.files import digest, sweep, sync, writing
 from reelign.parts import PartConfig
+from reelign.records import Evaluation, Stage
 from reelign.runtime.checkpoint import Store
 from reelign.runtime.collected import Collected
 from reelign.runtime.final import Final
 from reelign.runtime.journal import Journal, Json
 
 LOCK = ".lock"
+ON_THE_WAY = "steps"
+"""Folder of the evaluations on the way, below that of all: a stage's own file has its label, in which there is no /."""
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK})
 
 
@@ -42,6 +47,7 @@ class RunFolder:
         self.path, self.id = path, ""
         self.config, self.log, self.final = path / "config.json", path / "log.txt", Final(path)
         self.metrics, self.ledger = Journal(path / "metrics.jsonl"), Journal(path / "ledger.jsonl")
+        self.samples, self.status = Journal(path / "samples.jsonl"), path / "run.json"
         self.rows: list[Json] = []
         """Those of the ledger."""
         self.evaluations: dict[str, str] = {}
@@ -105,7 +111,8 @@ class RunFolder:
         samples = [self.path / "samples" / label for label in ("base", *labels)]
         made = [each.folder for _, each in self.collected(recipe)]
         pairs = [folder for each in made for folder in (each.parent, each, each / "clips")]
-        sweep([self.path, self.path / "checkpoints", self.path / "evaluations", *samples, *pairs])
+        judged = [self.path / "evaluations", self.path / "evaluations" / ON_THE_WAY]
+        sweep([self.path, self.path / "checkpoints", *judged, *samples, *pairs])
 
     def collected(self, recipe: Recipe) -> list[tuple[int, Collected]]:
         """What collecting stages have written here, with their numbers."""
@@ -131,6 +138,7 @@ class RunFolder:
             if not any(os.path.lexists(path) for path in made) and not any(each.is_ours for each in pairs):
                 self.checkpoints.clear()
                 self.config.unlink()
+                self.status.unlink(missing_ok=True)
 
     def refuse_remains(self) -> None:
         """See that nothing tells of a run that has been further than its beginning.
@@ -159,11 +167,19 @@ class RunFolder:
             self.evaluation(label)
         self.rows = list(state.ledger)
         position = (state.stage, state.next)
-        told = [self.ledger.restore(self.rows), self.metrics.go_back(state.metrics, lambda row: _before(row, position))]
+        for path in (self.path / "evaluations" / ON_THE_WAY).glob("*@*.json"):
+            if (
+                f"{ON_THE_WAY}/{path.stem}" not in self.evaluations
+            ):  # of steps that are about to be repeated, or no longer asked for
+                path.unlink()
+        told = [self.ledger.restore(self.rows)]
+        for journal, seal in ((self.metrics, state.metrics), (self.samples, state.samples)):
+            told.append(journal.go_back(seal, lambda row: _before(row, position)))
         return [sentence for sentence in told if sentence]
 
-    def record(self, row: Json) -> None:
+    def record(self, stage: Stage) -> None:
         """Add a finished stage to the ledger."""
+        row = stage.dump()
         self.ledger.add(row)
         self.rows.append(row)
 
@@ -191,7 +207,7 @@ class RunFolder:
         with writing(path):
             self.evaluations[label] = digest(path)
 
-    def evaluation(self, label: str) -> Json:
+    def evaluation(self, label: str) -> Evaluation:
         """What evaluating the weights `label` found.
 
         Raises:
@@ -202,7 +218,8 @@ class RunFolder:
                 f"{str(self._evaluation(label))!r} is not the evaluation that was written: it was changed, damaged or "
                 "removed, and gates are judged from it; restore it, or start a new run."
             )
-        return json.loads(self._evaluation(label).read_bytes())
+        path = self._evaluation(label)
+        return Evaluation.read(json.loads(path.read_bytes()), str(path))
 
     def kept_before(self, stage: int) -> str:
         """Label of the evaluation of the weights that entered a stage.

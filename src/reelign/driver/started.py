@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import reelign
 from reelign import config as configs
 from reelign import parts
 from reelign.driver.recipe import Recipe, essential
 from reelign.errors import BadConfig, cut
 from reelign.files import is_sealed, seal, write_text
 from reelign.parts import PartConfig
+from reelign.records import Started
 
 _ANOTHER = "choose another name with --set run.name=...."
-_OWN = ("id", "hash", "version", "config", "seal")
+_OWN = ("schema", "id", "hash", "version", "config", "seal")
 _OF_A_RUN = ("checkpoints", "ledger.jsonl", "metrics.jsonl")
 
 
@@ -77,13 +77,8 @@ def take_over(folder: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, recipe: Recipe, run: str, about: dict[str, Any]) -> str:
-    content = {
-        **about,
-        "id": run,
-        "hash": configs.digest(recipe),
-        "version": reelign.__version__,
-        "config": configs.dump(recipe),
-    }
+    tree = {**about, "id": run, "hash": configs.digest(recipe), "config": configs.dump(recipe)}
+    content = Started.model_validate(tree).dump()
     write_text(path, json.dumps({**content, "seal": seal(content)}, indent=1))
     return run
 
@@ -107,6 +102,7 @@ def _read(path: Path) -> dict[str, Any]:
         )
     if not isinstance(found.get("id"), str) or not is_sealed(found):
         raise damaged
+    Started.read(found, str(path))
     return found
 
 

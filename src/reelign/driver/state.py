@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from reelign.driver.recipe import Recipe
 from reelign.errors import BadCheckpoint
 from reelign.parts import Settings
+from reelign.records import Best
 from reelign.runtime.journal import Seal
 
 
@@ -41,6 +42,9 @@ class State(Settings):
     counts: dict[str, int] = {}
     wall_s: float = Field(default=0.0, ge=0)
 
+    best: Best | None = None
+    """Of the running stage, where it hands its best weights on."""
+
     recipe: str = ""
     """Digest of the settings that decide what is computed."""
     world: World = World()
@@ -49,6 +53,7 @@ class State(Settings):
     ledger: tuple[dict[str, Any], ...] = ()
     """The rows of the finished stages."""
     metrics: Seal = Seal()
+    samples: Seal = Seal()
     evaluations: dict[str, str] = {}
     """The sha256 of each evaluation's file, by label."""
 

@@ -1,36 +1,28 @@
-"""Who looks on while a run goes on: the caller's watcher, which may fail, and a log in the run folder."""
+"""Who looks on while a run goes on: sinks, any of which may fail, among them log.txt and run.json of its folder."""
 
+import json
+import os
+import socket
 import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
-from reelign.files import append
+from reelign import records
+from reelign.events import Event, Kind, Progress, Sink
+from reelign.files import append, refresh
 
 EVERY = 30.0
 """Seconds between two lines of progress in the log."""
+SOONEST = 1.0
+"""Seconds between two versions of run.json within a phase."""
 
 
-@runtime_checkable
-class Watcher(Protocol):
-    """Who shows a run's progress."""
-
-    def begin(self, label: str, total: int, done: int) -> None:
-        """A stage or an evaluation starts; `done` of `total` steps are already there."""
-        ...
-
-    def step(self, done: int, metrics: dict[str, float]) -> None:
-        """A step is finished."""
-        ...
-
-    def say(self, sentence: str) -> None:
-        """Something worth a line."""
-        ...
-
-
-class Log:
-    """A watcher that writes lines into a file; those that cannot be written are left out."""
+class Log(Progress):
+    """Lines in a file; those that cannot be written are left out."""
 
     def __init__(self, path: Path) -> None:
         """Name the file; nothing is written yet."""
@@ -44,7 +36,7 @@ class Log:
         self._began = self._told = time.monotonic()
         self.say(f"{label}: begins at {done} of {total}")
 
-    def step(self, done: int, metrics: dict[str, float]) -> None:
+    def step(self, done: int, metrics: Mapping[str, float]) -> None:
         """A line now and then, with the time left, and one at the end."""
         now = time.monotonic()
         if done >= self._total:
@@ -61,51 +53,92 @@ class Log:
             append(self._path, text.encode(errors="backslashreplace"))
 
 
+class Standing:
+    """Keeps run.json, which says where the run stands; a version of it that cannot be written is left out."""
+
+    def __init__(self, path: Path) -> None:
+        """Say that the run has started."""
+        now = time.time()
+        self._path, self._written, self._steps = path, 0.0, [0.0, 0.0]
+        pid, host = os.getpid(), socket.gethostname()
+        self._now = records.Status(pid=pid, host=host, phase="checking", started=now, since=now, updated=now)
+        self._write()
+
+    def send(self, event: Event) -> None:
+        """Write it anew, within a phase at most once a second."""
+        if event.kind not in ("stage", "phase", "step", "saved"):
+            return
+        news: dict[str, Any] = {"updated": event.at, "stage": event.stage, "each_s": self._each_s(event)}
+        news["phase"] = event.data["phase"] if event.kind == "phase" else "training"
+        if event.of:
+            news |= {"step": event.step, "of": event.of}
+        now = self._now.phase, self._now.stage
+        turned = (news["phase"], event.stage) != now or (event.kind == "phase" and not event.step)
+        if turned:
+            news["since"] = event.at
+        if news["phase"] in records.OVER:
+            news |= {"finished": event.at, "why": event.data.get("text", "")}
+        self._now = self._now.model_copy(update=news)
+        if turned or event.at - self._written >= SOONEST:
+            self._write()
+
+    def _each_s(self, event: Event) -> float | None:
+        """Seconds that a step of the stage takes on average, or a clip of the evaluation."""
+        if event.kind == "stage":
+            self._steps = [0.0, 0.0]
+        if event.kind == "step":
+            self._steps = [self._steps[0] + event.data["wall_s"], self._steps[1] + 1]
+        if event.kind == "phase":
+            return (event.at - self._now.since) / event.step if event.step else None
+        return self._steps[0] / self._steps[1] if self._steps[1] else None
+
+    def close(self) -> None:
+        """What it says stays."""
+
+    def _write(self) -> None:
+        self._written = self._now.updated
+        with suppress(OSError):
+            refresh(self._path, json.dumps(self._now.dump()))
+
+
 class Company:
-    """The caller's watcher and the log as one watcher that never fails."""
+    """All who look on at one run. Those that fail are let go."""
 
-    def __init__(self, watcher: Watcher, log: Log) -> None:
-        """Look on together."""
-        self.log, self._watcher = log, watcher
-        self._guard = _Guard(log)
+    def __init__(self, log: Log, sinks: Iterable[Sink] = ()) -> None:
+        """Begin with the log and these."""
+        self.log, self._sinks = log, list(sinks)
 
-    def begin(self, label: str, total: int, done: int) -> None:
-        """A stage or an evaluation starts."""
-        self.log.begin(label, total, done)
-        with self._guard as welcome:
-            if welcome:
-                self._watcher.begin(label, total, done)
+    def join(self, *sinks: Sink) -> None:
+        """Let more look on."""
+        self._sinks += sinks
 
-    def step(self, done: int, metrics: dict[str, float]) -> None:
-        """A step is finished."""
-        self.log.step(done, metrics)
-        with self._guard as welcome:
-            if welcome:
-                self._watcher.step(done, metrics)
+    def send(
+        self, kind: Kind, stage: str = "", step: int = 0, of: int = 0, data: Mapping[str, Any] | None = None
+    ) -> Event:
+        """Tell all of them; gives what they were told."""
+        event = Event(time.time(), kind, stage, step, of, data or {})
+        self.log.send(event)
+        for sink in list(self._sinks):
+            self._ask(sink, partial(sink.send, event))
+        return event
 
     def say(self, sentence: str) -> None:
         """Something worth a line."""
-        self.log.say(sentence)
-        with self._guard as welcome:
-            if welcome:
-                self._watcher.say(sentence)
+        self.send("note", data={"text": sentence})
 
+    def close(self) -> None:
+        """Nothing more will happen."""
+        for sink in list(self._sinks):
+            self._ask(sink, sink.close)
 
-class _Guard:
-    """Lets a watcher go that has failed once: whatever is wrong with a display, the training behind it goes on."""
-
-    def __init__(self, log: Log) -> None:
-        self._log, self._welcome = log, True
-
-    def __enter__(self) -> bool:
-        return self._welcome
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
-        if not isinstance(error, Exception | SystemExit):
-            return False
-        self._welcome = False
-        self._log.say(f"progress is shown no longer, as that failed: {type(error).__name__}: {error}")
-        return True
+    def _ask(self, sink: Sink, deed: Callable[[], object]) -> None:
+        """Whatever is wrong with a display, the training behind it goes on."""
+        try:
+            deed()
+        except (Exception, SystemExit) as error:
+            self._sinks.remove(sink)
+            name = f"{type(sink).__module__.rpartition('.')[2]}.{type(sink).__name__}"
+            self.log.say(f"{name} is told nothing any more, as it failed: {type(error).__name__}: {error}")
 
 
 def _clock(seconds: float) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor
 
-from reelign import parts
+from reelign import declared, parts
 from reelign.batches import Loss, Prompts, Request, Scored, Videos
 from reelign.core import transition
 from reelign.core.flow import expand_to, per_sample_mean
@@ -203,7 +203,7 @@ def assemble(slots: Slots, modules: Sequence[PartConfig]) -> Slots:
     """
     owner: dict[str, str] = {}
     for config in modules:
-        for slot in sorted({*getattr(config, "replaces", ()), f"module {config.name}"}):
+        for slot in sorted({*declared.replaces(config), f"module {config.name}"}):
             if slot in owner:
                 other = owner[slot]
                 raise BadConfig(

@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import av.error
 
+from reelign.records import Clip, Sample
 from reelign.report import words
 from reelign.report.load import BASE, Run
-from reelign.report.records import Clip
 
 EMBEDDED_MIB = 96
 """Most video that one page holds; browsers grow slow well before 200 MiB."""
@@ -68,17 +68,17 @@ def clip_rows(run: Run) -> tuple[tuple[ClipRow, ...], int]:
     for position, key in enumerate(keys):
         clips = {label: found[key] for label, found in keyed.items() if key in found}
         paths = {label: run.video(clip) for label, clip in clips.items()}
-        room -= sum(_size(path) for path in paths.values())
+        room -= sum(size(path) for path in paths.values())
         if room < 0:
             return tuple(rows), len(keys) - position
         measured = [m for m in run.measures if any(c.measures.get(m) is not None for c in clips.values())]
-        shown = tuple(
-            _shown(label, clips.get(label), paths.get(label), _badges(run, clips.get(label), measured))
+        films = tuple(
+            shown(label, clips.get(label), paths.get(label), _badges(run, clips.get(label), measured))
             for label in keyed
         )
         some = next(iter(clips.values()))
         change = _change(run, final, clips, measured)
-        rows.append(ClipRow(len(rows), some.prompt, some.member, some.seed, dict(some.slices), change, shown))
+        rows.append(ClipRow(len(rows), some.prompt, some.member, some.seed, dict(some.slices), change, films))
     return tuple(rows), 0
 
 
@@ -91,14 +91,17 @@ def filters(rows: Sequence[ClipRow]) -> dict[str, list[str]]:
     return {kind: sorted(found) for kind, found in values.items() if len(found) > 1}
 
 
-def _size(path: Path | None) -> int:
+def size(path: Path | None) -> int:
+    """Bytes of a file; none where there is none."""
     try:
         return path.stat().st_size if path else 0
     except OSError:  # it went since it was found
         return 0
 
 
-def _shown(label: str, clip: Clip | None, path: Path | None, badges: tuple[Badge, ...]) -> Shown:
+def shown(label: str, clip: Clip | Sample | None, path: Path | None, badges: tuple[Badge, ...]) -> Shown:
+    """A clip as the page holds it, or why there is no video of it."""
+
     def absent(why: str) -> Shown:
         return Shown(label, "", 1, 1, 0.0, why, badges)
 

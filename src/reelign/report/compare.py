@@ -9,9 +9,9 @@ from torch import Tensor
 
 from reelign.core import stats
 from reelign.errors import UserError
+from reelign.records import Evaluation
 from reelign.report import stations, words
 from reelign.report.load import Run, load
-from reelign.report.records import Evaluation
 from reelign.report.tables import Levels, Verdict, judge, paired, spread
 
 

@@ -104,6 +104,37 @@ def line_chart(points: Points, *, name: str, unit: str = "") -> Markup:
     return Markup("").join([opening, *drawn, *_hovers(points, field, unit), Markup("</svg>")])
 
 
+def level_chart(levels: Sequence[tuple[float, float, float, float]], *, name: str, rate: bool) -> Markup:
+    """Levels with their intervals, joined by a line; pointing at one names it.
+
+    Args:
+        levels: (step, mean, low, high), finite, at least one.
+        name: of the measure, for screen readers.
+        rate: whether it is a share.
+    """
+    low, high = frame.limits([limit for _, *limits in levels for limit in limits])
+    beside = [(tick, words.number(tick, rate) if rate else _tick(tick)) for tick in frame.ticks(low, high, 4)]
+    field = Frame(LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM, levels[0][0], levels[-1][0], low, high)
+    ends = words.number(levels[0][1], rate), words.number(levels[-1][1], rate)
+    opening = Markup('<svg class="chart levels" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+        WIDTH, HEIGHT, f"{name} by step: starts at {ends[0]}, ends at {ends[1]}"
+    )
+    mark = Markup(
+        '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
+        '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>step {4:,.0f}: {5} {6}</title></g>'
+    )
+    marks = [
+        mark.format(
+            field.x(step), field.y(below), field.y(above), field.y(mean),
+            step, words.number(mean, rate), words.limits(below, above, rate, mean),
+        )
+        for step, mean, below, above in levels
+    ]  # fmt: skip
+    axes = frame.axes(field, beside, frame.along(field, _step, WIDTH), "step", WIDTH, HEIGHT)
+    line = _line("smooth", [(step, mean) for step, mean, *_ in levels], field)
+    return Markup("").join([opening, axes, line, *marks, Markup("</svg>")])
+
+
 def _line(kind: str, points: Points, field: Frame) -> Markup:
     places = "L".join(f"{field.x(step):.1f} {field.y(value):.1f}" for step, value in points)
     return Markup('<path class="{}" d="M{}"/>').format(kind, places)

@@ -1,16 +1,15 @@
 """Reading a run folder into frozen values; an unfinished run is a run with fewer stages."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reelign import names
 from reelign.errors import UserError
+from reelign.records import Clip, Evaluation, Sample, Stage, Started, Status, Summary
 from reelign.report import reading, series
-from reelign.report.records import Clip, Evaluation, Stage, Summary
 from reelign.report.series import Series
 
 BASE = "base"
@@ -31,6 +30,9 @@ class Run:
         stages: the ledger.
         metrics: by stage and quantity.
         evaluations: in the order of the stages, the base first; absent ones are left out.
+        looks: means of measures on the way, by stage and the steps that were done.
+        samples: what stages have kept of what they trained on.
+        status: where it stands, as it says itself.
         left_out: the first names of data that the run did not use.
         left_out_count: how many there are.
     """
@@ -42,6 +44,9 @@ class Run:
     stages: tuple[Stage, ...]
     metrics: Mapping[str, Mapping[str, Series]]
     evaluations: Mapping[str, Evaluation]
+    looks: Mapping[str, Mapping[int, Mapping[str, Summary]]] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+    status: Status | None = None
     left_out: tuple[str, ...] = ()
     left_out_count: int = 0
 
@@ -126,7 +131,7 @@ class Run:
                         seen.setdefault(name, set()).add(value)
         return frozenset(name for name, values in seen.items() if values <= {0.0, 1.0})
 
-    def video(self, clip: Clip) -> Path | None:
+    def video(self, clip: Clip | Sample) -> Path | None:
         """Where a clip's video lies; None when it has none or the file is gone.
 
         Raises:
@@ -158,7 +163,8 @@ def load(folder: Path) -> Run:
     folder = Path(folder)
     about = _settings(folder)
     ledger = reading.rows(folder / "ledger.jsonl")
-    stages = tuple(reading.validated(Stage, row, where) for row, where in ledger)
+    stages = tuple(Stage.read(row, where) for row, where in ledger)
+    samples = reading.rows(folder / "samples.jsonl")
     left_out, left_out_count = reading.lines(folder / "left_out.txt", LEFT_OUT_SHOWN)
     return Run(
         folder=folder,
@@ -168,9 +174,22 @@ def load(folder: Path) -> Run:
         stages=stages,
         metrics=series.read(folder / "metrics.jsonl"),
         evaluations=_evaluations(folder, [stage.stage for stage in stages]),
+        looks=_looks(folder),
+        samples=tuple(Sample.read(row, where) for row, where in samples),
+        status=status(folder),
         left_out=left_out,
         left_out_count=left_out_count,
     )
+
+
+def status(folder: Path) -> Status | None:
+    """Where a run stands, as it says itself; None where it says nothing.
+
+    Raises:
+        UserError: the file does not read.
+    """
+    found = reading.document(folder / "run.json")
+    return None if found is None else Status.read(found, str(folder / "run.json"))
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -207,7 +226,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has no resolved recipe under 'config'; restore it, or give a folder that Reelign wrote."
         )
-    return settings
+    return Started.read(settings, str(path)).model_dump()
 
 
 def _evaluations(folder: Path, order: list[str]) -> dict[str, Evaluation]:
@@ -218,18 +237,15 @@ def _evaluations(folder: Path, order: list[str]) -> dict[str, Evaluation]:
     for label in ranked:
         row = reading.document(paths[label])
         # The file's name is what the ledger refers to.
-        more = {"label": label, "infinite": _infinite(row)}
-        found[label] = reading.validated(Evaluation, row, str(paths[label])).model_copy(update=more)
+        found[label] = Evaluation.read(row, str(paths[label])).model_copy(update={"label": label})
     return found
 
 
-def _infinite(row: Any) -> dict[str, int]:
-    """Clips on which a measure is infinite, by its name; whatever else the row is, is for the validation to say."""
-    counts: dict[str, int] = {}
-    clips = row.get("clips") if isinstance(row, dict) else None
-    for clip in clips if isinstance(clips, list) else ():
-        measures = clip.get("measures") if isinstance(clip, dict) else None
-        for name, value in measures.items() if isinstance(measures, dict) else ():
-            if isinstance(value, float) and math.isinf(value):
-                counts[name] = counts.get(name, 0) + 1
-    return counts
+def _looks(folder: Path) -> dict[str, dict[int, Mapping[str, Summary]]]:
+    found: dict[str, dict[int, Mapping[str, Summary]]] = {}
+    for path in reading.names(folder / "evaluations" / "steps", ".json"):
+        stage, _, step = path.stem.rpartition("@")
+        if stage and step.isdecimal():
+            judged = Evaluation.read(reading.document(path), str(path))
+            found.setdefault(stage, {})[int(step)] = judged.measures
+    return {stage: dict(sorted(steps.items())) for stage, steps in found.items()}

@@ -1,12 +1,14 @@
 """One self-contained, offline page of a run: `report.html` in its folder.
 
-Everything is inline; the content security policy allows exactly the style and the script of this file, by hash, and
-nothing from the network. Text from the run reaches the page through Jinja's escaping only.
+Everything is inline; the content security policy allows exactly the style and the scripts of this file, by hash, and
+nothing from the network but, to a page that is served, what served it. Text from the run reaches the page through
+Jinja's escaping only.
 """
 
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +17,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reelign.files import write_text
-from reelign.report import caveats, clips, curves, facts, headline, quantities, slices, stations, tables, words
+from reelign.report import (
+    caveats,
+    clips,
+    curves,
+    facts,
+    headline,
+    looks,
+    quantities,
+    slices,
+    standing,
+    stations,
+    strips,
+    tables,
+    words,
+)
 from reelign.report.load import BASE, Run, load
 
 PIXELATED_BELOW = 256
@@ -52,10 +68,11 @@ def templates(folder: Path) -> Environment:
     )
 
 
-def render(run: Run) -> str:
-    """The page as text; a function of the run folder alone."""
+def render(run: Run, live: bool = False) -> str:
+    """The page as text: of the run folder, and of whether a run under way still lives. A `live` one asks for newer."""
     table = tables.measure_table(run)
-    style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.css", "report.js"))
+    names = ("report.css", "report.js", *(["live.js"] if live else []))
+    style, *scripts = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in names)
     rows, no_room = clips.clip_rows(run)
     by_slice = [found for found in slices.slice_tables(run).values() if found.rows or found.crowded]
     environment = templates(_TEMPLATES)
@@ -74,8 +91,8 @@ def render(run: Run) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         style=style,
-        script=script,
-        policy=_policy(style, script),
+        scripts=scripts,
+        policy=_policy(style, scripts, live),
         headline=headline.headline(run, table),
         caveats=caveats.caveats(run, table),
         facts=facts.facts(run),
@@ -92,7 +109,9 @@ def render(run: Run) -> str:
         no_room=no_room,
         members=sorted({row.member for row in rows}),
         filters=clips.filters(rows),
-        charts=[(stage, *quantities.charts(run, stage)) for stage in run.metrics],
+        charts=[(stage, *quantities.charts(run, stage), looks.charts(run, stage)) for stage in run.metrics],
+        strips=strips.strips(run),
+        standing=standing.said(run.status),
         described=run.measures,
         settings=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True, width=100),
         heat=_heat,
@@ -137,9 +156,14 @@ def _heat(cell: slices.SliceCell) -> int:
     return round(8 * min(max(cell.goodness, 0.0), 1.0))
 
 
-def _policy(style: str, script: str) -> str:
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+def _policy(style: str, scripts: Sequence[str], live: bool) -> str:
+    asks = "connect-src 'self'; " if live else ""
+    own, *others = (_hash(text) for text in (style, *scripts))
     return (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {own}; script-src {' '.join(others)}; "
+        f"{asks}media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
     )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

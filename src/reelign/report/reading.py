@@ -5,9 +5,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, BinaryIO
 
 from reelign.errors import UserError
 
@@ -15,8 +13,6 @@ LARGEST_MIB = 256
 """Of a JSON document; an evaluation of 100,000 clips needs a third of it."""
 LONGEST_LINE_MIB = 16
 """Of a row."""
-
-T = TypeVar("T", bound=BaseModel)
 
 
 def document(path: Path) -> Any:
@@ -97,21 +93,6 @@ def names(folder: Path, ending: str) -> tuple[Path, ...]:
         return ()
     except OSError as error:
         raise UserError(f"{folder} cannot be read as a folder ({_reason(error)}); restore it from a copy.") from error
-
-
-def validated(kind: type[T], row: object, where: str) -> T:
-    """A row as a record.
-
-    Raises:
-        UserError: it lacks something or holds something else.
-    """
-    try:
-        return kind.model_validate(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(part) for part in first["loc"])[:200] or "the record"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UserError(f"{where}: {at}: {first['msg'].lower()}{more}; was it written by another version?") from error
 
 
 @contextmanager

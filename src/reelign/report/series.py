@@ -1,14 +1,11 @@
 """What the steps of a run reported, by stage and quantity."""
 
-import math
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reelign.errors import UserError
+from reelign import records
 from reelign.report import reading
-
-_RESERVED = frozenset({"stage", "index", "step", "wall_s"})
 
 
 @dataclass(slots=True)
@@ -27,13 +24,10 @@ def read(path: Path) -> dict[str, dict[str, Series]]:
     """
     found: dict[str, dict[str, Series]] = {}
     for row, where in reading.rows(path):
-        stage, step = row.get("stage"), row.get("step")
-        if not isinstance(stage, str) or not isinstance(step, int) or not 0 <= step < 2**63:
-            raise UserError(f"{where} needs a 'stage' (a name) and a 'step' (a whole number); restore the file.")
-        columns = found.setdefault(stage, {})
-        for name, value in row.items():
-            if name not in _RESERVED and isinstance(value, int | float) and not isinstance(value, bool):
-                series = columns.setdefault(name, Series())
-                series.steps.append(step)
-                series.values.append(value if isinstance(value, float) or abs(value) < 2**1000 else math.inf)
+        read = records.Step.read(row, where)
+        columns = found.setdefault(read.stage, {})
+        for name, value in read.metrics.items():
+            series = columns.setdefault(name, Series())
+            series.steps.append(read.step)
+            series.values.append(value)
     return found

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
+from reelign.records import Clip, Evaluation
 from reelign.report.load import BASE, Run
-from reelign.report.records import Clip, Evaluation
 from reelign.report.tables import Difference, paired
 
 Clips = Mapping[tuple[int, int], Clip]

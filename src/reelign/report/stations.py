@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from reelign.records import FallenSlice, Gate, Stage, Target
 from reelign.report import curves, words
 from reelign.report.facts import total_s
 from reelign.report.load import BASE, Run
-from reelign.report.records import FallenSlice, Gate, Stage, Target
 
 _VERDICTS = {"passed": "Gate passed", "failed": "Gate failed", "ungated": "No gate"}
 
@@ -37,6 +37,7 @@ class Station:
     used: str = ""
     cost: str = ""
     bar: Markup | None = None
+    kept: str = ""
     verdict: str = ""
     sentence: str = ""
     findings: tuple[Finding, ...] = ()
@@ -86,10 +87,18 @@ def _station(run: Run, stage: Stage) -> Station:
         used=", ".join(used),
         cost=" · ".join(filter(None, [words.seconds(stage.wall_s), part])),
         bar=curves.bar(share) if part else None,
+        kept=_kept(stage),
         verdict=_VERDICTS[state],
         sentence=_reason(stage, gate) if gate is not None and stage.decided else _unjudged(stage),
         findings=_findings(run, gate) if gate is not None else (),
     )
+
+
+def _kept(stage: Stage) -> str:
+    """Which of its weights a stage left, where that need not be the last ones."""
+    if stage.best is None:
+        return ""
+    return f"left step {stage.best.step:,}, the best by {words.plain(stage.best.measure)}"
 
 
 def _unjudged(stage: Stage) -> str:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reelign import panel, video
+from reelign import panel, records, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
 from reelign.declared import Declaration
@@ -138,19 +138,20 @@ def run(
         },
         "clips": _rows(prompts, own_seeds, found, written),
     }
+    judged = records.Evaluation.model_validate(content)
     path = folder / "evaluations" / f"{label}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
+    write_text(path, json.dumps(judged.dump(), ensure_ascii=False, indent=1))
 
 
 def _write_videos(
     config: Config, folder: Path, label: str, prompts: Prompts, first: int, videos: Videos
 ) -> dict[int, str]:
     """Keep the first member's video of each prompt that the report shows; `first` is their place among all."""
-    target = folder / "samples" / label
-    target.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for p in range(min(config.videos - first, len(prompts))):
+    shown, written = min(config.videos - first, len(prompts)), {}
+    if shown > 0:
+        (folder / "samples" / label).mkdir(parents=True, exist_ok=True)
+    for p in range(shown):
         name = f"samples/{label}/{prompts.ids[p]:04d}-0.mp4"
         video.write(folder / name, videos.frames[p * prompts.group], videos.fps, scale=config.scale)
         written[(first + p) * prompts.group] = name

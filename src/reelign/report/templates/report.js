@@ -18,7 +18,7 @@
     choose(buttons.find((button) => button.getAttribute("aria-pressed") === "true") || buttons[0]);
   }
 
-  // A table that is wider than the window says so, and fades where it goes on.
+  // A table or a strip that is wider than the window says so, and fades where it goes on.
   const hint = (scroll) => {
     const left = scroll.scrollLeft > 4, right = scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 4;
     scroll.dataset.more = [left && "left", right && "right"].filter(Boolean).join(" ");
@@ -26,7 +26,7 @@
     if ((left || right) && !before.matches(".hint")) {
       const note = document.createElement("p");
       note.className = "hint";
-      note.textContent = "This table goes on: scroll it sideways \u2192";
+      note.textContent = "This goes on: scroll it sideways \u2192";
       scroll.before(note);
     }
     const note = scroll.previousElementSibling;
@@ -36,6 +36,20 @@
   for (const scroll of scrolls) {
     scroll.addEventListener("scroll", () => hint(scroll), { passive: true });
     new ResizeObserver(() => hint(scroll)).observe(scroll);
+  }
+
+  // Samples of a strip play while they are in sight.
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const inSight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting && !still) target.play().catch(() => {});
+      else target.pause();
+    }
+  });
+  for (const video of document.querySelectorAll("[data-strip]")) {
+    video.muted = true;
+    video.controls = still;
+    inSight.observe(video);
   }
 
   const section = document.getElementById("clips");

@@ -1,11 +1,13 @@
-"""A run's progress on stderr: bars on a terminal, a plain line now and then elsewhere. It never ends a run."""
+"""Progress on stderr: bars on a terminal, a plain line now and then elsewhere. It never ends what it shows."""
 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
+
+from reelign.events import Progress
 
 LIVE = (
     "online/reward",
@@ -66,13 +68,13 @@ class Forgiving:
         return getattr(self._stream, "encoding", None) or "utf-8"
 
 
-def shown(metrics: dict[str, float]) -> str:
+def shown(metrics: Mapping[str, float]) -> str:
     """What of a step's metrics stands beside its progress."""
     return "  ".join(f"{name.split('/')[-1]} {metrics[name]:.3g}" for name in LIVE if name in metrics)
 
 
-class Bar:
-    """A run's progress: a line a stage, with time left, reward and loss."""
+class Bar(Progress):
+    """A line a stage, with time left, reward and loss."""
 
     def __init__(self, stream: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Show nothing yet."""
@@ -87,13 +89,17 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         """End."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars away; what they said stays."""
         self._on.stop()
 
     def begin(self, label: str, total: int, done: int) -> None:
         """A stage or an evaluation of `total` steps, of which `done` are already there."""
         self._on.begin(label, total, done)
 
-    def step(self, done: int, metrics: dict[str, float]) -> None:
+    def step(self, done: int, metrics: Mapping[str, float]) -> None:
         """A step is finished."""
         self._on.step(done, shown(metrics))
 
@@ -127,11 +133,16 @@ class _Bars:
             console=Console(file=stream, highlight=False),
             speed_estimate_period=60,
         )
+        self._tasks: dict[str, Any] = {}
         self._task: Any = None
         self.start, self.stop = self._progress.start, self._progress.stop
 
     def begin(self, label: str, total: int, done: int) -> None:
-        self._task = self._progress.add_task(label.ljust(16), total=total, completed=done, live="")
+        if label in self._tasks:  # again, as an evaluation on the way
+            self._progress.reset(self._tasks[label], total=total, completed=done)
+        else:
+            self._tasks[label] = self._progress.add_task(label.ljust(16), total=total, completed=done, live="")
+        self._task = self._tasks[label]
 
     def step(self, done: int, live: str) -> None:
         self._progress.update(self._task, completed=done, live=live)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reelign.cli._progress import Bar, Forgiving
+from reelign.progress import Bar, Forgiving
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,101 @@
+"""Having weights judged: the base, what each stage leaves, and what it would leave on its way."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+
+from reelign import records
+from reelign.driver.held import Held
+from reelign.driver.interrupts import Interrupted
+from reelign.driver.pace import Look, Pace
+from reelign.driver.recipe import Recipe
+from reelign.driver.run_folder import RunFolder
+from reelign.driver.watching import Company
+from reelign.events import Event
+from reelign.opened import Datasets
+from reelign.runtime.local import Local
+from reelign.stages import evaluate
+
+
+class Over(Exception):
+    """The run ends here as its pace has it."""
+
+
+class Judging:
+    """Evaluates the held weights into the run's folder, where the pace or the driver asks for it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        runtime: Local,
+        held: Held,
+        company: Company,
+        opened: Datasets,
+        pace: Pace,
+    ) -> None:
+        """Nothing is judged yet."""
+        self._recipe, self._folder, self._runtime, self._held = recipe, folder, runtime, held
+        self._company, self._opened, self._pace = company, opened, pace
+        self.wish: Sequence[int] = ()
+        """Holds anything once the run shall save and stop."""
+
+    @cached_property
+    def _prepared(self) -> evaluate.Evaluation:
+        """The recipe's, with its metrics; they are built for the first one and kept for the others."""
+        assert self._recipe.evaluate is not None, "without it nothing is judged"
+        return evaluate.prepare(self._recipe.evaluate, self._opened)
+
+    def due(self, event: Event) -> Look | None:
+        """The evaluation that the pace asks for after an event."""
+        return self._pace.look(event)
+
+    def told(self, event: Event) -> Event:
+        """End the run if the pace has it so after an event.
+
+        Raises:
+            Over: it has.
+        """
+        if self._pace.over(event):
+            raise Over
+        return event
+
+    def again(self, event: Event) -> None:
+        """Make the evaluation after a step that an interruption fell into."""
+        look = self.due(event) if event.step else None
+        if look is not None and look.label not in self._folder.evaluations:
+            self.on_the_way(look, event)
+
+    def on_the_way(self, look: Look | None, event: Event) -> None:
+        """Judge the weights that the running stage would leave now, and go on with those it trains."""
+        if look is None:
+            return
+        wanted = self._recipe.evaluate.best if self._recipe.evaluate and event.stage != "base" else ""
+        with self._runtime.work.averaged() if self._runtime.work else nullcontext():
+            found = self.evaluate(look, event.stage, event.step, event.of)
+            if wanted and found.better_than(self._held.best, wanted):
+                value = found.measures[wanted].mean or 0.0
+                self._held.note_best(records.Best(measure=wanted, step=event.step, value=value))
+
+    def evaluate(self, look: Look, stage: str, step: int = 0, of: int = 0) -> records.Evaluation:
+        """Judge the present weights; what is told of it has the position within the stage.
+
+        Raises:
+            Interrupted: there is a wish to stop.
+            Over: the run ends with it.
+        """
+        self._folder.see_it_there()
+        trained = frozenset[str]().union(*(each.trains_on for each in self._recipe.stages))
+        evaluation = replace(self._prepared, config=look.config)
+        clips = evaluation.clips
+        self._company.send("phase", stage, 0, clips, {"phase": "evaluating"})
+        for done in evaluate.run(self._runtime, evaluation, look.label, self._folder.path, look.label, trained):
+            self._company.send("phase", stage, done, clips, {"phase": "evaluating"})
+            if self.wish:
+                raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")
+        self._folder.judged(look.label)
+        found = self._folder.evaluation(look.label)
+        means = {name: measure.mean for name, measure in found.measures.items()}
+        self.told(self._company.send("evaluation", stage, step, of, {"label": look.label, "means": means}))
+        return found
