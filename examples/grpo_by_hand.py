@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
     model: VideoModel = parts.build("model", config.part("model", {"name": options.model}), torch.device("cpu"))
-    trained = [p for p in model.network.parameters() if p.requires_grad]
+    trained = [p for network in model.experts.values() for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=3e-2 if options.model == "gaussian" else 3e-4, weight_decay=0.0, fused=True
     )

@@ -107,7 +107,7 @@ SIZE = {"frames": 5, "height": 32, "width": 32, "fps": 8.0}
 
 @pytest.fixture
 def wan(tiny_wan21: Path) -> Callable[..., Any]:
-    """`wan(lora={...}, ...)`: the tiny Wan2.1 as a model of one's own; `weights` picks another folder."""
+    """`wan(adapter={...}, ...)`: the tiny Wan2.1 as a model of one's own; `weights` picks another folder."""
     from reelign.models import wan as family
 
     def make(**settings: Any) -> Any:

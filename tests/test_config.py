@@ -179,6 +179,13 @@ def test_a_value_of_the_wrong_type_or_range_is_named_by_its_full_path(assignment
         _resolve(assignment)
 
 
+def test_a_key_of_an_earlier_version_is_told_with_its_new_form() -> None:
+    with pytest.raises(BadConfig, match=r"^lora: there is no such key any more; write adapter: \{name: lora, rank"):
+        configs.part("model", {"name": "wan", "lora": {"rank": 4}})
+    with pytest.raises(BadConfig, match=r"^an adapter needs a name, as in \{name: lora\}; given: \{'rank': 4\}\.$"):
+        configs.part("adapter", {"rank": 4})
+
+
 def test_a_missing_key_is_named() -> None:
     tree = _tree()
     del tree["stages"][0]["dataset"]
@@ -238,8 +245,8 @@ def test_a_setting_of_several_forms_is_named_without_pydantics_names_for_them(tr
 
 
 def test_a_setting_inside_nothing_can_be_overridden() -> None:
-    tree = {"model": {"name": "wan", "lora": None}}
-    assert configs.override(tree, ["model.lora.rank=4"])["model"]["lora"] == {"rank": 4}
+    tree = {"model": {"name": "wan", "adapter": None}}
+    assert configs.override(tree, ["model.adapter.rank=4"])["model"]["adapter"] == {"rank": 4}
 
 
 def test_overriding_a_value_changes_no_other_that_an_alias_made_alike(tmp_path: Path) -> None:

@@ -35,13 +35,13 @@ def _break(model: Any, name: str, value: float) -> None:
         dict(model.network.named_parameters())[name].view(-1)[3] = value
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+@pytest.mark.parametrize("adapter", [None, {"name": "lora", "rank": 2}])
 @pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinity")])
 def test_sampling_with_a_broken_weight_names_it_as_the_model_folder_does(
-    wan: Make, lora: Any, value: float, word: str
+    wan: Make, adapter: Any, value: float, word: str
 ) -> None:
-    model = wan(lora=lora)
-    _break(model, f"blocks.0.ffn.net.2{'.base_layer' if lora else ''}.weight", value)
+    model = wan(adapter=adapter)
+    _break(model, f"blocks.0.ffn.net.2{'.base_layer' if adapter else ''}.weight", value)
     sentence = (
         rf"^the model's weights hold {word} in 'blocks\.0\.ffn\.net\.2\.weight', so nothing it makes can be used;"
     )

@@ -87,7 +87,7 @@ def test_what_names_a_part_is_known_by_its_kind() -> None:
 def test_settings_in_groups_are_listed_by_their_dotted_names() -> None:
     names = [each.name for each in source.flat(source.page("model", "wan").settings)]
     assert names[:3] == ["weights", "size", "size.frames"]
-    assert "lora.targets" in names
+    assert "adapter" in names
 
 
 def test_a_strangers_part_is_shown_without_running_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

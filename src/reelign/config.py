@@ -19,6 +19,8 @@ from reelign.parts import Kind, NestedErrors, PartConfig, configure
 
 Tree = dict[str, Any]
 Schema = TypeVar("Schema", bound=BaseModel)
+FORMER = {"lora": ("adapter", "adapter: {name: lora, rank: 32}, with what stood in lora beside the name")}
+"""Keys of earlier versions: the key that took their place, and how it is written."""
 
 
 def read(path: Path, keys: str = "run, model and stages") -> Tree:
@@ -131,7 +133,9 @@ def part(kind: Kind, value: object) -> PartConfig:
 
 
 def unknown_key(path: str, key: str, known: Sequence[str]) -> BadConfig:
-    """The refusal of a key that means nothing at its place, with the nearest one that does."""
+    """The refusal of a key that means nothing at its place, with the nearest one that does, or its new form."""
+    if key in FORMER and FORMER[key][0] in known:
+        return BadConfig(f"{path}: there is no such key any more; write {FORMER[key][1]}.")
     return BadConfig(f"{path}: there is no such key{meant(key, known)}; known here: {', '.join(known)}.")
 
 

@@ -24,7 +24,7 @@ from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
 from reelign.settings import PartConfig
 from reelign.settings import Settings as Settings
 
-Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "dataset", "stage", "sink"]
+Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage", "sink"]
 PACKAGES: dict[Kind, str] = {
     "method": "reelign.methods",
     "module": "reelign.modules",
@@ -32,6 +32,7 @@ PACKAGES: dict[Kind, str] = {
     "reward": "reelign.rewards",
     "metric": "reelign.metrics",
     "model": "reelign.models",
+    "adapter": "reelign.adapters",
     "dataset": "reelign.datasets",
     "stage": "reelign.stages",
     "sink": "reelign.sinks",
@@ -42,7 +43,8 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "backbone": ("__call__",),
     "reward": ("__call__",),
     "metric": ("__call__",),
-    "model": ("geometry", "network", "velocity", "decode", "export"),
+    "model": ("geometry", "experts", "velocity", "decode", "export"),
+    "adapter": ("form", "attach", "neutral", "off", "merged", "export"),
     "dataset": ("prompts", "all_prompts", "clips", "pairs"),
     "stage": ("steps", "note", "run", "describe"),
     "sink": ("send", "close"),
@@ -50,6 +52,11 @@ HAS: dict[Kind, tuple[str, ...]] = {
 """What tells that what a part's function gives is of its kind; see `protocols`."""
 
 _outside_refused = False
+
+
+def one(kind: str) -> str:
+    """Such a part in a sentence, as in "an adapter"."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def available(kind: Kind) -> tuple[str, ...]:
@@ -85,7 +92,7 @@ def refuse_unknown(kind: Kind, name: str) -> None:
         return
     others = [other for other in PACKAGES if name in available(other)]
     if others:
-        raise UnknownPart(f"no {kind} called {shown(name)}: that is a {' and a '.join(others)}.")
+        raise UnknownPart(f"no {kind} called {shown(name)}: that is {' and '.join(map(one, others))}.")
     raise UnknownPart(f"no {kind} called {shown(name)}{meant(name, names)}; available: {', '.join(names)}.")
 
 
@@ -100,7 +107,7 @@ def _refuse_path(kind: Kind, name: str) -> None:
         )
     for other, package in PACKAGES.items():
         if other != kind and path.startswith(f"{package}."):
-            raise UnknownPart(f"no {kind} at {shown(name)}: that is a {other}.")
+            raise UnknownPart(f"no {kind} at {shown(name)}: that is {one(other)}.")
     lost = finding.lost(path)
     if lost:
         raise _nowhere(kind, name, lost)
@@ -194,7 +201,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[-1]}}}; given: {shown(value)}.")
+        raise BadConfig(f"{one(kind)} needs a name, as in {{name: {available(kind)[-1]}}}; given: {shown(value)}.")
     name = value["name"]
     module = find(kind, name)
     try:
@@ -212,6 +219,7 @@ AnyBackbone = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(conf
 AnyReward = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "reward"))]
 AnyMetric = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "metric"))]
 AnyModel = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "model"))]
+AnyAdapter = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "adapter"))]
 AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "dataset"))]
 AnySink = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "sink"))]
 

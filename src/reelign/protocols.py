@@ -27,11 +27,67 @@ from reelign.batches import (
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a model folder says of itself, read from its JSON files and safetensors headers alone."""
+    """What a model folder says of itself, read from its JSON files alone."""
 
     geometry: Geometry
     text_length: int
     """Tokens of a prompt that the model sees; the rest is cut."""
+    experts: tuple[str, ...] = ("",)
+    """Networks that share the noise levels, in the order in which a sampler meets them."""
+    boundary: float | None = None
+    """Noise level below which the second expert takes over."""
+    kinds: frozenset[str] = frozenset()
+    """What a request may give beside its text, such as "first_frame"."""
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """What of a sampler says where its noise levels lie."""
+
+    @property
+    def steps(self) -> int:
+        """So many."""
+        ...
+
+    @property
+    def shift(self) -> float:
+        """Time shift; more spends more steps at high noise."""
+        ...
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """What trains beside a frozen network. It may keep nothing of a network: one is attached to all experts."""
+
+    form: Any
+    """Its settings without what only the start of a run reads: how a run that is resumed builds it."""
+
+    def attach(self, network: nn.Module) -> None:
+        """Add the parameters that train, in float32; all that is there is frozen and may be in bfloat16."""
+        ...
+
+    def neutral(self, network: nn.Module) -> Mapping[str, Tensor]:
+        """Values of some of its trainable parameters, by name, at which it adds nothing whatever the others are.
+
+        Empty where there are none: a reference is then always a copy.
+        """
+        ...
+
+    def off(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Within this context the network is the base, bit for bit."""
+        ...
+
+    def merged(self, network: nn.Module) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """How each weight of the base that it changes, by its name in the base, becomes one that does without it.
+
+        Tensors are float32 on the host; a new one is given, of the same shape. Empty for what cannot be merged: an
+        exported pipeline is then the base.
+        """
+        ...
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        """Write what it learnt into a folder of its own, in float32."""
+        ...
 
 
 @runtime_checkable
@@ -88,8 +144,11 @@ class VideoModel(Protocol):
 
     geometry: Geometry
     """What it makes where a request asks for no size."""
-    network: nn.Module
-    """The module that trains; its trainable parameters are exactly what an update changes."""
+    experts: Mapping[str, nn.Module]
+    """The networks that train, by name; a single one is called "".
+
+    Their trainable parameters are exactly what an update changes.
+    """
     device: torch.device
     reference: ReferenceWeights
     """Frozen weights of every role; checkpoints keep them."""
@@ -104,6 +163,10 @@ class VideoModel(Protocol):
 
     def encode(self, requests: Sequence[Request], geometry: Geometry | None = None) -> Condition:
         """What a batch of requests asks for; `geometry` is the model's own where none is given."""
+        ...
+
+    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+        """The noise levels that a sampler of videos of that geometry goes through: `[steps + 1]`, from 1 down to 0."""
         ...
 
     def velocity(
@@ -125,7 +188,7 @@ class VideoModel(Protocol):
         ...
 
     def export(self, folder: Path, shift: float | None = None) -> None:
-        """Write a stock `diffusers` pipeline, and with LoRA also an adapter that stock `load_lora_weights` reads.
+        """Write a stock `diffusers` pipeline, and with an adapter also that, in a folder of its name.
 
         `shift` is the sampler's that the weights were trained or judged with.
         """

@@ -158,7 +158,7 @@ def videos(
 
 def _refuse_broken(model: VideoModel, x0: Tensor) -> None:
     hint = "look at the text encoder's weights, the precision and the guidance"
-    soundness.refuse(x0, "the sampled latents", model.network, hint)
+    soundness.refuse(x0, "the sampled latents", model.experts, hint)
 
 
 def decode(model: VideoModel, x0: Float[Tensor, "b *latent"], condition: Condition, micro_batch: int) -> Videos:
@@ -168,7 +168,7 @@ def decode(model: VideoModel, x0: Float[Tensor, "b *latent"], condition: Conditi
         RunStopped: frames that are not finite.
     """
     frames = torch.cat([model.decode(x0[cut], condition[cut]).frames.cpu() for cut in chunks(len(x0), micro_batch)])
-    soundness.refuse(frames, "the decoded frames", model.network, "look at the weights of the VAE")
+    soundness.refuse(frames, "the decoded frames", model.experts, "look at the weights of the VAE")
     return Videos(frames, condition.geometry.fps)
 
 

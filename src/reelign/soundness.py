@@ -1,5 +1,7 @@
 """Telling a broken model from a sound one, and naming what is broken."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -13,12 +15,14 @@ def finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
-def broken_weight(network: nn.Module) -> str | None:
-    """The first weight that is not finite, trainable or not, as in "NaN in 'blocks.0.attn1.to_q.weight'"."""
-    for name, value in network.state_dict().items():
-        if value.is_floating_point() and not finite(value):
-            # As the model folder calls it: an adapter renames the layer it wraps.
-            return f"{kind(value)} in {name.replace('.base_layer', '')!r}"
+def broken_weight(experts: Mapping[str, nn.Module]) -> str | None:
+    """The first weight of networks by name that is not finite, trainable or not, as in "NaN in 'proj_out.weight'"."""
+    for expert, network in experts.items():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point() and not finite(value):
+                # As the model folder calls it: an adapter renames the layer it wraps.
+                plain = name.replace(".base_layer", "")
+                return f"{kind(value)} in {f'{expert}/{plain}' if expert else plain!r}"
     return None
 
 
@@ -27,13 +31,13 @@ def kind(values: Tensor) -> str:
     return "NaN" if bool(torch.isnan(values).any()) else "infinity"
 
 
-def refuse(values: Tensor, what: str, network: nn.Module, hint: str) -> None:
-    """Stop at values that are not finite, naming the network's weights if they are the cause.
+def refuse(values: Tensor, what: str, experts: Mapping[str, nn.Module], hint: str) -> None:
+    """Stop at values that are not finite, naming the weights if they are the cause.
 
     Args:
-        values: what the network, or something after it, made.
+        values: what a network, or something after it, made.
         what: these values, as in "the sampled latents".
-        network: whose weights may be broken.
+        experts: networks by name, whose weights may be broken.
         hint: what to look at where they are not.
 
     Raises:
@@ -41,7 +45,7 @@ def refuse(values: Tensor, what: str, network: nn.Module, hint: str) -> None:
     """
     if finite(values):
         return
-    broken = broken_weight(network)
+    broken = broken_weight(experts)
     if broken:
         raise RunStopped(f"the model's weights hold {broken}, so nothing it makes can be used; give it sound weights.")
     raise RunStopped(f"{what} hold {kind(values)}, although all weights of the network are finite; {hint}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from reelign.errors import BadConfig, shown
-from reelign.parts import PACKAGES, Kind, is_outside, refuse_unknown
+from reelign.parts import PACKAGES, Kind, is_outside, one, refuse_unknown
 
 ROOT = Path(__file__).parents[1]
 FACTORIES = {"dict": "{}", "list": "[]", "tuple": "[]"}
@@ -234,16 +234,17 @@ class _File:
 
 def _plural(form: Setting) -> str:
     if form.kind:
-        return form.type.removeprefix("a ").replace(form.kind, f"{form.kind}s", 1)
+        return form.type.replace(one(form.kind), f"{form.kind}s", 1)
     return f"{form.type}s" if form.type in ("whole number", "number", "text", "path") else form.type
 
 
 def _annotated(form: Setting, extras: list[ast.expr]) -> Setting:
     """`Annotated[..., BeforeValidator(...)]`: names a part, alone or with keys of ours beside the part's own."""
     words = {node.value for extra in extras for node in ast.walk(extra) if isinstance(node, ast.Constant)}
-    for kind in get_args(Kind):
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    for kind in kinds:
         if kind in words and "configure" in " ".join(map(ast.unparse, extras)):
-            return Setting("", f"a {kind}", None, "", kind=kind)
+            return Setting("", one(kind), None, "", kind=kind)
     part = next((each for each in form.inner if each.kind), None)
     if part and any("Validator" in ast.unparse(extra) for extra in extras):
         beside = tuple(each for each in form.inner if each is not part)

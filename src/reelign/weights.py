@@ -1,22 +1,48 @@
-"""What model families share: trainable weights and references. No family repeats it, none inherits it."""
+"""What model families share: trainable weights and references. No family repeats it, none inherits it.
+
+A family gives its networks as experts, by name; where there is one, its name is empty. Weights of several are called
+"expert/name", those of one by their names alone.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from reelign.protocols import Adapter
+
+Experts = Mapping[str, nn.Module]
+
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters an update changes, by name, in a fixed order."""
+    """The parameters of a network that an update changes, by name, in a fixed order."""
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
-def load_trainable(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def of_experts(experts: Experts) -> dict[str, nn.Parameter]:
+    """The same of all experts."""
+    return {_named(expert, n): p for expert, network in experts.items() for n, p in trainable(network).items()}
+
+
+def expert_of(name: str) -> str:
+    """Whose weight it is, by a name of `of_experts`."""
+    return name.rpartition("/")[0]
+
+
+def _named(expert: str, name: str) -> str:
+    return f"{expert}/{name}" if expert else name
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+def load_trainable(experts: Experts, tensors: Mapping[str, Tensor]) -> None:
     """Copy values into the trainable parameters, which must be exactly these names and shapes."""
-    own = trainable(network)
+    own = of_experts(experts)
     assert own.keys() == tensors.keys(), "the checkpoint was checked against the model before"
     with torch.no_grad():
         for name, parameter in own.items():
@@ -26,15 +52,17 @@ def load_trainable(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 class Reference:
     """Frozen weights by role. Owns copies of the trainable weights; nothing else mutates them.
 
-    With a LoRA that still is the identity, no copy is kept: switching the adapter off gives the base exactly.
+    With an adapter that still adds nothing, no copy is kept: switching it off gives the base exactly.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        """Start without any."""
-        self._network = network
+    def __init__(self, experts: Experts, adapter: Adapter | None = None) -> None:
+        """Start without any; `adapter` is what is attached to the experts, if anything is."""
+        self._experts, self._adapter = experts, adapter
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._adapter_off: set[str] = set()
         self._active = ""
+        self._switched_off = ExitStack()
+        """While the active role is the base."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -48,14 +76,20 @@ class Reference:
 
     def start(self, role: str = "reference") -> None:
         """Make the present weights those of a role."""
-        own = trainable(self._network)
-        ups = [p for name, p in own.items() if "lora_B" in name]
+        own, neutral = of_experts(self._experts), self._neutral()
         self._adapter_off.discard(role)
         self._weights.pop(role, None)
-        if ups and not any(bool(p.detach().any()) for p in ups):
+        if neutral and all(torch.equal(own[name], value) for name, value in neutral.items()):
             self._adapter_off.add(role)
         else:
-            self._weights[role] = {n: p.detach().clone() for n, p in own.items()}
+            self._weights[role] = _copied(own)
+
+    def _neutral(self) -> dict[str, Tensor]:
+        """The values of weights at which the adapter adds nothing to any expert; none where there are no such."""
+        if self._adapter is None:
+            return {}
+        each = {expert: self._adapter.neutral(network) for expert, network in self._experts.items()}
+        return {_named(expert, n): value for expert, own in each.items() for n, value in own.items()}
 
     def keep(self, roles: Collection[str]) -> None:
         """Drop all other roles; a copy of the weights is worth as much memory as the weights."""
@@ -65,12 +99,11 @@ class Reference:
     @torch.no_grad()
     def follow(self, decay: float, role: str = "reference") -> None:
         """Move a role's weights towards the present ones."""
-        own = trainable(self._network)
+        own = of_experts(self._experts)
         if role in self._adapter_off:
-            # An adapter that adds nothing: the same downs, and ups of zero.
+            # An adapter that adds nothing: what makes it so at its neutral values, all else as it is now.
             self._adapter_off.discard(role)
-            kept = {n: torch.zeros_like(p) if "lora_B" in n else p.detach().clone() for n, p in own.items()}
-            self._weights[role] = kept
+            self._weights[role] = _copied({**own, **self._neutral()})
         for name, value in self._weights[role].items():
             value.lerp_(own[name], 1 - decay)
 
@@ -80,28 +113,34 @@ class Reference:
 
     def load(self, tensors: Mapping[str, Tensor], adapter_off: Sequence[str]) -> None:
         """Restore what `state` and `adapter_off` gave."""
-        device = next(self._network.parameters()).device
+        own = of_experts(self._experts)
         self._adapter_off, self._weights = set(adapter_off), {}
         for key, value in tensors.items():
             role, _, name = key.partition("/")
-            self._weights.setdefault(role, {})[name] = value.to(device)
+            self._weights.setdefault(role, {})[name] = value.to(own[name].device)
 
     @contextmanager
     def on(self, role: str = "reference") -> Iterator[None]:
         """Within this context `call` uses the weights of a role."""
         assert role in self.roles, f"the runtime starts {role!r} for every method that needs it"
-        before, self._active = self._active, role
-        if role in self._adapter_off:
-            self._network.disable_adapters()  # type: ignore[operator]
+        before = self._active
+        self._become(role)
         try:
             yield
         finally:
-            self._active = before
-            if role in self._adapter_off:
-                self._network.enable_adapters()  # type: ignore[operator]
+            self._become(before)
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the network with the present weights, or within `on` with those of its role."""
+    def _become(self, role: str) -> None:
+        self._active = role
+        self._switched_off.close()
+        if role in self._adapter_off and self._adapter is not None:
+            for network in self._experts.values():
+                self._switched_off.enter_context(self._adapter.off(network))
+
+    def call(self, *args: Any, expert: str = "", **kwargs: Any) -> Any:
+        """Run an expert with the present weights, or within `on` with those of its role."""
+        network = self._experts[expert]
         if self._active in self._weights:
-            return functional_call(self._network, self._weights[self._active], args, kwargs)
-        return self._network(*args, **kwargs)
+            own = {n.rpartition("/")[2]: t for n, t in self._weights[self._active].items() if expert_of(n) == expert}
+            return functional_call(network, own, args, kwargs)
+        return network(*args, **kwargs)

@@ -40,13 +40,14 @@ def own(parts: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(parts, tmp_path / "own"))
 
 
-def _recipe(root: Path, lora: bool) -> driver.Recipe:
+def _recipe(root: Path, adapted: bool) -> driver.Recipe:
     model: dict[str, Any] = {"name": "wan", "weights": str(root / "wan"), "text_length": 16}
     model["size"] = {"frames": 5, "height": 32, "width": 32, "fps": 8}
     stage: dict[str, Any] = {"name": "offline", "steps": 2, "batch": 1, "method": "sft", "learner": {"lr": 0.01}}
     stage["dataset"] = {"name": "clip_folder", "path": str(root / "clips")}
     tree: dict[str, Any] = {"run": {"name": "toy", "root": str(root / "runs"), "save_every": 1}, "stages": [stage]}
-    tree["model"] = {**model, "lora": {"start": str(root / "start.safetensors")}} if lora else model
+    adapter = {"name": "lora", "start": str(root / "start.safetensors")} if adapted else None
+    tree["model"] = {**model, "adapter": adapter}
     return configs.validate(driver.Recipe, tree)
 
 
@@ -58,12 +59,12 @@ def _final(root: Path) -> dict[str, str]:
 
 def test_a_run_that_has_begun_needs_the_adapter_it_started_from_no_more(parts: Path, own: Path, tmp_path: Path) -> None:
     whole = Path(shutil.copytree(parts, tmp_path / "whole"))
-    go(_recipe(whole, lora=True), Watcher())
-    recipe = _recipe(own, lora=True)
+    go(_recipe(whole, adapted=True), Watcher())
+    recipe = _recipe(own, adapted=True)
     with pytest.raises(driver.Interrupted):
         go(recipe, Watcher("sft 1", interrupt))
     (own / "start.safetensors").unlink()
-    with pytest.raises(BadCheckpoint, match=r"model\.lora\.start: '.*start\.safetensors' is not there"):
+    with pytest.raises(BadCheckpoint, match=r"model\.adapter\.start: '.*start\.safetensors' is not there"):
         driver.check(recipe)
     driver.check_again(recipe)
     watcher = Watcher()
@@ -75,7 +76,7 @@ def test_a_run_that_has_begun_needs_the_adapter_it_started_from_no_more(parts: P
 
 
 def test_a_run_that_has_saved_nothing_still_needs_it(own: Path) -> None:
-    recipe = _recipe(own, lora=True)
+    recipe = _recipe(own, adapted=True)
     RunFolder(recipe.path).prepare(recipe, resume=False, about=started.settled(recipe.model))
     (own / "start.safetensors").unlink()
     with pytest.raises(BadCheckpoint, match=r"start\.safetensors' is not there"):
@@ -84,7 +85,7 @@ def test_a_run_that_has_saved_nothing_still_needs_it(own: Path) -> None:
 
 def test_a_base_that_changes_while_a_run_goes_on_is_not_exported_and_when_it_is_back_it_is(own: Path) -> None:
     file = own / "wan" / "vae" / "diffusion_pytorch_model.safetensors"
-    whole, recipe = file.read_bytes(), _recipe(own, lora=False)
+    whole, recipe = file.read_bytes(), _recipe(own, adapted=False)
     with pytest.raises(
         BadCheckpoint, match=rf"{file}' has changed since the model was loaded, so nothing is exported;"
     ):

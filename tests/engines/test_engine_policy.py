@@ -20,7 +20,8 @@ from reelign.weights import trainable
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
-MODELS = {"packaged": PACKAGED, "bfloat16": {**PACKAGED, "precision": "bfloat16"}, "lora": {"lora": {"rank": 4}}}
+LORA = {"adapter": {"name": "lora", "rank": 4}}
+MODELS = {"packaged": PACKAGED, "bfloat16": {**PACKAGED, "precision": "bfloat16"}, "lora": LORA}
 METHODS = {
     "grpo": grpo.build(grpo.Config(among=4, kl=0.1)),
     "full": flow_grpo.build(flow_grpo.Config()),

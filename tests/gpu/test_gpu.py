@@ -24,10 +24,12 @@ pytestmark = [
 PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square."), (0, 1)), 4)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "settings", [{"precision": "float32"}, {"precision": "bfloat16"}, {"adapter": "lora"}], ids=str
+)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_one(precision: str, guidance: float) -> None:
-    model = family.build(family.Config.model_validate({"precision": precision}), device(RuntimeConfig(device="cuda")))
+def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_one(settings: dict[str, str], guidance: float) -> None:
+    model = family.build(family.Config.model_validate(settings), device(RuntimeConfig(device="cuda")))
     sampler = SamplerConfig(steps=6, shift=3.0, guidance=guidance)
     found = sampling.rollout(model, PROMPTS, sampler, Exploration("flow", 0.7, (0, 2), 2), seed=1)
     for k in range(2):
@@ -42,7 +44,7 @@ def test_a_short_run_goes_from_the_generator_to_an_export(tmp_path: Path, monkey
     data = {"name": "playground", "size": 64, "prompts": 32}
     tree: dict[str, Any] = {
         "run": {"name": "gpu", "root": str(tmp_path)},
-        "model": {"name": "wan", "lora": {"rank": 8}},
+        "model": {"name": "wan", "adapter": {"name": "lora", "rank": 8}},
         "runtime": {"device": "cuda"},
         "stages": [
             {"name": "offline", "steps": 3, "dataset": data, "method": "sft"},
@@ -56,6 +58,14 @@ def test_a_short_run_goes_from_the_generator_to_an_export(tmp_path: Path, monkey
     folder = driver.run(configs.validate(driver.Recipe, tree))
     assert (folder / "final" / "model_index.json").is_file()
     assert (folder / "final" / "lora" / "pytorch_lora_weights.safetensors").is_file()
+
+
+def test_a_frozen_base_takes_half_the_memory() -> None:
+    cuda = device(RuntimeConfig(device="cuda"))
+    frozen, trained = (family.build(family.Config.model_validate(s), cuda).network for s in ({"adapter": "lora"}, {}))
+    base = sum(p.nbytes for p in frozen.parameters() if not p.requires_grad)
+    assert base < 0.55 * sum(p.nbytes for p in trained.parameters())
+    assert {(p.dtype, p.device.type) for p in frozen.parameters() if p.requires_grad} == {(torch.float32, "cuda")}
 
 
 def test_the_same_noise_on_every_device(wan: Callable[..., Any]) -> None:

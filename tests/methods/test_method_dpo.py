@@ -46,7 +46,7 @@ def _start(gaussian: Make, side: int = 1, shift: float = 0.0) -> Any:
 
 
 def test_rule_40_at_the_reference_the_loss_is_ln_2_and_the_margin_zero(wan: Make) -> None:
-    for settings in ({}, {"lora": {"rank": 2}}):
+    for settings in ({}, {"adapter": {"name": "lora", "rank": 2}}):
         model = wan(**settings)
         model.reference.start()
         (loss,) = _losses(model, dpo.build(dpo.Config()), _pairs(model, 3))

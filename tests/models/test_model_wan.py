@@ -24,7 +24,7 @@ from reelign.store import Memory
 from reelign.weights import trainable
 
 TEXTS = ("A red circle moves right.", "A blue square stays still.", "two stars")
-LORA = {"rank": 4, "alpha": 10.0}
+LORA = {"name": "lora", "rank": 4, "alpha": 10.0}
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
 
 Make = Callable[..., Any]
@@ -341,8 +341,16 @@ def test_our_deterministic_sampler_is_the_stock_pipelines(wan: Make, tiny_wan21:
     assert_close(ours, stock, atol=1e-4, rtol=1e-4)
 
 
+def test_its_noise_levels_are_those_of_one_shift_for_all_sizes(wan: Make, gaussian: Make) -> None:
+    sampler = sampling.SamplerConfig(steps=4, shift=5.0)
+    for made in (wan(), gaussian()):
+        found = made.levels(sampler, made.geometry)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, torch.tensor([1.0, 15 / 16, 5 / 6, 5 / 8, 0.0]))
+
+
 def test_a_fresh_adapter_changes_no_bit(model: Any, wan: Make) -> None:
-    adapted = wan(lora=LORA, **(PACKAGED if model.config.weights == "playground" else {}))
+    adapted = wan(adapter=LORA, **(PACKAGED if model.config.weights == "playground" else {}))
     x, sigma, condition = _inputs(model)
     with torch.no_grad():
         assert torch.equal(adapted.velocity(x, sigma, condition), model.velocity(x, sigma, condition))
@@ -351,7 +359,7 @@ def test_a_fresh_adapter_changes_no_bit(model: Any, wan: Make) -> None:
 
 
 def test_two_fresh_adapters_are_equal(wan: Make) -> None:
-    first, second = trainable(wan(lora=LORA).network), trainable(wan(lora=LORA).network)
+    first, second = trainable(wan(adapter=LORA).network), trainable(wan(adapter=LORA).network)
     assert all(torch.equal(a, b) for a, b in zip(first.values(), second.values(), strict=True))
 
 
@@ -360,11 +368,11 @@ def test_targets_that_match_nothing_are_an_error_that_names_real_layers(wan: Mak
     from reelign.errors import BadConfig
 
     with pytest.raises(BadConfig, match=r"matches no linear layer of WanTransformer3DModel.*attn1\.to_q.*ffn\.net\.2"):
-        wan(lora={"rank": 2, "targets": targets})
+        wan(adapter={"name": "lora", "rank": 2, "targets": targets})
 
 
 def test_with_a_fresh_adapter_the_reference_is_the_base(wan: Make) -> None:
-    model, base = wan(lora=LORA), wan()
+    model, base = wan(adapter=LORA), wan()
     x, sigma, condition = _inputs(base)
     model.reference.start()
     assert model.reference.adapter_off
@@ -376,9 +384,9 @@ def test_with_a_fresh_adapter_the_reference_is_the_base(wan: Make) -> None:
         assert not torch.allclose(model.velocity(x, sigma, condition), base.velocity(x, sigma, condition))
 
 
-@pytest.mark.parametrize("lora", [LORA, None])
-def test_after_training_a_new_reference_is_a_frozen_copy(wan: Make, lora: dict[str, float] | None) -> None:
-    model = wan(lora=lora)
+@pytest.mark.parametrize("adapter", [LORA, None])
+def test_after_training_a_new_reference_is_a_frozen_copy(wan: Make, adapter: dict[str, Any] | None) -> None:
+    model = wan(adapter=adapter)
     x, sigma, condition = _inputs(model)
     _stir(model)
     with torch.no_grad():
@@ -393,10 +401,10 @@ def test_after_training_a_new_reference_is_a_frozen_copy(wan: Make, lora: dict[s
     assert set(model.reference.state()) == {f"reference/{name}" for name in trainable(model.network)}
 
 
-@pytest.mark.parametrize("lora", [LORA, None])
-def test_a_role_that_follows_is_the_mean_of_what_it_was_and_what_is(wan: Make, lora: dict[str, float] | None) -> None:
+@pytest.mark.parametrize("adapter", [LORA, None])
+def test_a_role_that_follows_is_the_mean_of_what_it_was_and_what_is(wan: Make, adapter: dict[str, Any] | None) -> None:
     """From a fresh adapter too, which is kept as "switched off" until it has to move."""
-    model = wan(lora=lora)
+    model = wan(adapter=adapter)
     model.reference.start("sampled")
     before = {name: p.detach().clone() for name, p in trainable(model.network).items()}
     _stir(model)
@@ -433,7 +441,7 @@ def test_no_gradient_leaves_through_the_reference(wan: Make) -> None:
 
 
 def test_training_moves_adapters_only(wan: Make) -> None:
-    model = wan(lora=LORA)
+    model = wan(adapter=LORA)
     model.velocity(*_inputs(model), 2.0).square().mean().backward()
     assert all(p.grad is not None for p in trainable(model.network).values())
     assert all(p.grad is None for n, p in model.network.named_parameters() if "lora_" not in n)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import UMT5EncoderModel
 
 from reelign.errors import BadCheckpoint, BadConfig, BadData, UserError
@@ -51,6 +53,39 @@ def test_a_folder_describes_itself(tiny_wan21: Path) -> None:
     assert (found.text_length, found.geometry.fps) == (card["text_length"], card["fps"])
     assert found.geometry.latent == (64, 1 + (card["frames"] - 1) // 4, card["height"] // 8, card["width"] // 8)
     assert formula.describe(formula.Config(side=4)) == Card(Geometry(1, 4, 4, 1.0, (3, 1, 4, 4)), 0)
+
+
+class NoTensor(TorchDispatchMode):
+    """Whatever makes or reads a tensor fails, on the meta device too."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise AssertionError(f"{func} was called")
+
+
+def test_it_does_so_from_json_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = family.describe(_config(folder))
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a module was built")
+
+    monkeypatch.setattr(nn.Module, "__init__", refuse)
+    with NoTensor():
+        assert family.describe(_config(folder)) == expected
+        assert formula.describe(formula.Config()).experts == ("",)
+
+
+def test_two_experts_and_their_boundary_are_read_from_the_index(folder: Path) -> None:
+    assert (family.describe(_config(folder)).experts, family.describe(_config(folder)).boundary) == (("",), None)
+    second = ["diffusers", "WanTransformer3DModel"]
+    _edit(folder / "model_index.json", transformer_2=second, boundary_ratio=0.875)
+    found = family.describe(_config(folder))
+    assert (found.experts, found.boundary, found.kinds) == (("high", "low"), 0.875, frozenset())
+    for wrong in (None, 1.0, "0.9", 0):
+        _edit(folder / "model_index.json", boundary_ratio=wrong)
+        with pytest.raises(BadCheckpoint, match=r"gives boundary_ratio as .*, but between two networks it is a noise"):
+            family.describe(_config(folder))
 
 
 def test_what_a_folder_does_not_say_is_wan21s(folder: Path) -> None:
@@ -263,10 +298,10 @@ def test_a_size_beyond_the_models_positions(folder: Path) -> None:
 
 
 def test_targets_are_looked_for_without_weights(folder: Path) -> None:
-    with pytest.raises(BadConfig, match=r"model.lora.targets: \['nonsense'\] matches no linear layer"):
-        family.check(_config(folder, lora={"targets": ["to_q", "nonsense"]}))
-    with pytest.raises(BadConfig, match=r"model.lora.rank: 49, but the layer .* is only 48 by 48; take a smaller rank"):
-        family.check(_config(folder, lora={"rank": 49}))
+    with pytest.raises(BadConfig, match=r"model.adapter.targets: \['nonsense'\] matches no linear layer"):
+        family.check(_config(folder, adapter={"name": "lora", "targets": ["to_q", "nonsense"]}))
+    with pytest.raises(BadConfig, match=r"model.adapter.rank: 49, but the layer .* is only 48 by 48; take a smaller"):
+        family.check(_config(folder, adapter={"name": "lora", "rank": 49}))
 
 
 def test_texts_that_the_model_would_cut_are_counted(folder: Path) -> None:

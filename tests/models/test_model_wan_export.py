@@ -25,7 +25,7 @@ from reelign.pretrained import copies
 from reelign.weights import trainable
 
 Make = Callable[..., Any]
-LORA = {"rank": 4, "alpha": 10.0}
+LORA = {"name": "lora", "rank": 4, "alpha": 10.0}
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
 
 
@@ -65,7 +65,7 @@ def test_stock_diffusers_loads_the_packaged_generators_export_and_samples(wan: M
         print(json.dumps({"shape": list(out.shape), "finite": bool(torch.isfinite(out).all()), "sums": sums}))
     """
     made = model.geometry
-    length = model.encode(requests([""])).shape[1]
+    length = model.encode(requests([""])).of("text").shape[1]
     found = _elsewhere(program, tmp_path / "final", made.frames, made.height, made.width, length)
     assert found["shape"] == [1, *model.geometry.latent]
     assert found["finite"]
@@ -76,7 +76,7 @@ def test_stock_diffusers_loads_the_packaged_generators_export_and_samples(wan: M
 def test_stock_diffusers_reads_the_merged_export_and_the_adapter_beside_it(
     wan: Make, tiny_wan21: Path, tmp_path: Path
 ) -> None:
-    model = _moved(wan(lora=LORA))
+    model = _moved(wan(adapter=LORA))
     x, sigma, condition = (
         rng.normals([1, 2], model.geometry.latent),
         torch.tensor([0.8, 0.3]),
@@ -85,7 +85,7 @@ def test_stock_diffusers_reads_the_merged_export_and_the_adapter_beside_it(
     with torch.no_grad():
         expected = model.velocity(x, sigma, condition)
     model.export(tmp_path / "final")
-    torch.save({"x": x, "t": 1000 * sigma, "c": condition, "expected": expected}, tmp_path / "inputs")
+    torch.save({"x": x, "t": 1000 * sigma, "c": condition.of("text"), "expected": expected}, tmp_path / "inputs")
     program = """
         from diffusers import WanPipeline
         final, base, inputs = sys.argv[1:]
@@ -111,9 +111,9 @@ def test_stock_diffusers_reads_the_merged_export_and_the_adapter_beside_it(
     assert found["pixels"] == [1, 5, 3, 32, 32]
 
 
-@pytest.mark.parametrize("lora", [LORA, None])
-def test_an_export_is_a_model_again(wan: Make, tmp_path: Path, lora: dict[str, float] | None) -> None:
-    model = _moved(wan(lora=lora))
+@pytest.mark.parametrize("adapter", [LORA, None])
+def test_an_export_is_a_model_again(wan: Make, tmp_path: Path, adapter: dict[str, Any] | None) -> None:
+    model = _moved(wan(adapter=adapter))
     before = {name: p.detach().clone() for name, p in trainable(model.network).items()}
     model.export(tmp_path / "final")
     again = wan(weights=str(tmp_path / "final"))
@@ -124,7 +124,7 @@ def test_an_export_is_a_model_again(wan: Make, tmp_path: Path, lora: dict[str, f
     )
     with torch.no_grad():
         assert_close(again.velocity(x, sigma, condition), model.velocity(x, sigma, condition), atol=1e-5, rtol=0)
-    if lora is None:
+    if adapter is None:
         ours, theirs = model.network.state_dict(), again.network.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert all(
@@ -133,7 +133,7 @@ def test_an_export_is_a_model_again(wan: Make, tmp_path: Path, lora: dict[str, f
 
 
 def test_an_export_can_be_repeated_and_holds_no_pickle(wan: Make, tmp_path: Path) -> None:
-    model = wan(lora=LORA)
+    model = wan(adapter=LORA)
     model.export(tmp_path / "final")
     first = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     model.export(tmp_path / "final")
@@ -196,7 +196,7 @@ def test_an_export_holds_the_pipelines_parts_and_nothing_else(wan: Make, folder:
     for target in (tmp_path / "final", folder / "runs" / "b" / "final"):
         model.export(target)
         assert _files(target) == FILES
-    wan(weights=str(folder), lora=LORA).export(tmp_path / "adapted")
+    wan(weights=str(folder), adapter=LORA).export(tmp_path / "adapted")
     assert _files(tmp_path / "adapted") == FILES | {"lora/pytorch_lora_weights.safetensors"}
 
 
@@ -217,7 +217,7 @@ def test_modes_are_not_copied_and_links_are_resolved(wan: Make, folder: Path, tm
         path.chmod(0o444)
         (folder / path.relative_to(blobs)).unlink()
         (folder / path.relative_to(blobs)).symlink_to(path)
-    wan(weights=str(folder), lora=LORA).export(tmp_path / "final")
+    wan(weights=str(folder), adapter=LORA).export(tmp_path / "final")
     (tmp_path / "new").touch()
     for path in (p for p in (tmp_path / "final").rglob("*") if p.is_file()):
         assert not path.is_symlink()
@@ -240,21 +240,21 @@ def _mixed(tensor: Tensor) -> Tensor:
     return tensor.bfloat16() if tensor.ndim > 1 else tensor
 
 
-@pytest.mark.parametrize("lora", [LORA, None])
+@pytest.mark.parametrize("adapter", [LORA, None])
 @pytest.mark.parametrize("change", [Tensor.bfloat16, Tensor.half, _mixed], ids=["bfloat16", "float16", "mixed"])
 def test_weights_leave_in_the_dtype_they_came_in(
     wan: Make, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
-    change: Callable[[Tensor], Tensor], lora: dict[str, float] | None,
+    change: Callable[[Tensor], Tensor], adapter: dict[str, Any] | None,
 ) -> None:  # fmt: skip
     _store(folder / "transformer", change)
-    model = _moved(wan(weights=str(folder), lora=lora))
+    model = _moved(wan(weights=str(folder), adapter=adapter))
     assert {p.dtype for p in trainable(model.network).values()} == {torch.float32}
     with caplog.at_level(logging.INFO, "reelign"):
         model.export(tmp_path / "final")
     came, left = _weights(folder / "transformer"), _weights(tmp_path / "final" / "transformer")
     assert {n: t.dtype for n, t in left.items()} == {n: t.dtype for n, t in came.items()}
     assert "bfloat16" in caplog.text or "float16" in caplog.text
-    if lora is None:
+    if adapter is None:
         assert all(torch.equal(change(p.detach()), left[n]) for n, p in model.network.named_parameters())
     else:
         assert {t.dtype for t in _weights(tmp_path / "final" / "lora").values()} == {torch.float32}
@@ -275,7 +275,8 @@ def test_a_variant_leaves_under_its_plain_names_and_in_its_shards(
         assert came.keys() == left.keys()
         assert all(torch.equal(came[n], left[n]) for n in came)
     again = wan(weights=str(tmp_path / "final"))
-    assert torch.equal(again.encode(requests(["red"])), model.encode(requests(["red"])))
+    told = [each.encode(requests(["red"])).of("text") for each in (again, model)]
+    assert torch.equal(*told)
 
 
 def test_a_broken_weight_is_not_exported(wan: Make, folder: Path, tmp_path: Path) -> None:
@@ -341,7 +342,7 @@ def test_trained_weights_and_files_of_others_may_change_in_the_base(wan: Make, f
 
 
 def test_an_adapter_has_the_same_bytes_in_each_export(wan: Make, tmp_path: Path) -> None:
-    model = _moved(wan(lora=LORA))
+    model = _moved(wan(adapter=LORA))
     found = set()
     for k in range(6):  # two notes in random order would be equal once in 32 times
         model.export(tmp_path / str(k))

@@ -81,7 +81,7 @@ def test_one_weight_that_is_not_a_number(wan: Make, folder: Path, part: str, wei
     with pytest.raises(
         BadCheckpoint, match=rf"{part}' holds numbers that are not finite in the weight '{weight}'; it diverged or was"
     ):
-        wan(weights=str(folder), lora={"rank": 2})
+        wan(weights=str(folder), adapter={"name": "lora", "rank": 2})
 
 
 def test_weights_that_lack_a_tensor(wan: Make, folder: Path) -> None:

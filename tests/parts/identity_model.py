@@ -14,8 +14,8 @@ class IdentityModel(VideoModel):
 
     def __init__(self, frames: int, height: int, width: int, fps: float = 8.0) -> None:
         self.geometry = Geometry(frames, height, width, fps, (3, frames, height, width))
-        self.network, self.device, self.encoded = nn.Identity(), torch.device("cpu"), 0
-        self.reference = Reference(self.network)
+        self.experts, self.device, self.encoded = {"": nn.Identity()}, torch.device("cpu"), 0
+        self.reference = Reference(self.experts)
 
     def encode_video(self, videos: Videos, condition: Condition | None = None) -> Float[Tensor, "b *latent"]:
         assert videos.fps == self.geometry.fps

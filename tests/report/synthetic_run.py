@@ -160,7 +160,7 @@ def write_config(folder: Path, stages: tuple[str, ...] = STAGES) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "run": {"name": folder.name, "seed": 0},
-        "model": {"name": "wan", "weights": "packaged:tiny", "lora": {"rank": 16}},
+        "model": {"name": "wan", "weights": "packaged:tiny", "adapter": {"name": "lora", "rank": 16}},
         "stages": [
             {"name": "offline" if s != "grpo" else "online", "steps": 100, "method": {"name": s}} for s in stages
         ],

@@ -20,12 +20,14 @@ def test_the_model_the_machine_and_the_command_are_told(make_run: Make):
     folder = make_run(videos=0)
     told = {fact.name: (fact.text, fact.more) for fact in facts.facts(load.load(folder))}
     assert told["Base model"] == ("packaged:tiny (wan)", "an adapter (LoRA, rank 16) was trained")
-    for lora, about, trained in (
-        ({"rank": None}, {}, "an adapter (LoRA) was trained"),
-        ({"rank": None}, {"lora": {"rank": 4}}, "an adapter (LoRA, rank 4) was trained"),
+    unsaid = {"name": "lora", "rank": None}
+    for adapter, about, trained in (
+        (unsaid, {}, "an adapter (LoRA) was trained"),
+        (unsaid, {"adapter": {"name": "lora", "rank": 4}}, "an adapter (LoRA, rank 4) was trained"),
+        ({"name": "lab.gain"}, {}, "an adapter (lab.gain) was trained"),
         (None, {}, "all weights were trained"),
     ):
-        model = {"name": "wan", "weights": "packaged:tiny", "lora": lora}
+        model = {"name": "wan", "weights": "packaged:tiny", "adapter": adapter}
         fact = facts._model({"model": model}, {"settled": about})
         assert fact is not None
         assert fact.more == trained

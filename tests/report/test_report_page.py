@@ -150,7 +150,7 @@ def test_hostile_names_in_ledger_metrics_and_config_are_inert(make_run: Make):
         file.write(json.dumps({"stage": "sft", "step": 999, f"online/{bad}": 1.0}) + "\n")
     config = json.loads((folder / "config.json").read_text())
     config["config"][bad] = bad
-    config["config"]["model"] = {"name": bad, "weights": bad, "lora": {"rank": bad}}
+    config["config"]["model"] = {"name": bad, "weights": bad, "adapter": {"name": "lora", "rank": bad}}
     config |= dict.fromkeys(("command", "device", "torch", "id", "hash", "version"), bad) | {"notes": [bad]}
     (folder / "left_out.txt").write_text(bad)
     (folder / "config.json").write_text(json.dumps(config))

@@ -56,7 +56,7 @@ def _same(model: Any, before: dict[str, Tensor]) -> bool:
 def test_a_model_without_trainable_parameters_is_refused(gaussian: Make) -> None:
     model = gaussian()
     model.network.requires_grad_(False)
-    with pytest.raises(RunStopped, match=r"no parameter of the model is trainable; check model.lora"):
+    with pytest.raises(RunStopped, match=r"no parameter of the model is trainable; check model.adapter"):
         Trained(model, LearnerConfig())
 
 
@@ -104,7 +104,7 @@ def test_a_gradient_that_is_not_finite_names_its_weight_and_changes_nothing(gaus
 
 
 def test_a_frozen_weight_that_is_not_finite_is_named_as_the_model_folder_names_it(wan: Make) -> None:
-    model = wan(lora={"rank": 2})
+    model = wan(adapter={"name": "lora", "rank": 2})
     with torch.no_grad():
         dict(model.network.named_parameters())["blocks.0.ffn.net.2.base_layer.weight"][1, 2] = math.inf
     learner = Trained(model, LearnerConfig())
@@ -279,12 +279,12 @@ def test_a_learner_goes_on_bit_by_bit_from_its_saved_state(wan: Make, averages: 
         for step in steps:
             learner.learn(method, _clips(learner.model), step, "here")
 
-    whole = Trained(wan(lora={"rank": 2}), config)
+    whole = Trained(wan(adapter={"name": "lora", "rank": 2}), config)
     train(whole, range(4))
-    first = Trained(wan(lora={"rank": 2}), config)
+    first = Trained(wan(adapter={"name": "lora", "rank": 2}), config)
     train(first, range(2))
     saved = {name: value.clone() for name, value in first.state().items()}
-    second = Trained(wan(lora={"rank": 2}), config)
+    second = Trained(wan(adapter={"name": "lora", "rank": 2}), config)
     second.load(saved, first.updates)
     train(second, range(2, 4))
     expected = whole.state()

@@ -87,7 +87,7 @@ def test_calls_of_the_reference_count_and_are_the_references(gaussian: Make) -> 
 
 
 def test_an_adapter_that_is_switched_off_counts_as_a_forward_pass(wan: Make) -> None:
-    model = wan(lora={"rank": 2})
+    model = wan(adapter={"name": "lora", "rank": 2})
     meter = Meter(model.network)
     model.reference.start()
     with torch.no_grad(), model.reference.on():
@@ -150,7 +150,7 @@ def test_so_does_one_of_a_transformer(wan: Make, tmp_path: Path, changes: dict[s
 
 
 def test_an_adapter_and_activation_checkpointing_on_the_tiny_wan(wan: Make, tmp_path: Path) -> None:
-    model = wan(lora={"rank": 2}, checkpointing=True)
+    model = wan(adapter={"name": "lora", "rank": 2}, checkpointing=True)
     assert _iterations(model, tmp_path, 1, **{"method.kl": 0.1}) == [ROLLOUT + 4 * REPLAY + REPLAY]
 
 

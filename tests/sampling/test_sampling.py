@@ -22,6 +22,7 @@ KINDS = {"flow": 0.7, "dance": 0.3, "flash": 1.0, "longcat": 1.0, "cps": 0.7}
 PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square.", "two stars"), (4, 0, 9)), 3)
 PLAIN, GUIDED = SamplerConfig(steps=5, shift=3.0), SamplerConfig(steps=5, shift=3.0, guidance=2.5)
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
+LORA = {"name": "lora", "rank": 4}
 
 
 def _rollout(
@@ -57,8 +58,8 @@ def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_exactly_one(
 
 @pytest.mark.parametrize(
     "settings",
-    [PACKAGED, {"lora": {"rank": 4}}, {**PACKAGED, "precision": "bfloat16"}],
-    ids=["packaged", "lora", "bfloat16"],
+    [PACKAGED, {"adapter": LORA}, {**PACKAGED, "precision": "bfloat16"}, {"adapter": LORA, "precision": "bfloat16"}],
+    ids=["packaged", "lora", "bfloat16", "lora in bfloat16"],
 )
 def test_rule_01_with_the_packaged_generator_an_adapter_and_half_precision(wan: Make, settings: dict[str, Any]) -> None:
     model = wan(**settings)

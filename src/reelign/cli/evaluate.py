@@ -100,7 +100,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
 
     assert checked.evaluate is not None
     # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
-    own = {key: value for key, value in configs.dump(checked.model).items() if key != "lora"} | {"weights": model}
+    own = {key: value for key, value in configs.dump(checked.model).items() if key != "adapter"} | {"weights": model}
     built = _process.model(configs.part("model", own), checked.runtime, checked.run.root)
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:

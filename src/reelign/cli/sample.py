@@ -138,7 +138,8 @@ def _sampled(config: Any, sampler: Any, prompts: Sequence[str], seed: int, bar: 
     model = _process.model(config, RuntimeConfig())
     passes = count(1)
     bar.begin("sample", sampler.steps * len(prompts), 0)
-    model.network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step
+    for network in model.experts.values():
+        network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step
     for index, text in enumerate(prompts):
         yield sampling.videos(model, requests([text]), [rng.seed_for(seed, "sample", index)], sampler)
 

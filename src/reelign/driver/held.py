@@ -10,7 +10,7 @@ from reelign.runtime import checkpoint
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
 from reelign.runtime.work import Groups
-from reelign.weights import load_trainable, trainable
+from reelign.weights import load_trainable, of_experts
 
 
 class Held:
@@ -19,7 +19,7 @@ class Held:
     def __init__(self, model: VideoModel, runtime: Local) -> None:
         """Look at a model and the runtime around it."""
         self.model, self._runtime = model, runtime
-        self.fingerprint = checkpoint.fingerprint(trainable(model.network))
+        self.fingerprint = checkpoint.fingerprint(of_experts(model.experts))
         self.best: Best | None = None
         """Which weights of the running stage are its best so far, where it hands those on."""
         self._best: dict[str, Tensor] = {}
@@ -27,7 +27,7 @@ class Held:
 
     def weights(self) -> Groups:
         """The policy alone: what a stage hands on."""
-        return {"learner": {f"weights/{n}": p.detach() for n, p in trainable(self.model.network).items()}}
+        return {"learner": {f"weights/{n}": p.detach() for n, p in of_experts(self.model.experts).items()}}
 
     def all(self) -> Groups:
         """All that the next step of a stage under way depends on."""
@@ -37,12 +37,12 @@ class Held:
     def note_best(self, best: Best) -> None:
         """Keep a copy of the present weights as the best of the stage."""
         self.best = best
-        self._best = {name: p.detach().cpu().clone() for name, p in trainable(self.model.network).items()}
+        self._best = {name: p.detach().cpu().clone() for name, p in of_experts(self.model.experts).items()}
 
     def take_best(self) -> None:
         """Make the best weights of the stage the model's, if any were kept."""
         if self.best:
-            load_trainable(self.model.network, self._best)
+            load_trainable(self.model.experts, self._best)
         self._best = {}
 
     def begin(self, best: Best | None = None, tensors: Groups | None = None) -> None:
@@ -59,7 +59,7 @@ class Held:
         own = {key.removeprefix("weights/"): v for key, v in tensors.items() if key.startswith("weights/")}
         if not own:
             raise BadCheckpoint("the checkpoint holds no weights; restore it from a copy, or start a new run.")
-        load_trainable(self.model.network, own)
+        load_trainable(self.model.experts, own)
 
 
 def refuse_broken(tensors: Groups) -> None:

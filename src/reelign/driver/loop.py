@@ -51,7 +51,7 @@ class Driver:
         self.runtime = Local(model)
         self.held = Held(model, self.runtime)
         self.judging = Judging(recipe, folder, self.runtime, self.held, company, opened, pace)
-        self.meter = Meter(model.network)
+        self.meter = Meter(*model.experts.values())
         self.state = State(stage=0, next=0, recipe=digest(recipe))
         self._accept = accept_changes
         self._resumed: Groups | None = None

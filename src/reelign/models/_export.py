@@ -3,21 +3,21 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import WanPipeline, WanTransformer3DModel
+from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from reelign import pretrained
 from reelign.errors import BadCheckpoint, RunStopped
 from reelign.files import usual_mode
-from reelign.models._adapter import ADAPTER
 from reelign.models._pipeline import Pipeline
+from reelign.parts import is_outside
 from reelign.pretrained import Part
+from reelign.protocols import Adapter
 from reelign.soundness import finite
 
 log = logging.getLogger(__name__)
@@ -28,34 +28,46 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F
 def export(
     pipeline: Pipeline,
     base: Mapping[Path, str],
-    network: WanTransformer3DModel,
+    network: nn.Module,
+    adapter: Adapter | None,
     folder: Path,
     shift: float | None,
 ) -> None:
     """Write the parts that model_index.json names, with the trained transformer, and card.json; nothing else.
 
-    With an adapter the transformer has it merged in, and `lora/` holds it in float32 for the base.
+    With an adapter the transformer has it merged in, and a folder of its name holds it for the base; that of one from
+    outside is called `adapter`.
 
     Args:
         pipeline: what was loaded.
         base: digests of its files as they were then.
         network: the transformer, trained.
+        adapter: what of it trained; all weights if there is none.
         folder: to write to.
         shift: of the sampler.
 
     Raises:
         RunStopped: a trained weight is not finite, or too large for the dtype that its file has.
-        BadCheckpoint: a file that is to be copied is not what it was when the model was loaded.
+        BadCheckpoint: a file that is to be copied or merged is not what it was when the model was loaded.
     """
     trained = {*pretrained.files_of(pipeline.transformer)} - {pipeline.transformer.folder / "config.json"}
     copied = {path: digest for path, digest in base.items() if path not in trained}
-    _refuse_changed(copied)
+    _refuse_changed(base if adapter else copied)
     for source in copied:
         _carry(pipeline, source, folder)
     _card(pipeline, folder, shift)
-    _transformer(pipeline.transformer, network, folder / "transformer")
-    if getattr(network, "peft_config", None):
-        _adapter(network, folder / "lora")
+    _transformer(pipeline.transformer, network, adapter, folder / "transformer")
+    if adapter:
+        _beside(adapter, network, folder)
+
+
+def _beside(adapter: Adapter, network: nn.Module, folder: Path) -> None:
+    name = adapter.form.name
+    own = folder / ("adapter" if is_outside(name) else name)
+    own.mkdir(exist_ok=True)
+    adapter.export(network, own)
+    if not adapter.merged(network):
+        log.warning("%s is not merged, so the exported pipeline is the base; what it learnt is in %s/", name, own.name)
 
 
 def _refuse_changed(known: Mapping[Path, str]) -> None:
@@ -100,33 +112,48 @@ def _card(pipeline: Pipeline, folder: Path, shift: float | None) -> None:
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
-def _transformer(part: Part, network: WanTransformer3DModel, target: Path) -> None:
+def _transformer(part: Part, network: nn.Module, adapter: Adapter | None, target: Path) -> None:
     """The trained weights in the source's shards, each tensor in the dtype it had there."""
     target.mkdir(parents=True, exist_ok=True)
-    trained, stored = _trained(network), part.weights.tensors
-    for file in part.weights.files:
-        own = {n: _cast(n, trained[n](), DTYPES[s.dtype]) for n, s in stored.items() if s.file == file and n in trained}
-        with usual_mode(path := target / part.weights.plain(file)):
+    weights = _whole(part, network) if adapter is None else _merged(part, adapter.merged(network))
+    for file, own in weights:
+        path = target / part.weights.plain(file)
+        if own is None:
+            pretrained.copy(part.folder / file, path)
+            continue
+        with usual_mode(path):
             save_file(own, path, metadata={"format": "pt"})
     if part.weights.index:
         _index(part, target / part.weights.plain(part.weights.index))
-    dtypes = sorted({str(DTYPES[s.dtype]).removeprefix("torch.") for s in stored.values()})
+    dtypes = sorted({str(DTYPES[s.dtype]).removeprefix("torch.") for s in part.weights.tensors.values()})
     log.info("the exported transformer is in %s, as the weights it came from", " and ".join(dtypes))
 
 
-def _trained(network: WanTransformer3DModel) -> Mapping[str, Callable[[], Tensor]]:
-    """How to get each plain weight, with the default adapter added in; the network itself is left as it is."""
-    from peft.tuners.lora import LoraLayer
+Shards = Iterator[tuple[str, dict[str, Tensor] | None]]
+"""A file's name and what it is to hold; nothing where that is what it holds in the base."""
 
-    layers: dict[str, Any] = {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}
 
-    def of(name: str, value: Tensor) -> Callable[[], Tensor]:
-        owner, wrapped, kind = name.partition(".base_layer.")
-        merged = wrapped and kind == "weight"
-        return lambda: value + layers[owner].get_delta_weight("default") if merged else value
+def _whole(part: Part, network: nn.Module) -> Shards:
+    """A network of which all weights trained."""
+    trained, stored = network.state_dict(), part.weights.tensors
+    for file in part.weights.files:
+        names = [n for n, s in stored.items() if s.file == file and n in trained]
+        yield file, {n: _cast(n, trained[n], DTYPES[stored[n].dtype]) for n in names}
 
-    own = {name: value for name, value in network.state_dict().items() if "lora_" not in name}
-    return {name.replace(".base_layer.", "."): of(name, value) for name, value in own.items()}
+
+def _merged(part: Part, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Shards:
+    """The base's own weights with an adapter added in: those in memory may be coarser."""
+    assert changes.keys() <= part.weights.tensors.keys(), "an adapter changes weights of the base"
+    for file in part.weights.files:
+        with pretrained.reading(part.folder, part.kind.__name__), safe_open(part.folder / file, "pt") as content:
+            own = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dict
+        changed = False
+        for name in [n for n in own if n in changes]:
+            base = own[name].float()
+            value = changes[name](base)
+            if not torch.equal(value, base):
+                own[name], changed = _cast(name, value, own[name].dtype), True
+        yield file, own if changed else None
 
 
 def _cast(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -140,32 +167,3 @@ def _cast(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
             "hold, so nothing is exported; the checkpoint stays."
         )
     return cast
-
-
-def _adapter(network: WanTransformer3DModel, target: Path) -> None:
-    from peft.utils import get_peft_model_state_dict
-
-    layers = get_peft_model_state_dict(network, adapter_name="default")
-    # Sets have an order of their own in each process.
-    notes = {k: sorted(v) if isinstance(v, set) else v for k, v in network.peft_config["default"].to_dict().items()}
-    target.mkdir(exist_ok=True)
-    with usual_mode(file := target / ADAPTER):
-        WanPipeline.save_lora_weights(
-            target,
-            transformer_lora_layers={k: v.detach().cpu().contiguous() for k, v in layers.items()},
-            transformer_lora_adapter_metadata=notes,
-            weight_name=ADAPTER,
-        )
-        _order_notes(file)
-
-
-def _order_notes(file: Path) -> None:
-    """Sort the notes in a safetensors header; its writer leaves them in random order, and equal exports are equal."""
-    with file.open("r+b") as content:
-        length = int.from_bytes(content.read(8), "little")
-        header = json.loads(content.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(ordered) <= length, "the same JSON in another order"
-        content.seek(8)
-        content.write(ordered.ljust(length))

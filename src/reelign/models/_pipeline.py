@@ -24,6 +24,8 @@ PARTS = {
     "scheduler": None,
 }
 """What a pipeline must name, and the class of those with weights."""
+SECOND = "transformer_2"
+"""What a pipeline may name beside it: the network for low noise, where there are two."""
 LONGEST = 2**16
 """Positions along an axis that a transformer's tables may have; the tables are no weights, so no file bounds them."""
 
@@ -88,6 +90,10 @@ def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipe
         BadConfig: a geometry that the codec or the patches cannot make.
     """
     card = describe(folder, size, text_length)
+    if len(card.experts) > 1:
+        raise BadCheckpoint(
+            f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has."
+        )
     transformer = pretrained.diffusers(WanTransformer3DModel, folder / "transformer")
     text = pretrained.transformers(UMT5EncoderModel, folder / "text_encoder")
     vae = pretrained.diffusers(AutoencoderKLWan, folder / "vae")
@@ -106,17 +112,20 @@ def read(folder: Path, size: SizeConfig | None, text_length: int | None) -> Pipe
 
 
 def describe(folder: Path, size: SizeConfig | None, text_length: int | None) -> Card:
-    """Geometry and text length, from JSON files alone.
+    """What a folder makes and reads, and with how many networks, from JSON files alone.
 
     Raises:
         BadCheckpoint, BadConfig: see `read`.
     """
-    _refuse_index(folder)
+    index = _refuse_index(folder)
     transformer = part_configs.diffusers(WanTransformer3DModel, folder / "transformer" / "config.json")
     vae = part_configs.diffusers(AutoencoderKLWan, folder / "vae" / "config.json")
     _refuse_channels(folder, transformer, vae)
     card = card_of(folder)
-    return Card(_geometry(folder, transformer, vae, size or card), text_length or card.text_length)
+    geometry, length = _geometry(folder, transformer, vae, size or card), text_length or card.text_length
+    if not any(index.get(SECOND) or ()):
+        return Card(geometry, length)
+    return Card(geometry, length, ("high", "low"), _boundary(folder, index))
 
 
 def card_of(folder: Path) -> CardFile:
@@ -138,7 +147,8 @@ def card_of(folder: Path) -> CardFile:
         ) from error
 
 
-def _refuse_index(folder: Path) -> None:
+def _refuse_index(folder: Path) -> dict[str, Any]:
+    """What model_index.json says, if that is a text-to-video pipeline."""
     path = folder / "model_index.json"
     if not path.exists():
         what = "is a single file" if folder.is_file() else "is no pipeline folder (no model_index.json)"
@@ -148,20 +158,17 @@ def _refuse_index(folder: Path) -> None:
     index = pretrained.read_json(path)
     named = {key: value for key, value in index.items() if isinstance(value, list)}
     odd = [key for key, value in named.items() if len(value) != 2 or not all(isinstance(v, str | None) for v in value)]
-    odd += [key for key in (*PARTS, "transformer_2") if not isinstance(index.get(key, []), list | None)]
+    odd += [key for key in (*PARTS, SECOND) if not isinstance(index.get(key, []), list | None)]
     if odd:
         raise BadCheckpoint(f"{str(path)!r}: {odd[0]} must be the library and the class of a part, as two names.")
     there = {key: value for key, value in named.items() if any(value)}
-    if "transformer_2" in there:
-        raise BadCheckpoint(
-            f"{str(folder)!r} is a Wan2.2 pipeline with two experts; the family 'wan' takes one, as Wan2.1 has."
-        )
     _refuse_parts(folder, path, there)
     kind = pretrained.read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
     if kind not in (None, "flow_prediction"):
         raise BadCheckpoint(
             f"{str(folder)!r} predicts {pretrained.shortened(kind)!r}; the family 'wan' is of flow models."
         )
+    return index
 
 
 def _refuse_parts(folder: Path, path: Path, there: dict[str, list[Any]]) -> None:
@@ -172,7 +179,7 @@ def _refuse_parts(folder: Path, path: Path, there: dict[str, list[Any]]) -> None
                 f"{str(path)!r} takes {pretrained.shortened(key)} from {pretrained.shortened(library)!r}; "
                 "Reelign loads classes of diffusers and transformers only."
             )
-        if key not in PARTS:
+        if key not in (*PARTS, SECOND):
             raise BadCheckpoint(
                 f"{str(path)!r} has a part {pretrained.shortened(key)!r} ({pretrained.shortened(kind)}), which "
                 "text-to-video models do not have; give a text-to-video Wan folder."
@@ -184,6 +191,17 @@ def _refuse_parts(folder: Path, path: Path, there: dict[str, list[Any]]) -> None
             raise BadCheckpoint(
                 f"{str(folder)!r} has no {key}/, which its model_index.json names; its download may be incomplete."
             )
+
+
+def _boundary(folder: Path, index: dict[str, Any]) -> float:
+    """Noise level below which the second network takes over."""
+    given = index.get("boundary_ratio")
+    if not isinstance(given, float) or not 0 < given < 1:
+        raise BadCheckpoint(
+            f"{str(folder / 'model_index.json')!r} gives boundary_ratio as {pretrained.shortened(given, 60)}, but "
+            "between two networks it is a noise level above 0 and below 1."
+        )
+    return given
 
 
 def _refuse_channels(folder: Path, transformer: dict[str, Any], vae: dict[str, Any]) -> None:

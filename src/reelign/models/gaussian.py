@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelign.batches import Condition, Geometry, Request, Size, Videos
-from reelign.core import flow, gaussian
+from reelign.core import flow, gaussian, schedule
 from reelign.errors import BadData
 from reelign.files import usual_mode
 from reelign.parts import PartConfig
-from reelign.protocols import Card
+from reelign.protocols import Card, Solver
 from reelign.weights import Reference
 
 
@@ -60,7 +60,8 @@ class Gaussian:
         self.config, self.device = config, device
         self.geometry = describe(config).geometry
         self.network = Offsets(config, self.geometry.latent).to(device)
-        self.reference = Reference(self.network)
+        self.experts = {"": self.network}
+        self.reference = Reference(self.experts)
 
     @property
     def identity(self) -> str:
@@ -85,6 +86,10 @@ class Gaussian:
         """Prompts mean nothing here: one row of nothing for all."""
         rows = torch.zeros(len(requests), dtype=torch.long, device=self.device)
         return Condition(geometry or self.geometry, {"text": torch.zeros(1, 0, device=self.device)}, {"text": rows})
+
+    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+        """A table of one shift."""
+        return schedule.sigmas(sampler.steps, sampler.shift)
 
     def velocity(
         self,

@@ -16,17 +16,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from reelign import bfloat16, pretrained
+from reelign import bfloat16, parts, pretrained
 from reelign.batches import Condition, Geometry, Request, Size, Videos
+from reelign.core import schedule
 from reelign.errors import BadConfig, BadData
-from reelign.models import _adapter, _export, _pipeline, _pixels, _text
-from reelign.models._adapter import LoraConfig
+from reelign.models import _export, _frozen, _pipeline, _pixels, _text
 from reelign.models._pipeline import SizeConfig
 from reelign.models._rows import fill_tiles
 from reelign.outline import Outline
-from reelign.parts import PartConfig
+from reelign.parts import AnyAdapter, PartConfig
 from reelign.playground import PIPELINE
-from reelign.protocols import Card
+from reelign.protocols import Adapter, Card, Solver
 from reelign.store import Memory, Store, fingerprint
 from reelign.weights import Reference
 
@@ -58,13 +58,14 @@ class Config(PartConfig):
     """The default is the folder's card.json, else Wan2.1's 81 x 480 x 832 at 16 fps."""
     text_length: int | None = Field(default=None, ge=1, le=4096)
     """Tokens a prompt; the default is the folder's card.json, else Wan's 512."""
-    lora: LoraConfig | None = None
-    """Train an adapter; without it all weights train."""
+    adapter: AnyAdapter | None = None
+    """What trains, such as `lora`, beside weights that do not; without it they train, all of them."""
     checkpointing: bool = False
     """Compute the blocks' activations again for the backward pass: a third slower, far less memory."""
     precision: Literal["auto", "float32", "bfloat16", "fast"] = "auto"
     """What the transformer computes in. Auto is bfloat16 on CUDA and float32 elsewhere; fast is bfloat16 also on CPUs
-    that have instructions for it. Trained weights stay float32; text encoder and codec are bfloat16 on CUDA only."""
+    that have instructions for it. What trains is kept in float32; what does not train, beside an
+    adapter, in what it is computed in, so in half the memory. Text encoder and codec are bfloat16 on CUDA only."""
 
 
 class Wan:
@@ -76,17 +77,21 @@ class Wan:
         self._pipeline = pipeline = _read(config)
         self.folder, self.geometry = pipeline.folder, pipeline.card.geometry
         self._base = {path: pretrained.digest(path) for path in pipeline.files()}  # before they are read
-        words, adapter = _words(pipeline), _plan(config, pipeline)
+        words, self.adapter = _words(pipeline), _adapter(config, pipeline)
         self._bfloat16, frozen_dtype = _precision(config, device)
-        self.network: WanTransformer3DModel = pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
+        rounded = self.adapter is not None and self._bfloat16
+        self.network: WanTransformer3DModel = (
+            _frozen.load(pipeline.transformer)
+            if rounded
+            else pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
+        )
         # eval mode for good: dropout would make a replay differ from its rollout.
         self.network.eval()
         _float_angles(self.network)
         cast(nn.Module, self.network).to(device)
-        if adapter is not None:
-            _adapter.attach(self.network, adapter)
-        else:
-            self.network.requires_grad_(True)
+        self.network.requires_grad_(self.adapter is None)
+        if self.adapter is not None:
+            self.adapter.attach(self.network)
         if device.type == "cpu":
             fill_tiles(self.network)
         if config.checkpointing:
@@ -101,7 +106,8 @@ class Wan:
         """Where text features are kept, and latents of clips."""
         self.guests = (self.text.encoder, self.codec.vae)
         """What the network does not need while it computes."""
-        self.reference = Reference(self.network)
+        self.experts = {"": self.network}
+        self.reference = Reference(self.experts, self.adapter)
         self._sizes: dict[Size, Geometry] = {}
 
     @property
@@ -167,6 +173,10 @@ class Wan:
         with bfloat16.products(self.device.type) if self._bfloat16 else nullcontext():
             return self.reference.call(x, 1000 * sigma, text, return_dict=False)[0].float()
 
+    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+        """A table of one shift for videos of all sizes."""
+        return schedule.sigmas(sampler.steps, sampler.shift)
+
     @torch.no_grad()
     def decode(self, x0: Float[Tensor, "b *latent"], condition: Condition) -> Videos:
         """Latents to videos."""
@@ -189,7 +199,7 @@ class Wan:
         return self.codec.encode(videos.frames.to(self.device))
 
     def export(self, folder: Path, shift: float | None = None) -> None:
-        """Write a stock pipeline folder; with LoRA the adapter is merged, and also in `lora/` for the base.
+        """Write a stock pipeline folder; an adapter is merged, and also in a folder of its name for the base.
 
         card.json says the size, rate and text length that were trained, and the sampler's `shift`; without one given,
         the base folder's.
@@ -198,7 +208,7 @@ class Wan:
             RunStopped: a trained weight is not finite, or too large for the dtype of the base's files.
             BadCheckpoint: a file that is to be copied from the base is not what it was when the model was loaded.
         """
-        _export.export(self._pipeline, self._base, self.network, folder, shift)
+        _export.export(self._pipeline, self._base, self.network, self.adapter, folder, shift)
 
 
 def check(config: Config) -> None:
@@ -209,7 +219,7 @@ def check(config: Config) -> None:
     """
     pipeline = _read(config)
     _words(pipeline)
-    _plan(config, pipeline)
+    _adapter(config, pipeline)
 
 
 def describe(config: Config) -> Card:
@@ -222,17 +232,13 @@ def describe(config: Config) -> Card:
 
 
 def settled(config: Config) -> Config:
-    """The same model for a run that is taken up again: its weights are saved, so of `lora.start` only the form stays.
+    """The same model for a run that is taken up again: its weights are saved, so of its adapter only the form stays.
 
     Raises:
         BadCheckpoint, BadConfig: see `build`.
     """
-    if config.lora is None or config.lora.start is None:
-        return config
-    plan = _plan(config, _read(config))
-    assert plan is not None, "there is an adapter"
-    form = LoraConfig(rank=plan.rank, alpha=plan.alpha, targets=plan.targets)
-    return config.model_copy(update={"lora": form})
+    adapter = _adapter(config, _read(config)) if config.adapter else None
+    return config.model_copy(update={"adapter": adapter.form}) if adapter else config
 
 
 def overlong(config: Config, texts: Sequence[str]) -> tuple[int, int]:
@@ -278,7 +284,8 @@ def build(config: Config, device: torch.device) -> Wan:
 
     Raises:
         BadCheckpoint: no pipeline folder, an incomplete or damaged one, one of another kind of model, weights that are
-            pickled, packed or not finite, or anything that could run code; or `lora.start` is no adapter of it.
+            pickled, packed or not finite, or anything that could run code; or an adapter to begin with that is of
+            another model.
         BadConfig: a geometry that the codec or the patches cannot make, or an adapter that does not fit.
     """
     return Wan(config, device)
@@ -310,10 +317,10 @@ def _words(pipeline: _pipeline.Pipeline) -> PreTrainedTokenizerBase:
     return _text.tokenizer(pipeline.folder / "tokenizer", pipeline.words, vocabulary)
 
 
-def _plan(config: Config, pipeline: _pipeline.Pipeline) -> _adapter.Plan | None:
+def _adapter(config: Config, pipeline: _pipeline.Pipeline) -> Adapter | None:
     network = pipeline.transformer.network
     assert network is not None, "a diffusers part is always compared"
-    return _adapter.plan(network, config.lora, ORIGINAL) if config.lora else None
+    return parts.build("adapter", config.adapter, network, ORIGINAL) if config.adapter else None
 
 
 def _folder_of(config: Config) -> Path:

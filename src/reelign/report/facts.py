@@ -42,12 +42,13 @@ def _model(config: Mapping[str, Any], about: Mapping[str, Any]) -> Fact | None:
     model = config.get("model")
     if not isinstance(model, Mapping):
         return None
-    name, weights, lora = model.get("name"), model.get("weights"), model.get("lora")
+    name, weights, adapter = model.get("name"), model.get("weights"), model.get("adapter")
     text = f"{weights} ({name})" if weights else str(name)
     trained = "all weights were trained"
-    if isinstance(lora, Mapping):
-        rank = lora.get("rank") or _at(about, "settled", "lora", "rank")
-        trained = f"an adapter (LoRA{f', rank {rank}' if rank else ''}) was trained"
+    if isinstance(adapter, Mapping):
+        rank = adapter.get("rank") or _at(about, "settled", "adapter", "rank")
+        kind = "LoRA" if adapter.get("name") == "lora" else words.clipped(str(adapter.get("name")), 80)
+        trained = f"an adapter ({kind}{f', rank {rank}' if rank else ''}) was trained"
     return Fact("Base model", words.clipped(text, 200), trained)
 
 

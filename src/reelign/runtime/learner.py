@@ -14,6 +14,7 @@ from reelign import soundness
 from reelign.batches import Loss
 from reelign.errors import RunStopped
 from reelign.parts import Settings
+from reelign.weights import expert_of
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -60,7 +61,11 @@ class LearnerConfig(Settings):
 
 
 class Learner:
-    """Owns the optimizer and the averaged weights of one stage; `update` is what changes a model."""
+    """Owns the optimizer and the averaged weights of one stage; `update` is what changes a model.
+
+    Experts learn apart: each has gradients of a length of its own, and a count of its updates. One that an update gave
+    no gradient stands still, its weights, moments, averages and warm-up.
+    """
 
     def __init__(self, weights: Mapping[str, nn.Parameter], config: LearnerConfig) -> None:
         """Start a fresh optimizer.
@@ -71,13 +76,20 @@ class Learner:
         self.config, self.weights = config, dict(weights)
         if not self.weights:
             raise RunStopped(
-                "no parameter of the model is trainable; check model.lora, or leave it out to train all weights."
+                "no parameter of the model is trainable; check model.adapter, or leave it out to train all weights."
             )
+        self._experts = _by_expert(self.weights)
         self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            [{"params": list(own.values())} for own in self._experts.values()],
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.average = {n: p.detach().clone() for n, p in self.weights.items()} if config.ema else {}
         self.updates = 0
+        self._updates = dict.fromkeys(self._experts, 0)
+        """Of each expert."""
         self.broken = False
         """Whether an update left weights that are not finite: they must not be saved."""
 
@@ -112,25 +124,36 @@ class Learner:
         if not any(share for share, _ in parts):
             return {"updated": 0.0}
         gradients = {n: p.grad for n, p in self.weights.items() if p.grad is not None}
-        norm = nn.utils.get_total_norm(gradients.values())
+        norms = {expert: nn.utils.get_total_norm(own.values()) for expert, own in _by_expert(gradients).items()}
         # One synchronisation for the whole batch: gradients of a bad loss are thrown away before the step.
-        loss_value, norm_value = torch.stack([torch.as_tensor(total).double(), norm.double()]).tolist()
+        values = [torch.as_tensor(total), *norms.values()]
+        loss_value, *norm_values = torch.stack([value.double() for value in values]).tolist()
         self._check(loss_value, batch, where, broken)
-        if not math.isfinite(norm_value):
+        if not all(map(math.isfinite, norm_values)):
             _refuse_broken_before(f"{where}: the gradient is not finite", broken)
             bad = next((n for n, g in gradients.items() if not soundness.finite(g)), "all weights together")
             raise RunStopped(f"{where}: the gradient of {bad!r} is not finite; the weights were not changed.")
-        nn.utils.clip_grads_with_norm_(self.weights.values(), self.config.max_grad_norm, norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * min(1.0, (self.updates + 1) / max(1, self.config.warmup))
+        self._step(norms)
+        self._refuse_broken(where, broken)
+        # A single norm stays as it is.
+        return {**_reduce(parts), "grad_norm": math.hypot(*norm_values), "updated": 1.0}
+
+    def _step(self, norms: Mapping[str, Tensor]) -> None:
+        """Move the experts that have gradients of such norms, and their averages."""
+        for group, (expert, own) in zip(self.optimizer.param_groups, self._experts.items(), strict=True):
+            if expert in norms:
+                nn.utils.clip_grads_with_norm_(own.values(), self.config.max_grad_norm, norms[expert])
+                group["lr"] = self.config.lr * min(1.0, (self._updates[expert] + 1) / max(1, self.config.warmup))
+                self._updates[expert] += 1
         self.optimizer.step()
         self.updates += 1
+        if not self.average:
+            return
         with torch.no_grad():
-            if self.average:
-                present: list[Tensor] = [self.weights[name] for name in self.average]
-                get_ema_multi_avg_fn(self.config.decay(self.updates))([*self.average.values()], present, None)
-        self._refuse_broken(where, broken)
-        return {**_reduce(parts), "grad_norm": norm_value, "updated": 1.0}
+            for expert in norms:
+                own = self._experts[expert]
+                average: list[Tensor] = [self.average[name] for name in own]
+                get_ema_multi_avg_fn(self.config.decay(self._updates[expert]))(average, list(own.values()), None)
 
     def _broken_weight(self) -> str | None:
         return next((f"{soundness.kind(w)} in {n!r}" for n, w in self.weights.items() if not soundness.finite(w)), None)
@@ -185,6 +208,7 @@ class Learner:
     def load(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Restore what `state` gave."""
         self.updates = updates
+        self._updates = dict.fromkeys(self._experts, 0)
         state: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
             for index, (name, parameter) in enumerate(self.weights.items()):
@@ -194,7 +218,17 @@ class Learner:
                 keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"optimizer/{k}/{name}" in tensors]
                 if keys:
                     state[index] = {k: tensors[f"optimizer/{k}/{name}"].clone() for k in keys}
+                    count = int(state[index]["step"])
+                    self._updates[expert_of(name)] = max(self._updates[expert_of(name)], count)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def _by_expert(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Weights by name, or what belongs to them, of each expert; in their order."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        found.setdefault(expert_of(name), {})[name] = value
+    return found
 
 
 def _refuse_broken_before(what: str, broken: Callable[[], str | None]) -> None:

@@ -21,7 +21,7 @@ from reelign.runtime.learner import Learner
 from reelign.runtime.plan import Item
 from reelign.runtime.work import Groups, StageSpec
 from reelign.sampling import SamplerConfig
-from reelign.weights import trainable
+from reelign.weights import of_experts
 
 
 def sampled(
@@ -45,7 +45,7 @@ class LocalWork:
         for role in roles:
             model.reference.start(role)
         self._roles = frozenset(roles)
-        self.learner = Learner(trainable(model.network), spec.learner) if spec.learner else None
+        self.learner = Learner(of_experts(model.experts), spec.learner) if spec.learner else None
         own = spec.learner.micro_batch if spec.learner else 1
         self._micro_batch, self.micro_batch = own, spec.passes.micro_batch or own
 
@@ -130,7 +130,7 @@ class LocalWork:
         """One optimizer step."""
         assert self.learner is not None
         losses = self.method.losses(self.model, batch, seed, self._micro_batch)
-        return self.learner.update(losses, where, batch, partial(soundness.broken_weight, self.model.network))
+        return self.learner.update(losses, where, batch, partial(soundness.broken_weight, self.model.experts))
 
     def after(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Let the method look after references and coefficients."""
@@ -142,7 +142,7 @@ class LocalWork:
 
     def state(self) -> Groups:
         """Weights, moments and averages; frozen weights; what the method remembers."""
-        own = {f"weights/{n}": p.detach() for n, p in trainable(self.model.network).items()}
+        own = {f"weights/{n}": p.detach() for n, p in of_experts(self.model.experts).items()}
         return {
             "learner": self.learner.state() if self.learner else own,
             "reference": self.model.reference.state(),

@@ -10,7 +10,7 @@ FORWARD, TRAINED, RECOMPUTED = 1, 3, 4
 
 
 class Meter:
-    """Counts the forward-units of a network, whoever calls it and with whatever weights.
+    """Counts the forward-units of networks, whoever calls them and with whatever weights.
 
     A call costs its samples, and guidance makes two of each; times 3 if its result carries a gradient (4 where the
     backward pass computes activations again) and 1 if not. A call is charged when it is made: a result that carries a
@@ -18,22 +18,22 @@ class Meter:
     once, since the update makes no second forward pass. Text encoding and decoding cost nothing.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, *networks: nn.Module) -> None:
         """Start at zero."""
         self.units = 0
-        self._network = network
-        network.register_forward_hook(self._count, with_kwargs=True)
+        for network in networks:
+            network.register_forward_hook(self._count, with_kwargs=True)
 
     def _count(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if torch._C._current_graph_task_id() != -1:
             return  # within a backward pass: computed again, and charged with the call
         samples = next(len(value) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        self.units += samples * (self._trained if _carries_gradient(output) else FORWARD)
+        self.units += samples * (_trained(network) if _carries_gradient(output) else FORWARD)
 
-    @property
-    def _trained(self) -> int:
-        again = any(getattr(module, "gradient_checkpointing", False) for module in self._network.modules())
-        return RECOMPUTED if again else TRAINED
+
+def _trained(network: nn.Module) -> int:
+    again = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
+    return RECOMPUTED if again else TRAINED
 
 
 def _carries_gradient(output: Any) -> bool:

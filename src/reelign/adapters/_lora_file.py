@@ -1,4 +1,4 @@
-"""LoRA adapters: what a recipe asks for, compared with a network that may lie on the meta device, then attached."""
+"""A LoRA's file, whoever wrote it: compared with a network's layers by its header alone, then copied into them."""
 
 import json
 import re
@@ -8,43 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from reelign import pretrained
-from reelign.errors import BadCheckpoint, BadConfig
-from reelign.parts import Settings
+from reelign.errors import BadCheckpoint
 from reelign.pretrained.part import FLOATS
 from reelign.soundness import finite
 
-RANK = 32
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
-ADAPTER = "pytorch_lora_weights.safetensors"
-FILES = (ADAPTER, "adapter_model.safetensors")
+NAME = "pytorch_lora_weights.safetensors"
+NAMES = (NAME, "adapter_model.safetensors")
 """What diffusers and peft call an adapter's file."""
+NOTES = "lora_adapter_metadata"
+"""Where diffusers keeps an adapter's settings in a file's header."""
 PREFIX = re.compile(r"(base_model\.model\.|transformer\.|diffusion_model\.|lora_unet_|lora_transformer_)*")
 KEY = re.compile(r"(.+?)\.(?:lora[._](?P<side>A|B|down|up)(?:\.default)?\.weight|alpha)")
 
 
-class LoraConfig(Settings):
-    """A low-rank adapter (peft)."""
-
-    rank: int | None = Field(default=None, ge=1)
-    """The default is that of `start`, else 32."""
-    alpha: float | None = Field(default=None, gt=0, le=1e6)
-    """Scale numerator; the default is that of `start`, else the rank, a scale of 1."""
-    targets: tuple[str, ...] | None = None
-    """Names (suffixes) of the linear layers that get an adapter; the default is those of `start`, else the attention's
-    and the feed-forward's."""
-    start: str | None = None
-    """An adapter to begin with: a *.safetensors file or its folder, with names as peft, diffusers, kohya or Wan's own
-    code write them. It acts at the start as it did where it was trained, whatever `alpha`; a run that is resumed does
-    not read it again."""
-
-
 @dataclass(frozen=True)
-class Start:
+class LoraFile:
     """An adapter's file, compared with a network."""
 
     file: Path
@@ -53,69 +35,18 @@ class Start:
     rank: int
 
 
-@dataclass(frozen=True)
-class Plan:
-    """An adapter that fits a network."""
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    start: Start | None
-
-
-def plan(network: nn.Module, config: LoraConfig, original: Sequence[tuple[str, str]]) -> Plan:
-    """What `attach` will do to a network; nothing is changed, and of files only headers are read.
+def read(given: str, linear: Mapping[str, nn.Linear], original: Sequence[tuple[str, str]]) -> LoraFile:
+    """Find each of an adapter's matrices its layer, whoever named it: names are compared with dots as underscores.
 
     Args:
-        network: with weights, or on the meta device.
-        config: what the recipe asks for.
-        original: parts of layers' names here, and what the model's own code calls them; for adapters trained with it.
+        given: the file, or its folder.
+        linear: the network's linear layers by name; they may lie on the meta device.
+        original: parts of layers' names there, and what the model's own code calls them; for adapters trained with it.
 
     Raises:
-        BadConfig: targets that match no linear layer, or a rank that a layer or `start` does not have.
-        BadCheckpoint: `start` is no adapter of this network.
+        BadCheckpoint: it is no adapter of this network.
     """
-    linear = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
-    start = _start(pretrained.locate(config.start), linear, original) if config.start is not None else None
-    rank = config.rank or (start.rank if start else RANK)
-    targets = config.targets
-    if targets is None:
-        targets = tuple(start.layers) if start else TARGETS
-    _refuse_targets(type(network).__name__, tuple(linear), targets)
-    chosen = {n: m for n, m in linear.items() if any(n == t or n.endswith("." + t) for t in targets)}
-    if start and start.rank != rank:
-        raise BadConfig(
-            f"model.lora.rank: {rank}, but the adapter {str(start.file)!r} has rank {start.rank}; leave it out."
-        )
-    outside = [name for name in start.layers if name not in chosen] if start else []
-    if outside:
-        raise BadConfig(
-            f"model.lora.targets: {outside[0]} is not among them, but the adapter in `start` has it; leave targets out."
-        )
-    for name, module in chosen.items():
-        if rank > min(module.in_features, module.out_features):
-            raise BadConfig(
-                f"model.lora.rank: {rank}, but the layer {name} is only {module.in_features} by {module.out_features}; "
-                "take a smaller rank."
-            )
-    alphas = {alpha for _, _, alpha in start.layers.values()} if start else set()
-    return Plan(rank, config.alpha or (alphas.pop() if len(alphas) == 1 else float(rank)), targets, start)
-
-
-def _refuse_targets(kind: str, names: Sequence[str], targets: Sequence[str]) -> None:
-    missing = [t for t in targets if not any(n == t or n.endswith("." + t) for n in names)]
-    if missing or not targets:
-        kinds = sorted({n.split(".", 2)[-1] for n in names if n.count(".") >= 2})
-        given = pretrained.shortened(missing) if missing else "an empty list"
-        raise BadConfig(
-            f"model.lora.targets: {given} matches no linear layer of {kind}; "
-            f"its layers end in: {', '.join(kinds[:24])}."
-        )
-
-
-def _start(path: Path, linear: Mapping[str, nn.Linear], original: Sequence[tuple[str, str]]) -> Start:
-    """Find each of an adapter's matrices its layer, whoever named it: names are compared with dots as underscores."""
-    file = _file(path)
+    file = _file(pretrained.locate(given))
     known = {}
     for name in linear:
         theirs = name
@@ -153,19 +84,19 @@ def _start(path: Path, linear: Mapping[str, nn.Linear], original: Sequence[tuple
     if len(ranks) != 1:
         what = f"layers of different ranks ({min(ranks)} to {max(ranks)})" if ranks else "no adapter"
         raise BadCheckpoint(f"{str(file)!r} holds {what}; give a LoRA of one rank.")
-    return Start(file, layers, ranks.pop())
+    return LoraFile(file, layers, ranks.pop())
 
 
 def _file(path: Path) -> Path:
     if path.is_dir():
-        found = [p for p in (path / name for name in FILES) if p.exists()] or sorted(path.glob("*.safetensors"))
+        found = [p for p in (path / name for name in NAMES) if p.exists()] or sorted(path.glob("*.safetensors"))
         if len(found) != 1:
-            raise BadCheckpoint(f"model.lora.start: {str(path)!r} holds {len(found)} safetensors files; name one.")
+            raise BadCheckpoint(f"model.adapter.start: {str(path)!r} holds {len(found)} safetensors files; name one.")
         return found[0]
     if not path.exists() or path.suffix != ".safetensors":
         what = "is no *.safetensors file" if path.exists() else "is not there"
         raise BadCheckpoint(
-            f"model.lora.start: {pretrained.shortened(path)!r} {what}; give an adapter's file or its folder."
+            f"model.adapter.start: {pretrained.shortened(path)!r} {what}; give an adapter's file or its folder."
         )
     return path
 
@@ -179,7 +110,7 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, float], f
             shapes = {n: tuple(content.get_slice(n).get_shape()) for n in names}
             odd = [n for n in names if content.get_slice(n).get_dtype() not in FLOATS]
             alphas = {n: float(content.get_tensor(n)) for n in names if n.endswith(".alpha") and not odd}
-            notes = (content.metadata() or {}).get("lora_adapter_metadata")
+            notes = (content.metadata() or {}).get(NOTES)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise BadCheckpoint(f"{str(file)!r} cannot be read as an adapter ({pretrained.shortened(error)}).") from error
     if odd:
@@ -210,36 +141,18 @@ def _common_alpha(file: Path, notes: str | None) -> float | None:
     return alpha
 
 
-def attach(network: nn.Module, wanted: Plan, seed: int = 0) -> None:
-    """Freeze a diffusers network and add the adapter, called "default"; a fresh one does not change its output.
+@torch.no_grad()
+def fill(network: nn.Module, start: LoraFile, alpha: float) -> None:
+    """Copy a file's matrices into a network's adapter; ups trained with another `alpha` make up for it.
 
     Raises:
-        BadCheckpoint: `start` holds numbers that are not finite.
+        BadCheckpoint: it holds numbers that are not finite.
     """
-    from peft import LoraConfig as PeftConfig
-
-    network.requires_grad_(False)
-    peft = PeftConfig(
-        r=wanted.rank,
-        lora_alpha=wanted.alpha,  # type: ignore[arg-type] - peft only divides it by the rank
-        target_modules=list(wanted.targets),
-        init_lora_weights=True,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network.add_adapter(peft)  # type: ignore[operator]
-    if wanted.start:
-        _fill(network, wanted, wanted.start)
-
-
-@torch.no_grad()
-def _fill(network: nn.Module, wanted: Plan, start: Start) -> None:
-    """Copy the start's matrices; where it was scaled in another way, its ups are scaled to make up for it."""
     with pretrained.reading(start.file, "LoRA"), safe_open(start.file, framework="pt") as content:
-        for layer, (down, up, alpha) in start.layers.items():
+        for layer, (down, up, own_alpha) in start.layers.items():
             own: Any = network.get_submodule(layer)
-            for key, target, scale in ((down, own.lora_A, 1.0), (up, own.lora_B, alpha / wanted.alpha)):
+            for key, target, factor in ((down, own.lora_A, 1.0), (up, own.lora_B, own_alpha / alpha)):
                 values = content.get_tensor(key).float()
                 if not finite(values):
                     raise BadCheckpoint(f"{str(start.file)!r} holds numbers that are not finite in {key!r}.")
-                target["default"].weight.copy_(values if scale == 1.0 else values * scale)
+                target["default"].weight.copy_(values if factor == 1.0 else values * factor)

@@ -78,7 +78,7 @@ def _velocity(model: Any) -> Tensor:
 @pytest.mark.parametrize("alpha", [None, 2.0])
 @pytest.mark.parametrize("form", ["peft", "diffusers", "kohya", "kohya with diffusers' names", "original"])
 def test_a_start_adds_its_scaled_product_to_the_base(wan: Make, tmp_path: Path, form: str, alpha: float | None) -> None:
-    model = wan(lora={"start": str(_file(tmp_path / "a", form, alpha))})
+    model = wan(adapter={"name": "lora", "start": str(_file(tmp_path / "a", form, alpha))})
     merged = _added(wan(), (alpha or RANK) / RANK)
     assert_close(_velocity(model), _velocity(merged), atol=1e-5, rtol=1e-5)
     assert float((_velocity(model) - _velocity(wan())).abs().max()) > 0.01
@@ -92,7 +92,7 @@ def test_a_start_adds_its_scaled_product_to_the_base(wan: Make, tmp_path: Path, 
 def test_a_start_acts_alike_whatever_the_recipes_scale_and_targets(
     wan: Make, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    model = wan(lora={"start": str(_file(tmp_path / "a", "kohya", 2.0)), **settings})
+    model = wan(adapter={"name": "lora", "start": str(_file(tmp_path / "a", "kohya", 2.0)), **settings})
     assert_close(_velocity(model), _velocity(_added(wan(), 2.0 / RANK)), atol=1e-5, rtol=1e-5)
     adapted = {n.split(".lora_")[0] for n in trainable(model.network)}
     assert set(LAYERS) <= adapted
@@ -100,13 +100,13 @@ def test_a_start_acts_alike_whatever_the_recipes_scale_and_targets(
 
 
 def test_without_a_start_rank_and_targets_are_the_default(wan: Make) -> None:
-    own = wan(lora={}).network.peft_config["default"]
+    own = wan(adapter="lora").network.peft_config["default"]
     assert (own.r, own.lora_alpha) == (32, 32)
     assert {"to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"} == set(own.target_modules)
 
 
 def test_a_start_is_what_the_reference_pulls_towards(wan: Make, tmp_path: Path) -> None:
-    model = wan(lora={"start": str(_file(tmp_path / "a", "diffusers", None))})
+    model = wan(adapter={"name": "lora", "start": str(_file(tmp_path / "a", "diffusers", None))})
     before = _velocity(model)
     model.reference.start()
     assert not model.reference.adapter_off
@@ -118,9 +118,9 @@ def test_a_start_is_what_the_reference_pulls_towards(wan: Make, tmp_path: Path) 
 
 
 def test_an_exported_adapter_is_a_start_again(wan: Make, tmp_path: Path) -> None:
-    model = wan(lora={"start": str(_file(tmp_path / "a", "kohya", 2.0))})
+    model = wan(adapter={"name": "lora", "start": str(_file(tmp_path / "a", "kohya", 2.0))})
     model.export(tmp_path / "final")
-    again = wan(lora={"start": str(tmp_path / "final" / "lora")})
+    again = wan(adapter={"name": "lora", "start": str(tmp_path / "final" / "lora")})
     assert torch.equal(_velocity(again), _velocity(model))
 
 
@@ -139,7 +139,7 @@ def test_kohyas_names_are_read_as_diffusers_reads_them(tmp_path: Path, wan: Make
         found[f"{key}.alpha"] = torch.tensor(float(1 + i))
     save_file(found, tmp_path / "a.safetensors")
     stock = _convert_musubi_wan_lora_to_diffusers(dict(found))
-    adapted = wan(lora={"start": str(tmp_path / "a.safetensors")}).network
+    adapted = wan(adapter={"name": "lora", "start": str(tmp_path / "a.safetensors")}).network
     for name in names:
         down, up = (stock[f"transformer.{name}.lora_{s}.weight"] for s in "AB")
         assert_close(adapted.get_submodule(name).get_delta_weight("default"), up @ down, atol=1e-4, rtol=1e-5)
@@ -148,7 +148,11 @@ def test_kohyas_names_are_read_as_diffusers_reads_them(tmp_path: Path, wan: Make
 def _check(tiny_wan21: Path, **lora: Any) -> None:
     family.check(
         family.Config.model_validate(
-            {"weights": str(tiny_wan21), "size": {"frames": 5, "height": 32, "width": 32}, "lora": lora}
+            {
+                "weights": str(tiny_wan21),
+                "size": {"frames": 5, "height": 32, "width": 32},
+                "adapter": {"name": "lora", **lora},
+            }
         )
     )
 
@@ -156,8 +160,8 @@ def _check(tiny_wan21: Path, **lora: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"rank": 8}, r"model.lora.rank: 8, but the adapter '.*' has rank 4; leave it out"),
-        ({"targets": ["to_q"]}, r"model.lora.targets: blocks.1.attn2.to_out.0 is not among them"),
+        ({"rank": 8}, r"model.adapter.rank: 8, but the adapter '.*' has rank 4; leave it out"),
+        ({"targets": ["to_q"]}, r"model.adapter.targets: blocks.1.attn2.to_out.0 is not among them"),
     ],
 )
 def test_a_recipe_that_a_start_does_not_fit(
@@ -215,7 +219,7 @@ def test_places_without_an_adapter(tiny_wan21: Path, tmp_path: Path) -> None:
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     (tmp_path / "empty").mkdir()
     for name, said in (
-        ("gone.safetensors", r"model.lora.start: '.*gone.safetensors' is not there"),
+        ("gone.safetensors", r"model.adapter.start: '.*gone.safetensors' is not there"),
         ("a.bin", r"is no \*.safetensors file"),
         ("empty", "holds 0 safetensors files; name one"),
         ("junk.safetensors", "cannot be read as an adapter"),
@@ -227,7 +231,7 @@ def test_places_without_an_adapter(tiny_wan21: Path, tmp_path: Path) -> None:
 def test_a_start_that_is_not_finite_is_refused(wan: Make, tmp_path: Path) -> None:
     save_file({A: DOWN * float("nan"), B: UP}, tmp_path / "a.safetensors")
     with pytest.raises(BadCheckpoint, match=r"not finite in 'transformer.blocks.0.attn1.to_q.lora_A.weight'"):
-        wan(lora={"start": str(tmp_path / "a.safetensors")})
+        wan(adapter={"name": "lora", "start": str(tmp_path / "a.safetensors")})
 
 
 @pytest.mark.parametrize("settings", [{"alpha": 0}, {"alpha": -1}, {"alpha": float("inf")}, {"rank": 0}])
@@ -235,4 +239,22 @@ def test_scales_and_ranks_are_positive(settings: dict[str, Any]) -> None:
     from pydantic import ValidationError
 
     with pytest.raises(ValidationError):
-        family.Config.model_validate({"lora": settings})
+        family.Config.model_validate({"adapter": {"name": "lora", **settings}})
+
+
+def test_a_role_with_weights_of_its_own_counts_within_one_that_is_switched_off(wan: Make) -> None:
+    model, base = wan(adapter={"name": "lora", "rank": RANK}), _velocity(wan())
+    model.reference.start()
+    with torch.no_grad():
+        for p in trainable(model.network).values():
+            p += 0.1
+    moved = _velocity(model)
+    model.reference.start("sampled")
+    with model.reference.on():
+        assert torch.equal(_velocity(model), base)
+        with model.reference.on("sampled"):
+            assert torch.equal(_velocity(model), moved)
+            with model.reference.on():
+                assert torch.equal(_velocity(model), base)
+        assert torch.equal(_velocity(model), base)
+    assert torch.equal(_velocity(model), moved)
