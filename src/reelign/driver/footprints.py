@@ -1,5 +1,7 @@
 """What a recipe asks of its device's memory, stage by stage, in sentences; computed, not measured."""
 
+from typing import Any
+
 import torch
 
 from reelign import parts
@@ -24,7 +26,8 @@ def told(recipe: Recipe, device: torch.device, *, working: bool) -> list[str]:
         return []
     outline: Outline = family.outline(recipe.model, device)
     found = [_sentence(f"the model on {device.type}", footprint.model(outline))]
-    for label, stage in zip(labels(recipe), recipe.stages, strict=True):
+    stages: tuple[Any, ...] = recipe.stages
+    for label, stage in zip(labels(recipe), stages, strict=True):
         load = stage.load
         if load is not None:
             held = footprint.kept(outline, stage.learner, load)

@@ -13,6 +13,13 @@ ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers of which `bfloat16.products` takes the weights in bfloat16, whatever they are kept in."""
 
 
+def rounded(network: nn.Module) -> None:
+    """Bring a network without weights to the dtypes that `load` gives it."""
+    for module in network.modules():
+        if isinstance(module, ROUNDED):
+            module.to(torch.bfloat16)
+
+
 def load(part: Part) -> Any:
     """A part whose products are in bfloat16, with the same results in half the memory as if it were kept in float32.
 

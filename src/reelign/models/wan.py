@@ -4,7 +4,6 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -259,12 +258,15 @@ def outline(config: Config, device: torch.device) -> Outline:
         BadCheckpoint, BadConfig: see `build`.
     """
     pipeline, (products, dtype) = _read(config), _precision(config, device)
-    adapter = _plan(config, pipeline)
+    adapter = _adapter(config, pipeline)
     network: Any = copy.deepcopy(pipeline.transformer.network)
-    network.requires_grad_(True)
+    network.requires_grad_(adapter is None)
     _float_angles(network)
     if adapter is not None:
-        _adapter.attach(network, replace(adapter, start=None))
+        if products:
+            _frozen.rounded(network)
+        fresh: Adapter = parts.build("adapter", adapter.form, network, ORIGINAL)
+        fresh.attach(network)
     if config.checkpointing:
         network.enable_gradient_checkpointing()
     width, length = pipeline.text_encoder.config.d_model, pipeline.card.text_length

@@ -75,9 +75,10 @@ class Config(StageConfig):
     def load(self) -> Load:
         """A rollout's latents with what is recorded of it, and a forward pass of some of them."""
         n, micro_batch, recorded = self.prompts * self.group, self.learner.micro_batch, 0
-        if hasattr(self.method, "filled"):
+        filled = getattr(self.method, "filled", None)
+        if filled:
             prompts = Prompts((Request(""),) * self.prompts, self.group)
-            explored = self.method.filled().select.draw(self.sampler.steps, prompts, 0, 0)
+            explored = filled().select.draw(self.sampler.steps, prompts, 0, 0)
             recorded = explored.width if explored.record is None else len(explored.record)
         # Of each recorded step: where it begins, where it ends, and its mean.
         latents, branches = n * (1 + 3 * recorded), 1 if self.sampler.guidance == 1 else 2
