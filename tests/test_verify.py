@@ -156,17 +156,17 @@ def _double_score(x, velocity, sigma, delta, rate, wide):
     return Transition(x - wide(delta) * velocity - pull, _std(rate, delta, x))
 
 
-def _summed_log_prob(found, x_next, mask=None):
-    return _LOG_PROB(found, x_next, mask) * x_next[0].numel()
+def _summed_log_prob(found, x_next):
+    return _LOG_PROB(found, x_next) * x_next[0].numel()
 
 
-def _kl_without_gradient(a, b, mask=None):
+def _kl_without_gradient(a, b):
     with torch.no_grad():
-        return _STEP_KL(a, b, mask)
+        return _STEP_KL(a, b)
 
 
-def _kl_without_half(a, b, mask=None):
-    return 2 * _STEP_KL(a, b, mask)
+def _kl_without_half(a, b):
+    return 2 * _STEP_KL(a, b)
 
 
 def _other_std(rewards_pg, eps=1e-4, *, population=False, std_floor=0.0, scale="group"):

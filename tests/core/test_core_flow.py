@@ -49,16 +49,6 @@ def test_expand_to_refuses_another_batch_size() -> None:
         inspect.unwrap(flow.expand_to)(torch.zeros(1), torch.zeros(3, 2))
 
 
-def test_a_masked_mean_ignores_masked_elements_even_if_they_are_not_finite() -> None:
-    x = torch.tensor([[1.0, 3.0, torch.nan], [2.0, 2.0, 2.0]])
-    assert_close(flow.per_sample_mean(x, x == x), torch.tensor([2.0, 2.0]))
-
-
-def test_a_mask_must_leave_something() -> None:
-    with pytest.raises(ValueError, match="without any element"):
-        flow.per_sample_mean(torch.ones(2, 2), torch.tensor([[True, True], [False, False]]))
-
-
 def test_velocity_error_is_a_mean_over_elements() -> None:
     error = flow.velocity_error(torch.full((2, 3, 4), 2.0), torch.zeros(2, 3, 4))
     assert_close(error, torch.full((2,), 4.0))

@@ -149,18 +149,6 @@ def test_no_gradient_runs_through_the_draw() -> None:
     assert_close(slope, torch.full((1, 2), 0.5))
 
 
-def test_masked_elements_count_neither_in_the_density_nor_in_the_divergence() -> None:
-    x, velocity, sigma, after = _case()
-    mask = torch.ones_like(x, dtype=torch.bool)
-    mask[:, :, 0] = False
-    a, b = (transition.step("flow", x, v, sigma, after, 0.5) for v in (velocity, velocity + 0.1))
-    drawn = transition.draw(a, torch.randn_like(x))
-    spoiled = torch.where(mask, drawn, drawn + 100)
-    assert torch.equal(transition.log_prob(a, drawn, mask), transition.log_prob(a, spoiled, mask))
-    moved = transition.Transition(torch.where(mask, b.mean, b.mean + 100), b.std)
-    assert torch.equal(transition.step_kl(a, b, mask), transition.step_kl(a, moved, mask))
-
-
 def test_a_density_needs_a_width() -> None:
     x, velocity, sigma, after = _case()
     found = transition.ode_step(x, velocity, sigma, after)

@@ -4,7 +4,7 @@ With ``sigma`` in [0, 1] (1 = noise, 0 = data): ``x = (1 - sigma) x0 + sigma noi
 (rectified flow, arXiv 2209.03003).
 """
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 PerSample = Float[Tensor, " b"] | Float[Tensor, ""]
@@ -31,29 +31,9 @@ def expand_to(value: PerSample, x: Float[Tensor, "b *latent"]) -> Tensor:
     return value.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def per_sample_mean(
-    x: Float[Tensor, "b *latent"], mask: Bool[Tensor, "b *latent"] | None = None
-) -> Float[Tensor, " b"]:
-    """Mean over all elements of each sample, or over the elements that the mask keeps.
-
-    Args:
-        x: ``[b *latent]``.
-        mask: True where an element counts; padding and given frames (I2V) are False.
-
-    Returns:
-        ``[b]``.
-
-    Raises:
-        ValueError: if the mask leaves a sample without any element.
-    """
-    flat = x.reshape(x.shape[0], -1)
-    if mask is None:
-        return flat.mean(dim=1)
-    kept = mask.reshape(mask.shape[0], -1)
-    count = kept.sum(dim=1)
-    if bool((count == 0).any()):
-        raise ValueError("the mask leaves a sample without any element; drop that sample from the batch")
-    return flat.where(kept, flat.new_zeros(())).sum(dim=1) / count
+def per_sample_mean(x: Float[Tensor, "b *latent"]) -> Float[Tensor, " b"]:
+    """Mean over all elements of each sample."""
+    return x.reshape(x.shape[0], -1).mean(dim=1)
 
 
 def interpolate(
@@ -76,10 +56,6 @@ def noise_from(
     return x + (1 - expand_to(sigma, x)) * velocity
 
 
-def velocity_error(
-    velocity: Float[Tensor, "b *latent"],
-    target: Float[Tensor, "b *latent"],
-    mask: Bool[Tensor, "b *latent"] | None = None,
-) -> Float[Tensor, " b"]:
+def velocity_error(velocity: Float[Tensor, "b *latent"], target: Float[Tensor, "b *latent"]) -> Float[Tensor, " b"]:
     """Squared error per sample as a mean over elements, so that betas do not depend on the resolution."""
-    return per_sample_mean((velocity - target) ** 2, mask)
+    return per_sample_mean((velocity - target) ** 2)

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from reelign.core import flow, schedule
@@ -203,9 +203,7 @@ def gain(kind: str, sigma: PerSample, sigma_next: PerSample, eta: Strength = 0.0
     return euler * (1 + g**2 * (1 - sigma) / (2 * sigma))
 
 
-def log_prob(
-    transition: Transition, x_next: Float[Tensor, "b *latent"], mask: Bool[Tensor, "b *latent"] | None = None
-) -> Float[Tensor, " b"]:
+def log_prob(transition: Transition, x_next: Float[Tensor, "b *latent"]) -> Float[Tensor, " b"]:
     """Gaussian log-density of the latent that was drawn, as a mean over its elements.
 
     The exact density including ``-ln std - ln(2 pi) / 2``; divided by the number of elements, so that clip ranges
@@ -214,14 +212,13 @@ def log_prob(
     Args:
         transition: of the policy at the recorded latent.
         x_next: the recorded draw, float32, exactly as it is stored.
-        mask: True where an element counts.
 
     Raises:
         ValueError: if a std is 0; a deterministic step has no density.
     """
     deviation = (x_next.detach() - transition.mean) / expand_to(_positive_std(transition), x_next)
     normaliser = transition.std.log() + 0.5 * math.log(2 * math.pi)
-    return -0.5 * flow.per_sample_mean(deviation**2, mask) - normaliser
+    return -0.5 * flow.per_sample_mean(deviation**2) - normaliser
 
 
 def log_prob_dense(transition: Transition, x_next: Float[Tensor, "b c *place"]) -> Float[Tensor, "b *place"]:
@@ -244,7 +241,7 @@ def log_prob_dense(transition: Transition, x_next: Float[Tensor, "b c *place"]) 
     return element.sum(dim=1)
 
 
-def step_kl(a: Transition, b: Transition, mask: Bool[Tensor, "b *latent"] | None = None) -> Float[Tensor, " b"]:
+def step_kl(a: Transition, b: Transition) -> Float[Tensor, " b"]:
     """Exact divergence between two transitions with equal std, as a mean over elements; keeps its gradient.
 
     ``mean((a.mean - b.mean)^2) / (2 std^2)`` with the std of the step itself, ``sqrt(delta)`` included. Code that
@@ -253,14 +250,13 @@ def step_kl(a: Transition, b: Transition, mask: Bool[Tensor, "b *latent"] | None
     Args:
         a: of the policy.
         b: of the reference, at the same latent and level.
-        mask: True where an element counts.
 
     Raises:
         ValueError: if a std is 0 or the two differ.
     """
     if not torch.equal(a.std, b.std):
         raise ValueError("the two transitions have different std; compare steps of one kind, level and eta")
-    return flow.per_sample_mean((a.mean - b.mean) ** 2, mask) / (2 * _positive_std(a) ** 2)
+    return flow.per_sample_mean((a.mean - b.mean) ** 2) / (2 * _positive_std(a) ** 2)
 
 
 def _euler(x: Tensor, velocity: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
