@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from reelign import config as configs
-from reelign import driver, parts
+from reelign import declared, driver, parts
 from reelign.batches import Credited
 from reelign.playground import demo
 
@@ -34,8 +34,8 @@ def digest(file: Path) -> str:
 
 def online() -> list[str]:
     """Names of the methods that train on what they sample."""
-    built = {name: parts.build("method", parts.configure("method", name)) for name in parts.available("method")}
-    return [name for name, method in built.items() if method.consumes is Credited]
+    named = {name: parts.configure("method", name) for name in parts.available("method")}
+    return [name for name, config in named.items() if declared.consumes(config) is Credited]
 
 
 def main() -> None:

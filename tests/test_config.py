@@ -14,7 +14,7 @@ from reelign.parts import Settings
 from reelign.playground import demo
 
 ROOT = Path(__file__).parents[1]
-LINEAR = "tests.parts.linear_reward:build"
+LINEAR, CLARITY = "tests.parts.linear_reward:build", "playground_clarity"
 DATA = "tests.parts.gaussian_data:build"
 
 
@@ -30,7 +30,7 @@ def _tree() -> dict[str, Any]:
                 "steps": 5,
                 "dataset": DATA,
                 "method": "grpo",
-                "rewards": [{"name": LINEAR, "weight": 0.5}, LINEAR],
+                "rewards": [{"name": LINEAR, "weight": 0.5}, CLARITY],
             },
         ],
     }
@@ -74,9 +74,11 @@ def test_overrides_win_over_the_recipe_and_the_recipe_over_defaults() -> None:
 
 
 def test_a_setting_of_a_part_given_by_its_bare_name_can_be_overridden() -> None:
-    found = configs.override(_tree(), ["stages.1.method.clip=1", "stages.1.rewards.1.k=2", "evaluate.dataset.size=4"])
+    found = configs.override(
+        _tree(), ["stages.1.method.clip=1", "stages.1.rewards.1.half=2", "evaluate.dataset.size=4"]
+    )
     assert found["stages"][1]["method"] == {"name": "grpo", "clip": 1}
-    assert found["stages"][1]["rewards"][1] == {"name": LINEAR, "k": 2}
+    assert found["stages"][1]["rewards"][1] == {"name": CLARITY, "half": 2}
     assert found["evaluate"]["dataset"] == {"name": DATA, "size": 4}
 
 

@@ -219,6 +219,8 @@ class Scored:
     """What the method looked for in the decoded samples while they were there, by its own names."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of "rollout", "decode" and "reward"."""
+    watched: dict[str, Float[Tensor, "p g"]] = field(default_factory=dict)
+    """Scores whose weight is 0, which are logged and do not train."""
 
 
 @dataclass(frozen=True, slots=True)

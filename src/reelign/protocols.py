@@ -132,18 +132,13 @@ class VideoModel(Protocol):
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range.
+    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on fixed scales.
 
-    One that reads what prompts say may have `check_prompts(prompts)`, which raises a UserError for what it cannot read,
-    so that a dry run finds it; one for videos of one size may have `reads`, their (frames, height, width). So may a
-    metric.
+    Its `Config` says `scores` (their scales by name) and a `version`, text that changes whenever the same video could
+    get another score. That of one which reads what prompts say may have `check_prompts(prompts)`, which raises a
+    UserError for what it cannot read, so that a dry run finds it; that of one for videos of one size may have `reads`,
+    their (frames, height, width). So may a metric's.
     """
-
-    names: tuple[str, ...]
-    """Of its scores."""
-    range: tuple[float, float]
-    version: str
-    """Changes whenever the same video could get another score."""
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each video against its prompt."""
@@ -154,13 +149,10 @@ class Reward(Protocol):
 class Metric(Protocol):
     """Held-out measures, never trained on: `(videos, prompts) -> {name: [b]}`.
 
-    `higher_is_better` and `description` have an entry for each name. Set measures (diversity) compare the videos that
-    share a prompt and give each video its share. One may have a `version`, text that changes whenever the same video
-    could get another number; without it a digest of the files of its module and its class stands for it.
+    Its `Config` says `higher_is_better` and a `description` of each name. Set measures (diversity) compare the videos
+    that share a prompt and give each video its share. It may say a `version`, text that changes whenever the same video
+    could get another number; without it a digest of the files of its module and its `Config` stands for it.
     """
-
-    higher_is_better: Mapping[str, bool]
-    description: Mapping[str, str]
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each video against its prompt; NaN where a measure does not apply."""
@@ -169,10 +161,10 @@ class Metric(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Where prompts, clips or pairs come from. Draws are a function of (n, seed): there is no hidden position."""
+    """Where prompts, clips or pairs come from. Draws are a function of (n, seed): there is no hidden position.
 
-    gives: frozenset[str]
-    """Of {"prompts", "clips", "pairs"}; asking for anything else is refused by name."""
+    Its `Config` says what it `gives`, a set of some of these three; asking for anything else is refused by name.
+    """
 
     def fit(self, geometry: Geometry) -> None:
         """Refuse, from headers alone and quickly, clips that a model of that geometry cannot take.
@@ -205,13 +197,11 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Method(Protocol):
-    """What makes one algorithm differ from another."""
+    """What makes one algorithm differ from another.
 
-    consumes: type
-    """The batch it trains on: Clips, Pairs or Credited."""
-    needs: frozenset[str]
-    """Frozen weights that it uses beside the policy, of {"reference", "sampled"}; one that needs "sampled" rolls out
-    with them."""
+    Its `Config` says what it `consumes`, the batch it trains on: Clips, Pairs or Credited; and which frozen weights it
+    `needs` beside the policy, see `declared.needs`.
+    """
 
     def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:
         """Yield losses to back-propagate one by one, freeing each graph; the sum of their values is the objective.
@@ -224,15 +214,14 @@ class Method(Protocol):
 
 @runtime_checkable
 class OnlineMethod(Method, Protocol):
-    """A method that decides what to sample, gives credit for it, and may remember something between iterations."""
+    """A method that decides what to sample, gives credit for it, and may remember something between iterations.
 
-    def check(self, demand: Any) -> None:
-        """Refuse, before any compute, what a stage asks of it (an `engines.slots.Demand`).
+    Its `Config` may have `check(demand)`, which refuses with a BadConfig, before any compute, what a stage asks of it
+    (an `engines.slots.Demand`).
+    """
 
-        Raises:
-            BadConfig: in one sentence.
-        """
-        ...
+    opened: Callable[[Any], Dataset]
+    """Gives a dataset that it draws from by its settings; the stage sets it to the run's."""
 
     def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Any:
         """Which of a rollout's steps are stochastic: a `sampling.Exploration`."""

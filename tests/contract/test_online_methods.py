@@ -50,12 +50,15 @@ def test_every_shipped_method_and_module_is_covered() -> None:
     assert set(MODULES) == set(parts.available("module")) - {"oracle"}
 
 
+def configured(method: str, *modules: str, **settings: Any) -> Any:
+    """A method's Config with modules in their test settings."""
+    given = [{"name": name, **MODULES[name]} for name in modules]
+    return parts.configure("method", {"name": method, "modules": given, **SETTINGS.get(method, {}), **settings})
+
+
 def build(method: str, *modules: str, **settings: Any) -> Any:
     """A method with modules in their test settings."""
-    given = [{"name": name, **MODULES[name]} for name in modules]
-    return parts.build(
-        "method", parts.configure("method", {"name": method, "modules": given, **SETTINGS.get(method, {}), **settings})
-    )
+    return parts.build("method", configured(method, *modules, **settings))
 
 
 def _rewards(videos: Videos) -> dict[str, Tensor]:
@@ -78,9 +81,8 @@ def score(model: Any, method: Any, found: Any) -> Scored:
 
 def begin(model: Any, method: Any) -> None:
     """What a stage does before its first rollout."""
-    for role in sorted(method.needs & {"reference", "sampled"}):
+    for role in sorted(method.slots.needs):
         model.reference.start(role)
-    method.check(Demand(SAMPLER, len(PROMPTS.ids), GROUP, 1, 32, RANGES))
     method.begin(PROMPTS.requests, lambda asked, seeds: {name: torch.full((len(asked),), 0.5) for name in RANGES})
 
 
@@ -213,7 +215,7 @@ def test_rule_33_the_scale_of_a_reward_does_not_matter(gaussian: Make, method: s
 
 def test_an_odd_group_is_refused_for_opposite_noise() -> None:
     with pytest.raises(BadConfig, match=r"antithetic noise comes in pairs, but the stage's group is 5; make it even"):
-        build("grpo", "antithetic").check(Demand(SAMPLER, 2, 5, 1, 32, RANGES))
+        configured("grpo", "antithetic").check(Demand(SAMPLER, 2, 5, 1, 32, RANGES))
 
 
 def test_antithetic_members_get_opposite_noise(gaussian: Make) -> None:
@@ -227,17 +229,17 @@ def test_antithetic_members_get_opposite_noise(gaussian: Make) -> None:
 @pytest.mark.parametrize("method", ["grpo", "flow_grpo", "mix_grpo", "longcat"])
 def test_a_window_that_only_the_last_step_is_left_for_is_refused(method: str) -> None:
     with pytest.raises(BadConfig, match="the last step ends on data and cannot be stochastic"):
-        parts.build("method", parts.configure("method", method)).check(
+        parts.configure("method", method).check(
             Demand(SamplerConfig(steps=2).model_copy(update={"steps": 1}), 2, 4, 1, 32, RANGES)
         )
 
 
 def test_a_window_across_the_boundary_of_two_experts_is_refused() -> None:
     """Levels are 1, .94, .86, .75, .6, .375: a boundary of 0.8 lies between the third and the fourth."""
-    inside, across = build("grpo", window=2, among=3), build("grpo", window=2, among=4)
+    inside, across = configured("grpo", window=2, among=3), configured("grpo", window=2, among=4)
     demand = Demand(SamplerConfig(steps=6, shift=3.0, boundary=0.8), 2, 4, 1, 32, RANGES)
     inside.check(demand)
     with pytest.raises(BadConfig, match=r"steps 2 to 3 lie on both sides of the experts' boundary at 0\.8"):
         across.check(demand)
     across.check(Demand(SAMPLER, 2, 4, 1, 32, RANGES))
-    build("nft").check(demand)
+    configured("nft").check(demand)

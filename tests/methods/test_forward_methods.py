@@ -36,8 +36,12 @@ ELEMENTS = 3
 """Of the latents whose fixed points are known here."""
 
 
+def _configured(name: str, **settings: Any) -> Any:
+    return parts.configure("method", {"name": name, **settings})
+
+
 def _build(name: str, **settings: Any) -> Any:
-    return parts.build("method", parts.configure("method", {"name": name, **settings}))
+    return parts.build("method", _configured(name, **settings))
 
 
 def _prompts(n: int, group: int) -> Prompts:
@@ -301,7 +305,7 @@ SCHEDULES = {
 def test_the_sampling_weights_follow_more_and_more_slowly(gaussian: Make, name: str) -> None:
     start, slope, most = SCHEDULES[name]
     model, method = gaussian(bins=2), _build(name)
-    assert method.needs == {"sampled"}
+    assert method.slots.needs == {"sampled"}
     model.reference.start("sampled")
     kept = torch.zeros(2, 3, 1, 1, 1)
     for n in range(4):
@@ -351,20 +355,20 @@ def _demand(micro_batch: int) -> Demand:
 @pytest.mark.parametrize("name", ["crd", "dgpo"])
 def test_a_micro_batch_smaller_than_the_group_is_refused_where_members_are_compared(name: str) -> None:
     with pytest.raises(BadConfig, match=r"learner.micro_batch is 3, .* the 4 members of a group .* at least the group"):
-        _build(name).check(_demand(3))
-    _build(name).check(_demand(4))
+        _configured(name).check(_demand(3))
+    _configured(name).check(_demand(4))
 
 
 @pytest.mark.parametrize("name", ["nft", "awm"])
 def test_methods_that_compare_nobody_take_any_micro_batch(name: str) -> None:
-    _build(name).check(_demand(1))
+    _configured(name).check(_demand(1))
 
 
 @pytest.mark.parametrize(("beta", "limit"), [(1.0, 1.0), (2.0, 5.0)])
 def test_an_anchor_that_advantages_could_outweigh_is_refused(beta: float, limit: float) -> None:
     with pytest.raises(BadConfig, match=rf"method.beta is {beta:g}, .* down to {-limit:g} .* above {limit:g}"):
-        _build("awm", beta=beta, limit=limit).check(_demand(4))
-    _build("awm", beta=limit + 0.1, limit=limit).check(_demand(4))
+        _configured("awm", beta=beta, limit=limit).check(_demand(4))
+    _configured("awm", beta=limit + 0.1, limit=limit).check(_demand(4))
 
 
 def test_the_anchor_holds_against_advantages_that_a_module_has_lifted(gaussian: Make) -> None:

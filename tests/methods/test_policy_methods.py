@@ -36,8 +36,12 @@ SETTINGS: dict[str, dict[str, Any]] = {**AMONG, "mix_grpo": {"window": 3}}
 KEEP = {"dance_grpo": {"keep": 4}}
 
 
+def _configured(name: str, **settings: Any) -> Any:
+    return parts.configure("method", {"name": name, **SETTINGS.get(name, {}), **settings})
+
+
 def _build(name: str, **settings: Any) -> Any:
-    return parts.build("method", parts.configure("method", {"name": name, **SETTINGS.get(name, {}), **settings}))
+    return parts.build("method", _configured(name, **settings))
 
 
 def _prompts(n: int, group: int) -> Prompts:
@@ -292,7 +296,7 @@ def test_a_group_shares_its_steps_and_prompts_differ(gaussian: Make, name: str) 
 @pytest.mark.parametrize("name", [*WINDOWED, "mix_grpo"])
 def test_a_window_that_reaches_the_last_step_is_refused_before_any_compute(name: str) -> None:
     with pytest.raises(BadConfig, match=r"6 stochastic steps do not fit among the first 5 of 6"):
-        _build(name, window=6, **({} if name == "mix_grpo" else {"among": 9})).check(
+        _configured(name, window=6, **({} if name == "mix_grpo" else {"among": 9})).check(
             Demand(SamplerConfig(steps=6), 2, 4, 1, 32, {})
         )
 
@@ -317,7 +321,7 @@ def test_best_and_worst_of_n_train_exactly_those_members(gaussian: Make) -> None
 def test_an_odd_number_of_extremes_or_more_than_the_group_is_refused(keep: int) -> None:
     demand = Demand(SamplerConfig(steps=6), 2, 4, 1, 32, {"r": (0.0, 1.0)})
     with pytest.raises(BadConfig, match=rf"method.keep is {keep}, but it must be even .* the stage's group of 4"):
-        _build("dance_grpo", keep=keep).check(demand)
+        _configured("dance_grpo", keep=keep).check(demand)
 
 
 UNITS = {"dance_grpo": "group", "mix_grpo": "group", "tempflow": "group", "longcat": "max_group"}

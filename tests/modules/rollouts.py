@@ -18,8 +18,13 @@ UNIT = (0.0, 1.0)
 
 def build(*modules: dict[str, Any], method: str = "grpo", **settings: Any) -> Any:
     """A method with modules as a recipe gives them; `scale="group"` is its default here, for sums done by hand."""
+    return parts.build("method", configured(*modules, method=method, **settings))
+
+
+def configured(*modules: dict[str, Any], method: str = "grpo", **settings: Any) -> Any:
+    """The Config of such a method."""
     own = {"scale": "group", **settings} if method == "grpo" else settings
-    return parts.build("method", parts.configure("method", {"name": method, "modules": list(modules), **own}))
+    return parts.configure("method", {"name": method, "modules": list(modules), **own})
 
 
 def never(*_: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.contract.test_online_methods import batch, gradient
 from tests.methods.test_policy_methods import loss_and_gradient, move, precise, rows_of
-from tests.modules.rollouts import UNIT, advantages, build, demand, never, scored, standard
+from tests.modules.rollouts import UNIT, advantages, build, configured, demand, never, scored, standard
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -206,7 +206,7 @@ def test_each_form_has_a_unit_by_default(form: str, scale: str) -> None:
 
 
 def _started(model: Any, method: Any) -> None:
-    for role in sorted(method.needs & {"reference", "sampled"}):
+    for role in sorted(method.slots.needs):
         model.reference.start(role)
     method.begin((), never)
 
@@ -472,10 +472,10 @@ def test_gardos_reference_follows_by_count_and_by_divergence(gaussian: Make) -> 
 
 def test_a_main_reward_that_is_missing_or_alone_is_refused() -> None:
     with pytest.raises(BadConfig, match=r"gardo's main reward is 'first' and needs at least one other .* has second"):
-        build(GARDO).check(demand({"second": UNIT, "third": UNIT}))
+        configured(GARDO).check(demand({"second": UNIT, "third": UNIT}))
     with pytest.raises(BadConfig, match=r"gardo's main reward is 'first' .* the stage has first"):
-        build(GARDO).check(demand({"first": UNIT}))
-    build(GARDO).check(demand({"first": UNIT, "second": UNIT}))
+        configured(GARDO).check(demand({"first": UNIT}))
+    configured(GARDO).check(demand({"first": UNIT, "second": UNIT}))
 
 
 DATA = {"name": "tests.parts.gaussian_data", "mean": 0.5}
@@ -524,11 +524,7 @@ def test_ddrl_draws_other_clips_for_each_update(gaussian: Make, monkeypatch: pyt
     assert not any(torch.equal(one, two) for one, two in zip(first[:3], other[:3], strict=True))
 
 
-def test_a_dataset_without_clips_is_refused_once_data_is_looked_at(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.txt"
-    method = build({"name": "ddrl", "dataset": {"name": "prompt_file", "path": str(path)}})
-    asked = demand({"first": UNIT})
-    method.check(asked)  # as when a recipe is read, whatever its data
-    path.write_text("a red ball\n", encoding="utf-8")
+def test_a_dataset_without_clips_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    ours = {"name": "ddrl", "dataset": {"name": "prompt_file", "path": str(tmp_path / "not there.txt")}}
     with pytest.raises(BadConfig, match=r"ddrl needs clips, but the dataset 'prompt_file' has none"):
-        method.check(replace(asked, texts=("a red ball",)))
+        configured(ours).check(demand({"first": UNIT}))

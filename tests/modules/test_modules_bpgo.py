@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.modules.rollouts import UNIT, advantages, build, demand, never, scored, sigmoid, standard
+from tests.modules.rollouts import UNIT, advantages, build, configured, demand, never, scored, sigmoid, standard
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -233,26 +233,26 @@ def test_a_file_and_prior_given_belong_together(settings: dict[str, Any]) -> Non
 
 def test_the_released_form_is_refused_for_rewards_declared_below_zero() -> None:
     with pytest.raises(BadConfig, match=r"released form turns the order .* 'taste' is declared from -1 to 1"):
-        build(_bpgo(form="released")).check(demand({"first": UNIT, "taste": (-1.0, 1.0)}))
-    build(_bpgo(form="released")).check(demand({"first": (0.0, 10.0)}))
-    build(_bpgo(form="paper")).check(demand({"taste": (-0.5, 0.5)}))
+        configured(_bpgo(form="released")).check(demand({"first": UNIT, "taste": (-1.0, 1.0)}))
+    configured(_bpgo(form="released")).check(demand({"first": (0.0, 10.0)}))
+    configured(_bpgo(form="paper")).check(demand({"taste": (-0.5, 0.5)}))
 
 
 def test_the_contrast_is_refused_for_scales_longer_than_one() -> None:
     with pytest.raises(BadConfig, match=r"only as far as 1 below .* 'taste' is declared from 0 to 10"):
-        build(_bpgo()).check(demand({"first": UNIT, "taste": (0.0, 10.0)}))
-    build(_bpgo(share=0.0)).check(demand({"taste": (0.0, 10.0)}))
+        configured(_bpgo()).check(demand({"first": UNIT, "taste": (0.0, 10.0)}))
+    configured(_bpgo(share=0.0)).check(demand({"taste": (0.0, 10.0)}))
 
 
 def test_priors_of_a_file_are_checked_before_any_compute(tmp_path: Path) -> None:
     """As soon as the stage's prompts are known: every prompt, every reward, every scale."""
     asked = demand({"first": UNIT, "second": UNIT})
-    whole = build(_bpgo(prior="given", file=_both(tmp_path)))
+    whole = configured(_bpgo(prior="given", file=_both(tmp_path)))
     whole.check(replace(asked, texts=TEXTS))
     with pytest.raises(BadConfig, match=r"has no prior for 'another' \(1 of 3 prompts are missing\)"):
         whole.check(replace(asked, texts=(*TEXTS, "another")))
     with pytest.raises(BadConfig, match=r"has no priors of the reward 'third'; it has first, second"):
         whole.check(replace(demand({"first": UNIT, "third": UNIT}), texts=TEXTS))
-    high = build(_bpgo(prior="given", file=_file(tmp_path, dict.fromkeys(TEXTS, 1.5))))
+    high = configured(_bpgo(prior="given", file=_file(tmp_path, dict.fromkeys(TEXTS, 1.5))))
     with pytest.raises(BadConfig, match=r"has priors of 'first' outside its scale 0 to 1"):
         high.check(replace(asked, texts=TEXTS))

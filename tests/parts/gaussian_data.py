@@ -1,6 +1,7 @@
 """A data set from outside the package: clips N(mean, var), and pairs whose chosen clip has the larger mean."""
 
 import math
+from typing import ClassVar
 
 import torch
 
@@ -11,6 +12,7 @@ from reelign.protocols import Geometry, VideoModel
 
 
 class Config(PartConfig):
+    gives: ClassVar = frozenset({"prompts", "clips", "pairs"})
     mean: float = 0.0
     var: float = 1.0
     size: int = 8
@@ -18,8 +20,6 @@ class Config(PartConfig):
 
 
 class GaussianData:
-    gives = frozenset({"prompts", "clips", "pairs"})
-
     def __init__(self, config: Config) -> None:
         self.config = config
         parity = ("even", "odd")

@@ -69,7 +69,8 @@ class Spending:
         """Begin with nothing of so many runs."""
         sampler = spec.evaluate.sampler
         self.clip = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
-        self.evaluation = evaluate.clips(spec.evaluate) * self.clip
+        self.judging = evaluate.prepare(spec.evaluate)
+        self.evaluation = self.judging.clips * self.clip
         self._watcher, self._done = watcher, 0
         total = self.evaluation + runs * (spec.budget + (spec.checks - 1) * self.evaluation)
         watcher.begin(spec.name, total, 0)
@@ -178,9 +179,7 @@ class One:
 
     def _check(self) -> Look:
         """The next check; only the last one keeps videos."""
-        last = len(self.checks) == self.spec.checks - 1
-        config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
-        return Look(f"check-{len(self.checks):02d}", config)
+        return Look(f"check-{len(self.checks):02d}", videos=len(self.checks) == self.spec.checks - 1)
 
     def _passed(self, units: int) -> int:
         """Forward-units of this run so far, with its evaluations."""

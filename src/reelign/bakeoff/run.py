@@ -17,15 +17,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import reelign
-from reelign import parts
+from reelign import panel, parts
 from reelign.bakeoff.one import START, Json, One, Run, Spending, clear, folder_of
-from reelign.bakeoff.spec import Spec, differences, recipe
-from reelign.driver.judging import trained_on
+from reelign.bakeoff.spec import Spec, differences
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig
 from reelign.events import Progress
 from reelign.files import sweep, write_text
-from reelign.panel import Metrics
 from reelign.records import Check
 from reelign.runtime.local import Local, device
 from reelign.stages import evaluate
@@ -63,7 +61,7 @@ def run(spec: Spec, watcher: Progress, only: Sequence[str] = ()) -> Path:
             ) from error
         runs = all_runs(spec)
         sweep(_own(folder, runs))
-        versions = Metrics.build(spec.evaluate.metrics).versions
+        versions = panel.versions(panel.metrics(spec.evaluate.metrics))
         for each in runs:
             _same_settings(each)
             _same_versions(each, versions)
@@ -138,13 +136,13 @@ def _start(spec: Spec, first: Run, progress: Spending) -> None:
     folder = folder_of(spec) / "start"
     settings = {key: first.settings[key] for key in ("model", "evaluate", "runtime")}
     written = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
-    written |= {"metrics": Metrics.build(spec.evaluate.metrics).versions}
+    written |= {"metrics": panel.versions(panel.metrics(spec.evaluate.metrics))}
     config = folder / "config.json"
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
-        trained = trained_on(recipe(spec, first.entry, first.seed))
-        for clips in evaluate.run(Local(model), spec.evaluate, START, folder, START, trained):
+        trained = first.entry.stage.trains_on
+        for clips in evaluate.run(Local(model), progress.judging, START, folder, START, trained):
             progress.show(clips * progress.clip)
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)

@@ -105,6 +105,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     built = parts.build("model", configs.part("model", own), device(checked.runtime))
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:
-        bar.begin("evaluate (clips)", evaluate.clips(checked.evaluate), 0)
-        for done in evaluate.run(Local(built), checked.evaluate, name, out, model, frozenset()):
+        evaluation = evaluate.prepare(checked.evaluate)
+        bar.begin("evaluate (clips)", evaluation.clips, 0)
+        for done in evaluate.run(Local(built), evaluation, name, out, model, frozenset()):
             bar.step(done, {})

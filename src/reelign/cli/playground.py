@@ -79,8 +79,9 @@ def measure(
                 "videos": 0,
             }
         )
-        bar.begin("measure (clips)", evaluate.clips(config), 0)
-        for done in evaluate.run(Local(model), config, "base", out, str(folder), frozenset()):
+        evaluation = evaluate.prepare(config)
+        bar.begin("measure (clips)", evaluation.clips, 0)
+        for done in evaluate.run(Local(model), evaluation, "base", out, str(folder), frozenset()):
             bar.step(done, {})
         measures = json.loads((out / "evaluations" / "base.json").read_text(encoding="utf-8"))["measures"]
     failed = {

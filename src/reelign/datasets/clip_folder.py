@@ -12,7 +12,7 @@ not lead out of the folder.
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -38,6 +38,7 @@ class Config(ClipConfig):
     """Which folder, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "clip_folder"
+    gives: ClassVar = frozenset({"prompts", "clips"})
     path: _files.UserPath
     """The folder; `~` is the home folder."""
     caption_column: str = ""
@@ -58,8 +59,6 @@ class Described(NamedTuple):
 
 class ClipFolder:
     """Clips with captions. Keeps the latents of the last model in main memory and remembers what it leaves out."""
-
-    gives = frozenset({"prompts", "clips"})
 
     def __init__(self, config: Config) -> None:
         """Read all captions and look at every clip's header.

@@ -8,6 +8,7 @@ A, B or same. Cells may be set apart by commas, semicolons or tabs.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
@@ -25,6 +26,7 @@ class Config(ClipConfig):
     """Which list, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "pair_list"
+    gives: ClassVar = frozenset({"prompts", "pairs"})
     path: _files.UserPath
     """A .jsonl or .csv file; its clips stand in its folder or below. `~` is the home folder."""
     judgement: str = "Overall"
@@ -43,8 +45,6 @@ class Pair:
 
 class PairList:
     """Judged pairs. Keeps the latents of the last model in main memory and remembers unreadable clips."""
-
-    gives = frozenset({"prompts", "pairs"})
 
     def __init__(self, config: Config) -> None:
         """Read the list and look at every clip's header.

@@ -35,11 +35,14 @@ class Config(PartConfig):
     seed: int = 0
     """Of scenes, prompts and shuffles."""
 
+    @property
+    def gives(self) -> frozenset[str]:
+        """Prompts, and clips unless they are held out."""
+        return frozenset({"prompts"} if self.held_out else {"prompts", "clips"})
+
 
 class Playground:
     """Rendered clips and prompts. Keeps the latents of the last model in main memory."""
-
-    gives = frozenset({"prompts", "clips"})
 
     def __init__(self, config: Config) -> None:
         """Write the prompts; clips wait until they are asked for."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Never
+from typing import ClassVar, Never
 
 from reelign.batches import Clips, Pairs, Prompts, Request, requests
 from reelign.core import rng
@@ -22,6 +22,7 @@ class Config(PartConfig):
     """Where the prompts stand."""
 
     name: str = "prompt_file"
+    gives: ClassVar = frozenset({"prompts"})
     path: _files.UserPath
     """A .txt file (blank lines and lines that begin with # are passed over), or a .jsonl file."""
     seed: int = 0
@@ -30,8 +31,6 @@ class Config(PartConfig):
 
 class PromptFile:
     """Prompts in file order; repeated ones are kept, and counted in `counts`."""
-
-    gives = frozenset({"prompts"})
 
     def __init__(self, config: Config) -> None:
         """Read the whole file.

@@ -18,6 +18,7 @@ from reelign.driver.watching import Company, Log, Standing
 from reelign.errors import BadConfig, CannotWrite, UserError
 from reelign.events import About, Event, Sink
 from reelign.files import write_text
+from reelign.opened import Datasets
 from reelign.protocols import VideoModel
 from reelign.runtime.local import device
 
@@ -75,9 +76,9 @@ def run(
     company = Company(Log(folder.log), sinks)
     with ExitStack() as until_closed:
         until_closed.callback(company.close)
-        found = Findings()
+        found, opened = Findings(), Datasets()
         if not resume:
-            found = check(recipe)
+            found = check(recipe, opened)
         elif not folder.path.is_dir():
             raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
         with folder.locked(company.say), ExitStack() as heard:
@@ -88,13 +89,14 @@ def run(
                 if resume:
                     if _nothing_to_do(recipe, folder, company):
                         return folder.path
-                    found = check(_begun(recipe, folder))
+                    found = check(_begun(recipe, folder), opened)
                 company.join(Standing(folder.status), *_sinks(recipe, folder))
                 _tell(found, folder, company)
                 model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
                 # Until all is said: a terminal that closes may tell twice.
                 heeded = heard.enter_context(wish)
-                Driver(recipe, folder, model, company, pace or AsAsked(recipe), accept_changes).run(heeded)
+                driver = Driver(recipe, folder, model, company, opened, pace or AsAsked(recipe), accept_changes)
+                driver.run(heeded)
                 _end(company, "done")
             except CannotWrite as error:
                 _end(company, "failed", str(error))
@@ -162,7 +164,7 @@ def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:
     if state.stage < len(recipe.stages) or extended(recipe, state) or not folder.final.is_of(newest.seal):
         return False
     told = [*folder.go_back(state), *folder.lost_pairs(recipe)]
-    for sentence in (*told, finished.sentence(folder.path, state.ledger[-1], hasattr(recipe.stages[-1], "steps"))):
+    for sentence in (*told, finished.sentence(folder.path, state.ledger[-1], recipe.stages[-1].extent > 0)):
         company.say(sentence)
     folder.checkpoints.prune()
     return True

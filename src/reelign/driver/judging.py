@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
 
 from reelign import records
 from reelign.driver.held import Held
@@ -11,6 +13,7 @@ from reelign.driver.recipe import Recipe
 from reelign.driver.run_folder import RunFolder
 from reelign.driver.watching import Company
 from reelign.events import Event
+from reelign.opened import Datasets
 from reelign.runtime.local import Local
 from reelign.stages import evaluate
 
@@ -19,23 +22,30 @@ class Over(Exception):
     """The run ends here as its pace has it."""
 
 
-def trained_on(recipe: Recipe) -> frozenset[str]:
-    """Names of the rewards of a run, whole and without a path before them."""
-    full = {weighted.reward.name for stage in recipe.stages for weighted in getattr(stage, "rewards", ())}
-    return frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
-
-
 class Judging:
     """Evaluates the held weights into the run's folder, where the pace or the driver asks for it."""
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, runtime: Local, held: Held, company: Company, pace: Pace
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        runtime: Local,
+        held: Held,
+        opened: Datasets,
+        company: Company,
+        pace: Pace,
     ) -> None:
         """Nothing is judged yet."""
         self._recipe, self._folder, self._runtime, self._held = recipe, folder, runtime, held
-        self._company, self._pace = company, pace
+        self._opened, self._company, self._pace = opened, company, pace
         self.wish: Sequence[int] = ()
         """Holds anything once the run shall save and stop."""
+
+    @cached_property
+    def _prepared(self) -> evaluate.Evaluation:
+        """The recipe's, with its metrics; they are built for the first one and kept for the others."""
+        assert self._recipe.evaluate is not None, "a look is at what the recipe evaluates"
+        return evaluate.prepare(self._recipe.evaluate, self._opened)
 
     def due(self, event: Event) -> Look | None:
         """The evaluation that the pace asks for after an event."""
@@ -76,11 +86,14 @@ class Judging:
             Over: the run ends with it.
         """
         self._folder.see_it_there()
-        clips = evaluate.clips(look.config)
-        self._company.send("phase", stage, 0, clips, {"phase": "evaluating"})
-        where = look.label, self._folder.path, look.label, trained_on(self._recipe)
-        for done in evaluate.run(self._runtime, look.config, *where):
-            self._company.send("phase", stage, done, clips, {"phase": "evaluating"})
+        judged = self._prepared
+        if not look.videos:
+            judged = replace(judged, config=judged.config.model_copy(update={"videos": 0}))
+        self._company.send("phase", stage, 0, judged.clips, {"phase": "evaluating"})
+        trained = frozenset[str]().union(*(stage.trains_on for stage in self._recipe.stages))
+        where = look.label, self._folder.path, look.label, trained
+        for done in evaluate.run(self._runtime, judged, *where):
+            self._company.send("phase", stage, done, judged.clips, {"phase": "evaluating"})
             if self.wish:
                 raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")
         self._folder.judged(look.label)

@@ -14,20 +14,21 @@ from reelign.driver.held import Held, refuse_broken
 from reelign.driver.interrupts import Interrupted
 from reelign.driver.judging import Judging, Over
 from reelign.driver.pace import Look, Pace
-from reelign.driver.recipe import Recipe, digest, in_run, labels, reads_run, shift
+from reelign.driver.recipe import Recipe, all_datasets, digest, labels, shift
 from reelign.driver.run_folder import Json, RunFolder
 from reelign.driver.state import State
 from reelign.driver.watching import Company
 from reelign.errors import BadCheckpoint, CannotWrite, RunStopped, UserError
 from reelign.events import Event
+from reelign.opened import Datasets
 from reelign.protocols import VideoModel
 from reelign.runtime.checkpoint import Checkpoint
 from reelign.runtime.local import Local
 from reelign.runtime.local_work import LocalWork
 from reelign.runtime.meter import Meter
 from reelign.runtime.work import Groups
+from reelign.settings import in_run
 from reelign.stage import Context, Report, Stage
-from reelign.stages import collect, evaluate
 
 
 class Driver:
@@ -39,15 +40,17 @@ class Driver:
         folder: RunFolder,
         model: VideoModel,
         company: Company,
+        opened: Datasets,
         pace: Pace,
         accept_changes: bool = False,
     ) -> None:
         """Get ready; `run` finds out where the run stands."""
-        self.recipe, self.folder, self.model, self.company, self.pace = recipe, folder, model, company, pace
+        self.recipe, self.folder, self.model, self.company, self.opened = recipe, folder, model, company, opened
+        self.pace = pace
         self.labels = labels(recipe)
         self.runtime = Local(model)
         self.held = Held(model, self.runtime)
-        self.judging = Judging(recipe, folder, self.runtime, self.held, company, pace)
+        self.judging = Judging(recipe, folder, self.runtime, self.held, opened, company, pace)
         self.meter = Meter(model.network)
         self.state = State(stage=0, next=0, recipe=digest(recipe))
         self._accept = accept_changes
@@ -70,36 +73,36 @@ class Driver:
 
     def _start(self) -> None:
         """Begin, or go on from the newest checkpoint."""
-        taken = resuming.take_up(self.recipe, self.folder, self.held, self.company, self._accept)
+        taken = resuming.take_up(self.recipe, self.folder, self.held, self.opened, self.company, self._accept)
         if taken is not None:
             self.state, self._resumed = taken
         self._see_collected()
         if taken is None:
             self.folder.refuse_remains()
             self.folder.take_over(self.recipe)
-            self.state = self.state.model_copy(update={"world": world.around(self.recipe, self.model, 0)})
+            around = world.around(self.recipe, self.model, 0, self.opened)
+            self.state = self.state.model_copy(update={"world": around})
             self._save("base", self.held.weights())
 
     def _see_collected(self) -> None:
         """Where stages will collect lie nobody else's files; what others will read of it is as it was collected."""
-        read = any(reads_run(stage) for stage in self.recipe.stages[self.state.stage :])
-        for index, stage in enumerate(self.recipe.stages):
-            if isinstance(stage, collect.Config):
-                made = self.folder.collected(stage)
-                if (index, 0) >= (self.state.stage, self.state.next):
-                    made.refuse_foreign()
-                elif index == self.state.stage:
-                    made.verify(self.state.next)
-                elif read:
-                    made.verify(made.steps)
+        read = any(in_run(config) for _, config in all_datasets(self.recipe, self.state.stage))
+        for index, made in self.folder.collected(self.recipe):
+            if (index, 0) >= (self.state.stage, self.state.next):
+                made.refuse_foreign()
+            elif index == self.state.stage:
+                made.verify(self.state.next)
+            elif read:
+                made.verify(made.steps)
 
     def _stage(self, index: int) -> None:
         """Run one stage from where it stands, judge it, and hand its weights on."""
         label, started = self.labels[index], datetime.now(UTC).isoformat(timespec="seconds")
         began, spent = time.perf_counter(), self.state.wall_s
-        config = in_run(self.recipe.stages[index], self.folder.path)
+        config = self.recipe.stages[index].within(self.folder.path)
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
-        stage: Stage = parts.build("stage", config, Context(seed, self.folder.path, label, self.folder.id))
+        context = Context(seed, self.folder.path, label, self.folder.id, self.opened)
+        stage: Stage = parts.build("stage", config, context)
         about, trains = stage.describe(), stage.spec.learner is not None
         with self.runtime.stage(stage.spec) as work:
             self._enter(about, stage.steps, work)
@@ -118,6 +121,7 @@ class Driver:
         ahead = {"stage": index + 1, "entering": self._leaving(index), "world": self.state.world}
         self.state = State(next=0, recipe=self.state.recipe, ledger=tuple(self.folder.rows), **ahead)
         self._save(self._leaving(index), self.held.weights())
+        self.opened.keep(config for _, config in all_datasets(self.recipe, index + 1))
         self.company.say(f"{label}: {gates.said(gate)}")
         if stage.note:
             self.company.say(f"{label}: {stage.note}.")
@@ -212,13 +216,13 @@ class Driver:
         """Evaluate the stage's weights and judge them; a failed gate brings the entering weights back."""
         label, rules = self.labels[index], self.recipe.stages[index].gate
         if not trains:
-            if isinstance(self.recipe.stages[index], evaluate.Config):
+            if self.recipe.stages[index].evaluates:
                 self.folder.judged(label)
             return gates.ungated("it trains nothing.")
         self.held.take_best()
         if self.recipe.evaluate is not None:
             done = self.state.next
-            self.judging.evaluate(Look(label, self.recipe.evaluate), label, done, done)
+            self.judging.evaluate(Look(label, videos=True), label, done, done)
         if rules is None or self.recipe.evaluate is None:
             return gates.ungated("no gate judged it.")
         before = self.folder.evaluation(self.folder.kept_before(index))

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from torch import Tensor
 
 from reelign.batches import Credited, Loss, Prompts, Request, Scored, Videos
-from reelign.core import schedule
-from reelign.engines import credit, select
-from reelign.engines.slots import Demand, Glance, Notes, Score, Slots
+from reelign.engines import credit
+from reelign.engines.slots import Glance, Notes, Opened, Score, Slots
+from reelign.opened import Datasets
 from reelign.protocols import ReferenceWeights, VideoModel
 from reelign.sampling import Exploration
 
@@ -18,27 +18,12 @@ Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int],
 class Online:
     """An online method: slots, and the loss that reads them. Owns what its slots remember."""
 
-    consumes = Credited
-
     def __init__(self, slots: Slots, losses: Losses) -> None:
         """Keep the slots, and the losses of the engine that reads them."""
         self.slots = slots
-        self.needs = slots.needs
+        self.opened: Opened = Datasets()
         self.notes = Notes()
         self._losses = losses
-
-    def check(self, demand: Demand) -> None:
-        """Refuse what a stage asks for, before any compute.
-
-        Raises:
-            BadConfig: in one sentence.
-        """
-        windows = self.slots.select.windows(demand.sampler.steps)
-        if demand.sampler.boundary is not None:
-            table = schedule.sigmas(demand.sampler.steps, demand.sampler.shift)
-            select.refuse_boundary(windows, table, demand.sampler.boundary)
-        for check in self.slots.checks:
-            check(demand)
 
     def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
         """Which of a rollout's steps are stochastic."""
@@ -65,7 +50,7 @@ class Online:
         yield from self._losses(self.slots, self.notes.memory, model, batch, seed, micro_batch)
         if bool(batch.informative.any()):
             for term in self.slots.terms:
-                yield from term(model, seed, micro_batch)
+                yield from term(model, seed, micro_batch, self.opened)
 
     def after(self, reference: ReferenceWeights, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look after references and coefficients once an iteration has been learnt."""

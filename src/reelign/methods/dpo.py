@@ -1,6 +1,7 @@
 """Direct preference optimisation on flow-matching errors, winner and loser at one shared noise level and noise."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -17,6 +18,8 @@ class Config(PartConfig):
     """Flow-DPO (arXiv 2311.12908, 2501.13918)."""
 
     name: str = "dpo"
+    consumes: ClassVar = Pairs
+    needs: ClassVar = frozenset({"reference"})
     beta: float = Field(default=2000.0, gt=0, le=1e7)
     """Strength for errors that are means over latent elements."""
     levels: LevelConfig = LevelConfig(law="uniform")
@@ -26,9 +29,6 @@ class Config(PartConfig):
 
 class Dpo:
     """Prefer the chosen clip of each pair more than the reference does."""
-
-    consumes = Pairs
-    needs = frozenset({"reference"})
 
     def __init__(self, config: Config) -> None:
         """Keep the config."""

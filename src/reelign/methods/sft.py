@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -18,6 +19,7 @@ class Config(PartConfig):
     """Flow matching on clips: mean over samples of weight * |v - (noise - x0)|^2."""
 
     name: str = "sft"
+    consumes: ClassVar = Clips
     levels: LevelConfig = LevelConfig()
     caption_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of captions replaced by the empty prompt, so that guidance keeps working."""
@@ -25,9 +27,6 @@ class Config(PartConfig):
 
 class Sft:
     """Denoise good clips."""
-
-    consumes = Clips
-    needs: frozenset[str] = frozenset()
 
     def __init__(self, config: Config) -> None:
         """Keep the config."""

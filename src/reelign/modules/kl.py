@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from reelign.engines import penalty
-from reelign.engines.slots import Module, Notes, Slots
+from reelign.engines.slots import Notes, Slots
 from reelign.parts import PartConfig
 from reelign.protocols import ReferenceWeights
 
@@ -21,6 +21,7 @@ class Config(PartConfig):
     """Divergence from the reference, with a gradient; the adaptive weight is that of PPO (arXiv 1707.06347, sec. 4)."""
 
     name: str = "kl"
+    replaces: ClassVar = frozenset({"reference"})
     weight: float = Field(default=0.1, gt=0, le=1e6)
     """At the start."""
     form: Literal["step", "velocity"] = "step"
@@ -37,7 +38,7 @@ class Config(PartConfig):
     """Reset as soon as the divergence is above this, too."""
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """A penalty on the way to the reference."""
     metric = penalty.NAMES[config.form]
 
@@ -67,8 +68,5 @@ def build(config: Config) -> Module:
             notes.memory["kl/since"] = since
             notes.metrics["reference_reset"] = float(not since.item())
 
-    def fill(slots: Slots) -> Slots:
-        slots = penalty.add(slots, config.form, WEIGHT)
-        return replace(slots, begin=(*slots.begin, begin), after=(*slots.after, adapt, move))
-
-    return Module("kl", fill, frozenset({"reference"}))
+    slots = penalty.add(slots, config.form, WEIGHT)
+    return replace(slots, begin=(*slots.begin, begin), after=(*slots.after, adapt, move))

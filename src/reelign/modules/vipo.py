@@ -1,5 +1,7 @@
 """Where to learn: each sample's advantage shared out over places and times by a map of its own frames."""
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from reelign import parts
 from reelign.core import allocation
 from reelign.engines import allocate
-from reelign.engines.slots import Glance, Module, Notes
+from reelign.engines.slots import Glance, Notes, Slots
 from reelign.parts import AnyBackbone, PartConfig
 
 
@@ -15,6 +17,7 @@ class Config(PartConfig):
     """Visual-structure allocation (ViPO, arXiv 2511.18719)."""
 
     name: str = "vipo"
+    replaces: ClassVar = frozenset({"places"})
     backbone: AnyBackbone = Field(
         default_factory=lambda: parts.configure("backbone", "gradients"), validate_default=True
     )
@@ -29,7 +32,7 @@ class Config(PartConfig):
     """Half-width of the trust region of single places, whose log-ratios vary far more than means."""
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """Dense advantages from frozen features."""
     features = None
 
@@ -45,4 +48,4 @@ def build(config: Config) -> Module:
         notes.metrics["map_mean"], notes.metrics["map_std"] = found.mean().item(), found.std().item()
         return allocation.mean_one(found) if config.mean_one else found
 
-    return Module("vipo", lambda slots: allocate.placed(slots, seen, maps, config.clip), frozenset({"places"}))
+    return allocate.placed(slots, seen, maps, config.clip)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign import parts, sampling, soundness
+from reelign import declared, parts, sampling, soundness
 from reelign.batches import Clips, Pairs, Request, Scored, Trajectories, Videos
 from reelign.panel import Panel
 from reelign.protocols import VideoModel
@@ -22,8 +22,6 @@ from reelign.runtime.plan import Item
 from reelign.runtime.work import Groups, StageSpec
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
-
-ROLES = frozenset({"reference", "sampled"})
 
 
 def sampled(
@@ -42,7 +40,7 @@ class LocalWork:
         self.model, self.spec = model, spec
         self.method: Any = parts.build("method", spec.method) if spec.method else None
         self.panel = Panel.build(spec.rewards)
-        roles = sorted(self.method.needs & ROLES) if self.method else []
+        roles = sorted(declared.needs(spec.method)) if spec.method else []
         model.reference.keep(roles)
         for role in roles:
             model.reference.start(role)
@@ -83,13 +81,15 @@ class LocalWork:
         videos = sampling.decode(self.model, found.x0, found.condition, self.micro_batch)
         clock.append(time.perf_counter())
         texts = [request.text for request in found.prompts.repeated]
-        scores = self.panel.score(videos, texts, where)
+        scores, weights = self.panel.score(videos, texts, where), self.panel.weights
+        by_group = {name: values.reshape(-1, found.prompts.group) for name, values in scores.items()}
         seen = self.method.look(videos, found.prompts, found.x0, partial(self._again, texts, where))
         clock.append(time.perf_counter())
         return Scored(
             trajectories=found,
-            rewards={name: values.reshape(-1, found.prompts.group) for name, values in scores.items()},
-            weights=self.panel.weights,
+            rewards={name: values for name, values in by_group.items() if weights[name]},
+            watched={name: values for name, values in by_group.items() if not weights[name]},
+            weights=weights,
             ranges=self.panel.scales,
             seen=seen,
             seconds={"rollout": rollout_s, "decode": clock[1] - clock[0], "reward": clock[2] - clock[1]},
@@ -122,7 +122,8 @@ class LocalWork:
 
     def learn(self, dataset: Any, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
         """One optimizer step on clips or pairs."""
-        drawn = {Clips: dataset.clips, Pairs: dataset.pairs}[self.method.consumes]
+        assert self.spec.method is not None
+        drawn = {Clips: dataset.clips, Pairs: dataset.pairs}[declared.consumes(self.spec.method)]
         return self.update(drawn(n, draw, self.model), seed, where)
 
     def update(self, batch: Any, seed: int, where: str) -> dict[str, float]:
@@ -194,6 +195,7 @@ def _joined(scored: Sequence[Scored]) -> Scored:
         first,
         trajectories=sampling.join([s.trajectories for s in scored]),
         rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
+        watched={name: torch.cat([s.watched[name] for s in scored]) for name in first.watched},
         seen={name: torch.cat([s.seen[name] for s in scored]) for name in first.seen},
         seconds={name: sum(s.seconds[name] for s in scored) for name in first.seconds},
     )

@@ -5,7 +5,7 @@ the report say so. The pairs are written in the format that users bring (`pair_l
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,18 @@ from pydantic import Field
 from torch import Tensor
 
 from reelign import config as configs
-from reelign import parts, video
+from reelign import panel, video
 from reelign.batches import Request, Videos
 from reelign.core import rng
 from reelign.files import write_text
+from reelign.judges import Named
 from reelign.names import Inside
-from reelign.panel import Panel, Weighted
+from reelign.panel import Weighted
 from reelign.parts import AnyDataset
-from reelign.protocols import Dataset
+from reelign.runtime.collected import Collected
 from reelign.runtime.work import StageSpec, Work
 from reelign.sampling import SamplerConfig
-from reelign.stage import Context, Report, StageConfig
-from reelign.stages._collected import Collected
+from reelign.stage import Context, Data, Draw, Report, StageConfig
 
 Json = dict[str, Any]
 
@@ -56,6 +56,30 @@ class Config(StageConfig):
     path: Inside = "pairs"
     """Folder inside the run folder."""
 
+    @property
+    def asks(self) -> tuple[Named, ...]:
+        """Its rewards."""
+        return panel.rewards(self.rewards)
+
+    @property
+    def trains_on(self) -> frozenset[str]:
+        """Names of its rewards, which decide what its pairs teach."""
+        return panel.names(self.rewards)
+
+    @property
+    def draws(self) -> Draw:
+        """The prompts of a step."""
+        return Draw("prompts", min(self.prompts, self.per_step), self.members)
+
+    @property
+    def writes(self) -> Mapping[str, Data]:
+        """The list of all pairs."""
+        return {f"{self.path}/pairs.jsonl": "pairs"}
+
+    def collected(self, folder: Path, run: str) -> Collected:
+        """What it has written, or will write, into the folder of a run."""
+        return Collected(folder, self.path, run, -(-self.prompts // self.per_step))
+
 
 class Collect:
     """Sample, rank, write."""
@@ -63,9 +87,9 @@ class Collect:
     def __init__(self, config: Config, context: Context) -> None:
         """Open the prompt source."""
         self.config, self.context = config, context
-        self.dataset: Dataset = parts.build("dataset", config.dataset)
+        self.dataset = context.opened(config.dataset)
         self.spec = StageSpec(f"stage {context.label}", rewards=config.rewards)
-        self.made = collected(config, context.folder, context.run)
+        self.made = config.collected(context.folder, context.run)
         self.folder, self.steps = self.made.folder, self.made.steps
         looks = ", ".join(w.reward.name for w in config.rewards)
         self.note = f"preferences are simulated: a script ranks by {looks} with noise {config.noise:g}"
@@ -125,13 +149,8 @@ class Collect:
 
     def describe(self) -> Json:
         """For the ledger."""
-        dataset, rewards = configs.dump(self.config.dataset), Panel.build(self.config.rewards).describe()
+        dataset, rewards = configs.dump(self.config.dataset), panel.describe(self.config.rewards)
         return {"method": "collect", "dataset": dataset, "rewards": rewards}
-
-
-def collected(config: Config, folder: Path, run: str) -> Collected:
-    """What such a stage has written, or will write, into the folder of a run."""
-    return Collected(folder, config.path, run, -(-config.prompts // config.per_step))
 
 
 def build(config: Config, context: Context) -> Collect:

@@ -3,23 +3,26 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from reelign import parts, records, video
+from reelign import panel, records, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
-from reelign.declared import Declared
+from reelign.declared import Declaration
 from reelign.files import write_text
+from reelign.judges import Named
+from reelign.opened import Datasets
 from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
 from reelign.runtime.work import Samples, StageSpec, Work
 from reelign.sampling import SamplerConfig
-from reelign.stage import Context, Report, StageConfig
+from reelign.stage import Context, Draw, Report, StageConfig
 
 Json = dict[str, Any]
 
@@ -46,42 +49,67 @@ class Config(StageConfig):
     scale: int = Field(default=1, ge=1, le=64)
     """Enlargement of those videos, for tiny clips."""
 
+    evaluates: ClassVar = True
+
+    @property
+    def asks(self) -> tuple[Named, ...]:
+        """Its metrics."""
+        return panel.metrics(self.metrics)
+
+    @property
+    def draws(self) -> Draw:
+        """Every prompt."""
+        return Draw("prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation whose prompts are read and whose metrics are built, for as many checkpoints as are judged."""
+
+    config: Config
+    prompts: Prompts
+    metrics: Metrics
+
+    @property
+    def clips(self) -> int:
+        """How many clips are judged."""
+        return len(self.prompts) * self.prompts.group
+
+
+def prepare(config: Config, opened: Datasets | None = None) -> Evaluation:
+    """Read the prompts and build the metrics of an evaluation.
+
+    Raises:
+        BadData: the prompts cannot be read.
+        BadConfig: a metric that is none, or two of one measure.
+    """
+    drawn = (opened or Datasets())(config.dataset).all_prompts()
+    return Evaluation(config, Prompts(drawn.requests, config.members), Metrics.build(config.metrics))
+
 
 def seeds(config: Config, prompts: Prompts) -> list[int]:
     """Noise seeds by prompt and member, the same for every checkpoint."""
     return [rng.seed_for(config.seed, "evaluate", i, m) for i in prompts.ids for m in range(prompts.group)]
 
 
-def prompts_of(config: Config) -> Prompts:
-    """All held-out prompts, `members` of each."""
-    drawn = parts.build("dataset", config.dataset).all_prompts()
-    return Prompts(drawn.requests, config.members)
-
-
-def clips(config: Config) -> int:
-    """How many clips are judged."""
-    return len(prompts_of(config)) * config.members
-
-
 def run(
-    source: Samples, config: Config, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
+    source: Samples, evaluation: Evaluation, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
 ) -> Iterator[int]:
     """Evaluate into `folder/evaluations/<label>.json`; yields how many of the `clips` are sampled as it goes.
 
     Args:
         source: of the weights to judge.
-        config: what to measure.
+        evaluation: what to measure.
         label: "base" or a stage's label.
         folder: the run folder.
         checkpoint: where the weights came from, for the record.
         trained_on: names of rewards that train in this run; measures and metrics of the same name are flagged.
 
     Raises:
-        BadConfig: a metric that is none, or two of one measure.
         PartFailed: a metric that raised, or gave something else than one number a clip.
         RunStopped: latents or frames that are not finite.
     """
-    prompts, metrics = prompts_of(config), Metrics.build(config.metrics)
+    config, prompts, metrics = evaluation.config, evaluation.prompts, evaluation.metrics
     own_seeds, where = seeds(config, prompts), f"the evaluation of {label}"
     measures: dict[str, list[Tensor]] = {name: [] for name in metrics.of}
     written: dict[int, str] = {}
@@ -130,7 +158,7 @@ def _write_videos(
     return written
 
 
-def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declared, trained_on: bool) -> Json:
+def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declaration, trained_on: bool) -> Json:
     ids = [prompt for prompt in prompts.ids for _ in range(prompts.group)]
     known = [(value, prompt) for value, prompt in zip(values.tolist(), ids, strict=True) if not math.isnan(value)]
     base = {"n": len(known), "higher_is_better": metric.higher_is_better[name]}
@@ -169,17 +197,17 @@ class Evaluate:
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Keep the config, and count the batches."""
+        """Read the prompts, build the metrics, and count the batches."""
         self.config, self.context = config, context
-        self.spec = StageSpec(f"stage {context.label}")
-        self.steps = -(-len(prompts_of(config)) // max(1, config.batch // config.members))
+        self.spec, self.evaluation = StageSpec(f"stage {context.label}"), prepare(config, context.opened)
+        self.steps = -(-len(self.evaluation.prompts) // max(1, config.batch // config.members))
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end. What was sampled before an interruption is not kept, and is sampled again."""
         if start == self.steps:
             return
         label, folder = self.context.label, self.context.folder
-        for step, _ in enumerate(run(work, self.config, label, folder, "present", frozenset())):
+        for step, _ in enumerate(run(work, self.evaluation, label, folder, "present", frozenset())):
             # The last step is finished when all is measured and written.
             if start <= step < self.steps - 1:
                 yield Report(step, {})

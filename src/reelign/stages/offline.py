@@ -7,14 +7,13 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from reelign import config as configs
-from reelign import parts
+from reelign import declared
 from reelign.batches import Clips, Pairs
 from reelign.core import rng
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
-from reelign.protocols import Dataset
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.work import StageSpec, Work
-from reelign.stage import Context, Report, StageConfig
+from reelign.stage import Context, Draw, Report, StageConfig
 
 
 class Config(StageConfig):
@@ -32,10 +31,20 @@ class Config(StageConfig):
     """What is learnt from them: sft from clips, dpo from pairs."""
     learner: LearnerConfig = LearnerConfig()
 
+    @property
+    def title(self) -> str:
+        """The method's name."""
+        return self.method.name
+
+    @property
+    def draws(self) -> Draw:
+        """What the method consumes."""
+        return Draw("pairs" if declared.consumes(self.method) is Pairs else "clips")
+
     @field_validator("method")
     @classmethod
     def _consumes_what_exists(cls, method: PartConfig) -> PartConfig:
-        if parts.build("method", method).consumes not in (Clips, Pairs):
+        if declared.consumes(method) not in (Clips, Pairs):
             raise ValueError(f"{method.name!r} trains on what the policy samples; give it a stage 'online'")
         return method
 
@@ -48,13 +57,12 @@ class Offline:
     def __init__(self, config: Config, context: Context) -> None:
         """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
-        self.dataset: Dataset = parts.build("dataset", config.dataset)
+        self.dataset = context.opened(config.dataset)
         self.spec = StageSpec(f"stage {context.label}", config.method, config.learner)
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end."""
         config, context = self.config, self.context
-        used = "pairs" if work.method.consumes is Pairs else "clips"
         # Draws are consecutive, so that a dataset goes through all it has before it repeats; each run starts elsewhere.
         first = rng.integer(1 << 20, seed=rng.seed_for(context.seed, "data"))
         for step in range(start, config.steps):
@@ -63,7 +71,7 @@ class Offline:
             metrics = work.learn(self.dataset, config.batch, first + step, noise, where)
             named = {f"offline/{name}": value for name, value in metrics.items()}
             named["update/wall_s"] = time.perf_counter() - began
-            yield Report(step, named, {used: config.batch})
+            yield Report(step, named, {config.draws.what: config.batch})
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""

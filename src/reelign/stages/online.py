@@ -9,20 +9,19 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
-from reelign import judges, parts
+from reelign import declared, panel
 from reelign.batches import Credited, Prompts, Scored
 from reelign.core import rng
 from reelign.engines.slots import Demand
-from reelign.errors import BadConfig
-from reelign.panel import Panel, Weighted
+from reelign.judges import Named
+from reelign.panel import Weighted
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
-from reelign.protocols import Dataset, OnlineMethod
 from reelign.runtime import plan
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.plan import Item, PassesConfig
 from reelign.runtime.work import StageSpec, Work
 from reelign.sampling import SamplerConfig
-from reelign.stage import Context, Report, StageConfig
+from reelign.stage import Context, Draw, Report, StageConfig
 
 
 class Config(StageConfig):
@@ -51,24 +50,42 @@ class Config(StageConfig):
     passes: PassesConfig = PassesConfig()
     """How an iteration is cut into forward passes."""
 
+    @property
+    def title(self) -> str:
+        """The method's name."""
+        return self.method.name
+
+    @property
+    def asks(self) -> tuple[Named, ...]:
+        """Its rewards."""
+        return panel.rewards(self.rewards)
+
+    @property
+    def trains_on(self) -> frozenset[str]:
+        """Names of its rewards."""
+        return panel.names(self.rewards)
+
+    @property
+    def draws(self) -> Draw:
+        """The prompts of an iteration."""
+        return Draw("prompts", self.prompts, self.group)
+
+    @property
+    def shift(self) -> float:
+        """The sampler's."""
+        return self.sampler.shift
+
     @field_validator("method")
     @classmethod
     def _consumes_what_it_samples(cls, method: PartConfig) -> PartConfig:
-        try:
-            built = parts.build("method", method)
-        except BadConfig as error:
-            raise ValueError(str(error).rstrip(".")) from error
-        if built.consumes is not Credited:
+        if declared.consumes(method) is not Credited:
             raise ValueError(f"{method.name!r} trains on clips or pairs that exist; give it a stage 'offline'")
+        declared.needs(method)  # refuses modules that do not go together
         return method
 
     @model_validator(mode="after")
     def _can_be_done(self) -> "Config":
-        method: OnlineMethod = parts.build("method", self.method)
-        try:
-            method.check(self.demand())
-        except BadConfig as error:
-            raise ValueError(str(error).rstrip(".")) from error
+        self.check(None)
         retain, merge = self.passes.retain, self.passes.merge
         if retain and self.updates > 1:
             raise ValueError(
@@ -81,19 +98,23 @@ class Config(StageConfig):
                 f"passes.retain keeps graphs by forward pass, but passes.micro_batch is {self.passes.micro_batch} and "
                 f"learner.micro_batch {self.learner.micro_batch}; leave the first out"
             )
-        if retain and "sampled" in method.needs:
+        if retain and "sampled" in declared.needs(self.method):
             raise ValueError(
                 f"passes.retain needs a rollout by the policy itself, but {self.method.name!r} rolls out with older "
                 "weights"
             )
         return self
 
-    def demand(self, texts: tuple[str, ...] | None = None) -> Demand:
-        """What the stage asks of its method; with the texts of its prompts, where they are known."""
-        asked = [judges.build("reward", weighted.reward) for weighted in self.rewards]
-        scales = {name: judge.says.scale for judge in asked for name in judge.names}
-        micro_batch = self.learner.micro_batch
-        return Demand(self.sampler, self.prompts, self.group, self.updates, micro_batch, scales, texts)
+    def check(self, texts: tuple[str, ...] | None) -> None:
+        """Let the method refuse what the stage asks of it; with the texts of its prompts, where they are known.
+
+        Raises:
+            BadConfig: in one sentence.
+        """
+        own, scales = self.learner.micro_batch, panel.trained(self.rewards)
+        check = getattr(self.method, "check", None)
+        if check:
+            check(Demand(self.sampler, self.prompts, self.group, self.updates, own, scales, texts))
 
 
 class Online:
@@ -105,13 +126,14 @@ class Online:
     def __init__(self, config: Config, context: Context) -> None:
         """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
-        self.dataset: Dataset = parts.build("dataset", config.dataset)
+        self.dataset = context.opened(config.dataset)
         label = f"stage {context.label}"
         self.spec = StageSpec(label, config.method, config.learner, config.rewards, config.passes)
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Iterations `start` to the end."""
         config, seed = self.config, self.context.seed
+        work.method.opened = self.context.opened
         if start == 0:
             score = partial(work.score, sampler=config.sampler, where=f"the start of stage {self.context.label}")
             work.method.begin(self.dataset.all_prompts().requests, score)
@@ -158,13 +180,13 @@ class Online:
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""
-        dataset, rewards = configs.dump(self.config.dataset), Panel.build(self.config.rewards).describe()
+        dataset, rewards = configs.dump(self.config.dataset), panel.describe(self.config.rewards)
         return {"method": self.config.method.name, "dataset": dataset, "rewards": rewards}
 
 
 def _rewards(scored: Scored) -> dict[str, float]:
     """Means and spreads by name, and the weighted mean of all."""
-    rewards, weights = scored.rewards, scored.weights
+    rewards, weights = {**scored.rewards, **scored.watched}, scored.weights
     means = {name: values.mean().item() for name, values in rewards.items()}
     total = sum(weights[name] * mean for name, mean in means.items()) / sum(weights.values())
     spread = {f"online/spread/{name}": values.std(dim=1).mean().item() for name, values in rewards.items()}
