@@ -207,3 +207,18 @@ def test_a_folder_that_is_discarded_has_no_name_any_more_when_it_loses_its_first
     monkeypatch.undo()
     files.sweep([tmp_path])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_refreshed_is_old_or_new_and_makes_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    for text in ("first", "second"):
+        files.refresh(path, text)
+        assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+        assert path.read_text() == text
+    with pytest.raises(FileNotFoundError):
+        files.refresh(tmp_path / "gone" / "run.json", "third")
+    assert not (tmp_path / "gone").exists()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        files.refresh(tmp_path / "folder", "third")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "run.json"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reelign.events import Event
 from reelign.progress import Bar, Forgiving
 
 
@@ -86,6 +87,17 @@ def test_a_terminal_gets_bars() -> None:
     assert "3/3" in text
     assert "loss 0.25" in text
     assert "grpo: passed; all is well" in text
+
+
+def test_evaluations_on_the_way_share_one_bar() -> None:
+    stream = Terminal()
+    with Bar(Forgiving(stream)) as bar:
+        for step in (1, 2):
+            bar.send(Event(0.0, "phase", "sft", 0, 8, {"phase": "evaluating"}))
+            bar.send(Event(0.0, "phase", "sft", 8, 8, {"phase": "evaluating"}))
+            bar.send(Event(0.0, "step", "sft", step, 5, {}))
+    back = re.findall(r"(?:\x1b\[1A\x1b\[2K)+", stream.getvalue())  # up over all bars but one, to draw them anew
+    assert {each.count("1A") for each in back} == {1}
 
 
 def test_a_terminal_that_cannot_draw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

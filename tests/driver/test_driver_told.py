@@ -12,6 +12,7 @@ from tests.driver.toys import InChild, Watcher, die, go, interrupt, recipe_in, t
 from reelign import driver, records
 from reelign.events import Event
 from reelign.report import load
+from reelign.runtime.learner import Learner
 
 STAGE = {"name": "tests.parts.sampling_stage:build", "label": "look"}
 
@@ -95,6 +96,20 @@ def test_a_run_that_fails_says_so_and_one_that_cannot_write_it_goes_on(tmp_path:
     assert _status(tmp_path / "toy").phase == "failed"  # type: ignore[union-attr]
     (tmp_path / "other" / "toy" / "run.json").mkdir(parents=True)
     assert (go(recipe_in(tmp_path / "other")) / "final").is_dir()
+
+
+def test_a_run_that_breaks_in_a_way_that_nobody_thought_of_says_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def update(self: Learner, *args: Any) -> dict[str, float]:
+        raise ZeroDivisionError("no way")
+
+    monkeypatch.setattr(Learner, "update", update)
+    with pytest.raises(ZeroDivisionError):
+        driver.run(recipe_in(tmp_path))
+    status = _status(tmp_path / "toy")
+    assert status is not None
+    assert (status.phase, status.why) == ("failed", "ZeroDivisionError: no way")
 
 
 def test_samples_that_a_stage_keeps_are_written_and_told_and_survive_a_kill(tmp_path: Path, in_child: InChild) -> None:

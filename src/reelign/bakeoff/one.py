@@ -179,9 +179,7 @@ class One:
 
     def _check(self) -> Look:
         """The next check; only the last one keeps videos."""
-        last = len(self.checks) == self.spec.checks - 1
-        config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
-        return Look(f"check-{len(self.checks):02d}", config)
+        return Look(f"check-{len(self.checks):02d}", videos=len(self.checks) == self.spec.checks - 1)
 
     def _passed(self, units: int) -> int:
         """Forward-units of this run so far, with its evaluations."""

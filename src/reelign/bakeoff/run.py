@@ -141,7 +141,8 @@ def _start(spec: Spec, first: Run, progress: Spending) -> None:
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
-        for clips in evaluate.run(Local(model), progress.judging, START, folder, START, first.entry.stage.trains_on):
+        trained = first.entry.stage.trains_on
+        for clips in evaluate.run(Local(model), progress.judging, START, folder, START, trained):
             progress.show(clips * progress.clip)
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)

@@ -111,6 +111,9 @@ def run(
             except KeyboardInterrupt as error:
                 _end(company, "stopped", "at once")
                 raise Interrupted("stopped at once; go on from the last checkpoint with --resume.") from error
+            except Exception as error:
+                _end(company, "failed", f"{type(error).__name__}: {error}")
+                raise
     return folder.path
 
 

@@ -84,9 +84,9 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
         _refuse_run(where, config)
     with _of(HELD_OUT):
         found.texts[HELD_OUT] = found.opened(recipe.evaluate.dataset).all_prompts().texts
-    metrics = recipe.evaluate.asks
+    metrics, best = recipe.evaluate.asks, recipe.evaluate.best
     _check_judges(metrics, HELD_OUT, found)
-    measured, best = {name for metric in metrics for name in metric.names}, recipe.evaluate.best
+    measured = {name for metric in metrics for name in metric.names}
     if best and best not in measured:
         raise BadConfig(f"evaluate.best: nothing measures {best!r}; measured: {', '.join(sorted(measured))}.")
     return measured

@@ -31,20 +31,20 @@ class Judging:
         folder: RunFolder,
         runtime: Local,
         held: Held,
-        company: Company,
         opened: Datasets,
+        company: Company,
         pace: Pace,
     ) -> None:
         """Nothing is judged yet."""
         self._recipe, self._folder, self._runtime, self._held = recipe, folder, runtime, held
-        self._company, self._opened, self._pace = company, opened, pace
+        self._opened, self._company, self._pace = opened, company, pace
         self.wish: Sequence[int] = ()
         """Holds anything once the run shall save and stop."""
 
     @cached_property
     def _prepared(self) -> evaluate.Evaluation:
         """The recipe's, with its metrics; they are built for the first one and kept for the others."""
-        assert self._recipe.evaluate is not None, "without it nothing is judged"
+        assert self._recipe.evaluate is not None, "a look is at what the recipe evaluates"
         return evaluate.prepare(self._recipe.evaluate, self._opened)
 
     def due(self, event: Event) -> Look | None:
@@ -86,12 +86,14 @@ class Judging:
             Over: the run ends with it.
         """
         self._folder.see_it_there()
-        trained = frozenset[str]().union(*(each.trains_on for each in self._recipe.stages))
-        evaluation = replace(self._prepared, config=look.config)
-        clips = evaluation.clips
-        self._company.send("phase", stage, 0, clips, {"phase": "evaluating"})
-        for done in evaluate.run(self._runtime, evaluation, look.label, self._folder.path, look.label, trained):
-            self._company.send("phase", stage, done, clips, {"phase": "evaluating"})
+        judged = self._prepared
+        if not look.videos:
+            judged = replace(judged, config=judged.config.model_copy(update={"videos": 0}))
+        self._company.send("phase", stage, 0, judged.clips, {"phase": "evaluating"})
+        trained = frozenset[str]().union(*(stage.trains_on for stage in self._recipe.stages))
+        where = look.label, self._folder.path, look.label, trained
+        for done in evaluate.run(self._runtime, judged, *where):
+            self._company.send("phase", stage, done, judged.clips, {"phase": "evaluating"})
             if self.wish:
                 raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")
         self._folder.judged(look.label)

@@ -45,12 +45,12 @@ class Driver:
         accept_changes: bool = False,
     ) -> None:
         """Get ready; `run` finds out where the run stands."""
-        self.recipe, self.folder, self.model, self.company, self.pace = recipe, folder, model, company, pace
-        self.opened = opened
+        self.recipe, self.folder, self.model, self.company, self.opened = recipe, folder, model, company, opened
+        self.pace = pace
         self.labels = labels(recipe)
         self.runtime = Local(model)
         self.held = Held(model, self.runtime)
-        self.judging = Judging(recipe, folder, self.runtime, self.held, company, opened, pace)
+        self.judging = Judging(recipe, folder, self.runtime, self.held, opened, company, pace)
         self.meter = Meter(*model.experts.values())
         self.state = State(stage=0, next=0, recipe=digest(recipe))
         self._accept = accept_changes
@@ -222,7 +222,7 @@ class Driver:
         self.held.take_best()
         if self.recipe.evaluate is not None:
             done = self.state.next
-            self.judging.evaluate(Look(label, self.recipe.evaluate), label, done, done)
+            self.judging.evaluate(Look(label, videos=True), label, done, done)
         if rules is None or self.recipe.evaluate is None:
             return gates.ungated("no gate judged it.")
         before = self.folder.evaluation(self.folder.kept_before(index))

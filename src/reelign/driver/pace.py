@@ -6,15 +6,16 @@ from typing import Protocol, runtime_checkable
 from reelign.driver.recipe import Recipe
 from reelign.driver.run_folder import ON_THE_WAY
 from reelign.events import Event
-from reelign.stages.evaluate import Config as EvaluateConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """An evaluation to make: the path of its file below evaluations/, without its ending, and what is measured."""
+    """An evaluation to make."""
 
     label: str
-    config: EvaluateConfig
+    """The path of its file below evaluations/, without its ending."""
+    videos: bool = False
+    """Whether videos for the report are kept."""
 
 
 @runtime_checkable
@@ -51,7 +52,7 @@ class AsAsked:
         if config is None:
             return None
         if event.stage == "base":
-            return Look("base", config)
+            return Look("base", videos=True)
         last = event.step == event.of
         if (
             event.kind != "step"
@@ -60,8 +61,7 @@ class AsAsked:
             or (event.step % config.every and not last)
         ):
             return None
-        label = f"{ON_THE_WAY}/{event.stage}@{event.step}"
-        return Look(label, config.model_copy(update={"videos": 0}))
+        return Look(f"{ON_THE_WAY}/{event.stage}@{event.step}")
 
     def over(self, event: Event) -> bool:
         """Never before its end."""

@@ -167,15 +167,18 @@ class RunFolder:
             self.evaluation(label)
         self.rows = list(state.ledger)
         position = (state.stage, state.next)
-        for path in (self.path / "evaluations" / ON_THE_WAY).glob("*@*.json"):
-            if (
-                f"{ON_THE_WAY}/{path.stem}" not in self.evaluations
-            ):  # of steps that are about to be repeated, or no longer asked for
-                path.unlink()
+        self._drop_looks()
         told = [self.ledger.restore(self.rows)]
         for journal, seal in ((self.metrics, state.metrics), (self.samples, state.samples)):
             told.append(journal.go_back(seal, lambda row: _before(row, position)))
         return [sentence for sentence in told if sentence]
+
+    def _drop_looks(self) -> None:
+        """Remove evaluations on the way that the checkpoint has not sealed: their steps are done again, if at all."""
+        for path in (self.path / "evaluations" / ON_THE_WAY).glob("*@*.json"):
+            key, step = f"{ON_THE_WAY}/{path.stem}", path.stem.rpartition("@")[2]
+            if step.isdecimal() and key not in self.evaluations:
+                path.unlink()
 
     def record(self, stage: Stage) -> None:
         """Add a finished stage to the ledger."""
