@@ -366,7 +366,7 @@ def test_what_is_no_judge_of_its_kind_is_refused_before_it_is_built(
         judges.named(kind, config(kind, bare=says is None or other, **(says or {})))
 
 
-@pytest.mark.parametrize("part", [None, 3, object()], ids=str)
+@pytest.mark.parametrize("part", [None, 3, object()], ids=["none", "number", "object"])
 def test_what_cannot_be_called_is_no_judge(config: Named, part: Any) -> None:
     with pytest.raises(BadConfig, match=r"^'mine.part' is no reward: what it builds, a \w+, has no __call__\.$"):
         judges.build("reward", config(part=part))
