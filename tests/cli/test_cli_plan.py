@@ -25,7 +25,9 @@ def test_it_says_what_the_model_and_each_stage_hold(reelign: Call, tmp_path: Pat
     parts = r"moments 30\.1 MiB, latents 0\.\d MiB, texts 0\.\d MiB, pass [\d.]+ MiB"
     assert re.fullmatch(rf"memory of sft beside it: [\d.]+ MiB \({parts}\)\.", sft)
     # Settings count, and no data is needed.
-    adapted = reelign("plan", _recipe(tmp_path), "--set", "model.lora.rank=4", "--set", "stages.0.dataset.size=9")[1]
+    adapted = reelign(
+        "plan", _recipe(tmp_path), "--set", "model.adapter={name: lora, rank: 4}", "--set", "stages.0.dataset.size=9"
+    )[1]
     assert "adapter" in adapted
     assert "moments 30.1" not in adapted
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from reelign.batches import requests
 from reelign.core import rng
 from reelign.errors import BadCheckpoint
+from reelign.models import wan as family
 from reelign.weights import trainable
 
 Make = Callable[..., Any]
@@ -99,3 +100,11 @@ def test_a_base_that_has_changed_is_merged_with_nothing(wan: Make, tmp_path: Pat
     with pytest.raises(BadCheckpoint, match=rf"{FILE}' is gone since the model was loaded, so nothing is exported"):
         model.export(tmp_path / "final")
     assert not (tmp_path / "final").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_outline_has_the_dtypes_of_what_is_loaded(wan: Make, precision: str) -> None:
+    model = wan(adapter=LORA, precision=precision)
+    told = family.outline(model.config, model.device).network
+    dtypes = [{name: p.dtype for name, p in network.named_parameters()} for network in (told, model.network)]
+    assert dtypes[0] == dtypes[1]

@@ -15,8 +15,9 @@ ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 def rounded(network: nn.Module) -> None:
     """Bring a network without weights to the dtypes that `load` gives it."""
-    for module in network.modules():
-        if isinstance(module, ROUNDED):
+    whole = set(getattr(network, "_keep_in_fp32_modules", None) or ())
+    for name, module in network.named_modules():
+        if isinstance(module, ROUNDED) and not whole & set(name.split(".")):
             module.to(torch.bfloat16)
 
 

@@ -32,13 +32,15 @@ def build(config: PartConfig, runtime: RuntimeConfig, root: str | Path | None = 
         BadConfig: there is no such device here.
     """
     model: Any = parts.build("model", config, device(runtime))
-    small = sum(p.numel() for p in model.network.parameters()) <= SMALL
+    networks = model.experts.values()
+    small = sum(p.numel() for network in networks for p in network.parameters()) <= SMALL
     if hasattr(model, "store"):
         model.store = opened(runtime.store, None if small or root is None else Path(root) / STORE)
     guests = getattr(model, "guests", ())
     if leaves(runtime.offload, model.device, sum(guest.nbytes for guest in guests)):
         for guest in guests:
-            guest.leave_before(model.network)
+            for network in networks:
+                guest.leave_before(network)
     return model
 
 
