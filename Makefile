@@ -33,8 +33,8 @@ test-all: $(VENV)/.developer
 check: lint types contracts test
 
 lint: $(VENV)/.developer
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
 
 types: $(VENV)/.developer
 	$(BIN)/pyright
@@ -43,8 +43,8 @@ contracts: $(VENV)/.developer
 	$(BIN)/lint-imports
 
 format: $(VENV)/.developer
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix src tests benchmarks examples
 
 clean:
 	rm -rf $(VENV) build dist

@@ -32,7 +32,7 @@ from torch import Tensor
 from reelign import config as configs
 from reelign import parts, sampling
 from reelign.backbones import gradients
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 from reelign.cli._console import table
 from reelign.core import allocation, rng, stats
 from reelign.metrics import playground
@@ -131,7 +131,7 @@ def sampled(n: int, seed: int, guidance: float) -> tuple[Videos, list[str], Grid
     sampler = configs.validate(sampling.SamplerConfig, {"steps": 16, "shift": 3.0, "guidance": guidance})
     prompts = list(corpora.prompts(n, seed))
     seeds = [rng.seed_for(seed, "allocation", i) for i in range(n)]
-    return model.decode(sampling.sample(model, prompts, seeds, sampler)), prompts, model.geometry.latent[1:]
+    return sampling.videos(model, requests(prompts), seeds, sampler), prompts, model.geometry.latent[1:]
 
 
 def judged(maps: Mapping[str, Tensor], faults: Tensor, grid: Grid) -> tuple[dict[str, Tensor], Tensor]:

@@ -47,14 +47,16 @@ def serve(bound: bool) -> None:
         stage = next(s for s in recipe.stages if isinstance(s, online.Config))
         stage = stage.model_copy(update={"steps": 10**6})
         model = parts.build("model", recipe.model, device(recipe.runtime))
-        iterations = online.build(stage, Context(Local(model), 0, Path(folder), "grpo")).run(0)
-        next(iterations)  # warm-up: text features, allocator
-        print("ready", flush=True)
-        for line in sys.stdin:
-            for _ in range(int(line)):
-                began = time.perf_counter()
-                next(iterations)
-                print(time.perf_counter() - began, flush=True)
+        built = online.build(stage, Context(0, Path(folder), "grpo"))
+        with Local(model).stage(built.spec) as work:
+            iterations = built.run(work, 0)
+            next(iterations)  # warm-up: text features, allocator
+            print("ready", flush=True)
+            for line in sys.stdin:
+                for _ in range(int(line)):
+                    began = time.perf_counter()
+                    next(iterations)
+                    print(time.perf_counter() - began, flush=True)
 
 
 @contextmanager

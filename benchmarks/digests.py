@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from reelign import config as configs
-from reelign import driver, parts
+from reelign import declared, driver, parts
 from reelign.batches import Credited
 from reelign.playground import demo
 
@@ -47,8 +47,8 @@ def digest(file: Path) -> str:
 
 def online() -> list[str]:
     """Names of the methods that train on what they sample."""
-    built = {name: parts.build("method", parts.configure("method", name)) for name in parts.available("method")}
-    return [name for name, method in built.items() if method.consumes is Credited]
+    named = {name: parts.configure("method", name) for name in parts.available("method")}
+    return [name for name, config in named.items() if declared.consumes(config) is Credited]
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def main() -> None:
             "grpo": [{**grpo, "steps": options.grpo}],
             "dpo": [collect, {**dpo, "steps": options.dpo}],
         }
-        few = {**grpo, "label": "few", "prompts": 4, "retain": False, "steps": options.online}
+        few = {**grpo, "label": "few", "prompts": 4, "passes": {}, "steps": options.online}
         chains |= {f"online {name}": [{**few, "method": name}] for name in online()} if options.online else {}
         for name, stages in chains.items():
             chain = {

@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -56,16 +57,16 @@ class Recorder:
             self.calls.append(Call("velocity", args, torch.is_grad_enabled()))
         return self.model.velocity(*args)
 
-    def encode(self, texts):
+    def encode(self, requests, geometry=None):
         began = time.perf_counter()
-        encoded = self.model.encode(texts)
+        encoded = self.model.encode(requests, geometry)
         self.encoding += time.perf_counter() - began
         return encoded
 
-    def decode(self, x0) -> Videos:
+    def decode(self, x0, condition) -> Videos:
         if self.calls is not None:
-            self.calls.append(Call("decode", (x0,), gradient=False))
-        return self.model.decode(x0)
+            self.calls.append(Call("decode", (x0, condition), gradient=False))
+        return self.model.decode(x0, condition)
 
 
 def alone(model, calls: list[Call]) -> float:
@@ -105,15 +106,15 @@ def main() -> None:
     options = parser.parse_args()
     repeats = options.repeats
     watched = mock.patch.object(Panel, "score", autospec=True, side_effect=Panel.score)
-    with tempfile.TemporaryDirectory() as folder, watched as score:
+    with tempfile.TemporaryDirectory() as folder, watched as score, ExitStack() as opened:
         data = Path(folder) / "data"
         demo.write_data(data, clips=8, prompts=64, judged=8)
         recipe = configs.validate(driver.Recipe, configs.override(demo.recipe(data), options.set))
         stage = next(s for s in recipe.stages if isinstance(s, online.Config))
         stage = stage.model_copy(update={"steps": 1 + 2 * repeats})
         model = Recorder(parts.build("model", recipe.model, device(recipe.runtime)))
-        runtime = Local(model)
-        iterations = online.build(stage, Context(runtime, 0, Path(folder), "grpo")).run(0)
+        built = online.build(stage, Context(0, Path(folder), "grpo"))
+        iterations = built.run(opened.enter_context(Local(model).stage(built.spec)), 0)
         next(iterations)  # warm-up: text features, allocator
         walls, sums, judged = [], [], []
         for _ in range(repeats):

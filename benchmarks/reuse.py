@@ -23,6 +23,7 @@ from reelign import driver, parts, sampling
 from reelign.models._text import TextCache
 from reelign.playground import demo
 from reelign.runtime.local import Local, device
+from reelign.runtime.plan import PassesConfig
 from reelign.sampling import Exploration
 from reelign.stage import Context
 from reelign.stages import online
@@ -63,8 +64,8 @@ def separate_prefixes() -> Iterator[None]:
     """Every member takes the deterministic steps before its window by itself."""
     whole = sampling._takeoff
 
-    def takeoff(course, prompts, exploration: Exploration, seed):
-        flight = whole(course, prompts, replace(exploration, first=(0,) * len(prompts.ids)), seed)
+    def takeoff(course, prompts, condition, exploration: Exploration, seed):
+        flight = whole(course, prompts, condition, replace(exploration, first=(0,) * len(prompts)), seed)
         until = torch.tensor(exploration.first).repeat_interleave(prompts.group)
         sampling._advance(course, flight, until)
         return flight
@@ -81,14 +82,14 @@ def second_old_pass() -> Iterator[None]:
     """The log-probabilities of the sampling weights are computed again before the update."""
     whole = online.Online._learn
 
-    def learn(self, batch, step):
-        t, model = batch.trajectories, self.context.runtime.model
-        condition = model.encode(t.prompts.repeated)
+    def learn(self, work, batch, step):
+        t = batch.trajectories
         with torch.no_grad():
             for k in range(len(t.x)):
-                for cut in sampling.chunks(len(t.x0), self.config.learner.micro_batch):
-                    sampling.replay(model, t, k, cut, condition)
-        return whole(self, batch, step)
+                for cut in sampling.cuts(t, self.config.learner.micro_batch):
+                    at = t.x[k, cut], t.sigma[k, cut], t.sigma_next[k, cut]
+                    sampling.transit(work.model, t, *at, t.condition[cut])
+        return whole(self, work, batch, step)
 
     online.Online._learn = learn
     try:
@@ -124,9 +125,9 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     forms: dict[str, tuple[Callable, dict]] = {
         "demo": (nothing, {}),
-        "without kept graphs": (nothing, {"retain": False}),
-        "without a shared prefix": (separate_prefixes, {"retain": False}),
-        "with a second old-log-prob pass": (second_old_pass, {"retain": False}),
+        "without kept graphs": (nothing, {"passes": PassesConfig()}),
+        "without a shared prefix": (separate_prefixes, {"passes": PassesConfig()}),
+        "with a second old-log-prob pass": (second_old_pass, {"passes": PassesConfig()}),
         "without a text cache": (no_text_cache, {}),
         "with guidance 3": (nothing, {"guidance": 3.0}),
     }
@@ -147,14 +148,12 @@ def main() -> None:
                 units[name] = Units()
                 sampler = stage.sampler.model_copy(update={"guidance": changes.get("guidance", 1.0)})
                 update = {"steps": repeat + 1, "sampler": sampler}
-                update |= {"retain": changes["retain"]} if "retain" in changes else {}
-                runtime = Local(Counting(model, units[name]))
-                context = Context(runtime, 0, Path(folder), "grpo")
-                built = online.build(stage.model_copy(update=update), context)
-                with way():
+                update |= {"passes": changes["passes"]} if "passes" in changes else {}
+                built = online.build(stage.model_copy(update=update), Context(0, Path(folder), "grpo"))
+                with way(), Local(Counting(model, units[name])).stage(built.spec) as work:
                     began = time.perf_counter()
                     # The same iteration number for all forms of a round: the same prompts and windows.
-                    next(built.run(repeat) if repeat else built.run(0))
+                    next(built.run(work, repeat))
                     seconds[name].append(time.perf_counter() - began)
     rows = []
     for name in forms:

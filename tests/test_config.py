@@ -14,7 +14,7 @@ from reelign.parts import Settings
 from reelign.playground import demo
 
 ROOT = Path(__file__).parents[1]
-LINEAR = "tests.parts.linear_reward:build"
+LINEAR, CLARITY = "tests.parts.linear_reward:build", "playground_clarity"
 DATA = "tests.parts.gaussian_data:build"
 
 
@@ -30,7 +30,7 @@ def _tree() -> dict[str, Any]:
                 "steps": 5,
                 "dataset": DATA,
                 "method": "grpo",
-                "rewards": [{"name": LINEAR, "weight": 0.5}, LINEAR],
+                "rewards": [{"name": LINEAR, "weight": 0.5}, CLARITY],
             },
         ],
     }
@@ -74,9 +74,11 @@ def test_overrides_win_over_the_recipe_and_the_recipe_over_defaults() -> None:
 
 
 def test_a_setting_of_a_part_given_by_its_bare_name_can_be_overridden() -> None:
-    found = configs.override(_tree(), ["stages.1.method.clip=1", "stages.1.rewards.1.k=2", "evaluate.dataset.size=4"])
+    found = configs.override(
+        _tree(), ["stages.1.method.clip=1", "stages.1.rewards.1.half=2", "evaluate.dataset.size=4"]
+    )
     assert found["stages"][1]["method"] == {"name": "grpo", "clip": 1}
-    assert found["stages"][1]["rewards"][1] == {"name": LINEAR, "k": 2}
+    assert found["stages"][1]["rewards"][1] == {"name": CLARITY, "half": 2}
     assert found["evaluate"]["dataset"] == {"name": DATA, "size": 4}
 
 
@@ -164,7 +166,7 @@ def test_an_unknown_key_is_named_by_its_full_path_with_the_nearest_known_one(ass
         ("stages.0.learner.lr=fast", r"^stages\.0\.learner\.lr: .* \(given: 'fast'\)\.$"),
         ("runtime.name=ray", r"^runtime\.name: input should be 'local' \(given: 'ray'\)\.$"),
         ("stages.1.rewards.0.weight=-1", r"^stages\.1\.rewards\.0\.weight: input should be greater than 0"),
-        ("model={side: 2}", r"^model: a model needs a name, as in \{name: gaussian\}; given: \{'side': 2\}\.$"),
+        ("model={side: 2}", r"^model: a model needs a name, as in \{name: wan\}; given: \{'side': 2\}\.$"),
         ("stages.0.method=7", r"^stages\.0\.method: a method needs a name.*; given: 7\.$"),
         (
             "stages.1.rewards.0={name: degraded, of: [1]}",

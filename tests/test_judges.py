@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.parts import linear_reward, mean_level
+from tests.parts import mean_level
 
-from reelign import declared, judges
+from reelign import declared, judges, parts
 from reelign.batches import Videos
 from reelign.errors import BadConfig, BadData, PartFailed
 from reelign.parts import PartConfig
@@ -22,46 +22,42 @@ VIDEOS = Videos(torch.linspace(0, 1, 3 * 2 * 3 * 4 * 4).reshape(3, 2, 3, 4, 4), 
 TEXTS = ("a red circle", "a blue square", "a green box")
 
 
-class Config(PartConfig):
-    name: str = "mine"
+SAYS: dict[judges.Kind, dict[str, Any]] = {
+    "reward": {"scores": {"own": (0.0, 1.0)}, "version": "1"},
+    "metric": {"higher_is_better": {"own": True}, "description": {"own": "of one's own"}},
+}
+Named = Callable[..., PartConfig]
 
 
-class Reward:
-    names: Any = ("own",)
-    range: Any = (0.0, 1.0)
-    version: Any = "1"
-
-    def __init__(self, does: Callable[[Videos, Sequence[str]], object]) -> None:
-        self.does = does
-
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Any:
-        return self.does(videos, prompts)
-
-
-class Metric(Reward):
-    names = range = property()  # none of a reward's
-    version: Any = None
-    higher_is_better: Any = {"own": True}
-    description: Any = {"own": "of one's own"}
-
-
-def _built(part: Any, monkeypatch: pytest.MonkeyPatch, kind: judges.Kind = "reward") -> judges.Judge:
-    module = ModuleType("mine.part")
-    module.Config, module.build = Config, lambda config: part() if isinstance(part, type(_built)) else part
-    monkeypatch.setitem(sys.modules, "mine", ModuleType("mine"))
-    monkeypatch.setitem(sys.modules, "mine.part", module)
-    return judges.build(kind, Config(name="mine.part"))
+def _said(value: Any) -> Any:
+    """What a Config says, as a property where it is no code itself."""
+    return value if callable(value) or isinstance(value, property) else property(lambda _: value)
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+def config(monkeypatch: pytest.MonkeyPatch) -> Named:
+    """The Config of a judge that says the usual and more, or `bare` only that; `part` is what it builds."""
+
+    def make(kind: judges.Kind = "reward", part: Any = len, bare: bool = False, **says: Any) -> PartConfig:
+        said = {"__module__": __name__, **({} if bare else SAYS[kind]), **says}
+        own = type("Config", (PartConfig,), {k: v if k[0] == "_" else _said(v) for k, v in said.items()})
+        module = ModuleType("mine.part")
+        module.Config, module.build = own, lambda config: part  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "mine", ModuleType("mine"))
+        monkeypatch.setitem(sys.modules, "mine.part", module)
+        return own(name="mine.part")
+
+    return make
+
+
+@pytest.fixture
+def ask(config: Named) -> Callable[..., list[float]]:
     """Build a reward (or metric) that does something, call it, and give its numbers."""
 
     def call(
         does: Callable[[Videos, Sequence[str]], object], kind: judges.Kind = "reward", where: str = ""
     ) -> list[float]:
-        part = Reward(does) if kind == "reward" else Metric(does)
-        found = _built(part, monkeypatch, kind)(VIDEOS, TEXTS, where)["own"]
+        found = judges.build(kind, config(kind, does))(VIDEOS, TEXTS, where)["own"]
         assert (found.dtype, found.shape, found.requires_grad) == (torch.float32, (3,), False)
         return found.tolist()
 
@@ -245,53 +241,54 @@ def test_what_fails_when_it_is_read_is_named_too(ask: Any) -> None:
             ask(does)
 
 
-def test_what_a_judge_declares_is_what_it_said_when_it_was_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Changes(Reward):
-        def __call__(self, videos: Videos, prompts: Sequence[str]) -> Any:
-            self.range = self.names = self.version = None
-            return {"own": [0.5, 0.5, 1.5]}
+def test_what_a_judge_says_does_not_change_while_it_is_used(config: Named) -> None:
+    scales = {"own": (0.0, 1.0)}
 
-    judge = _built(Changes(len), monkeypatch)
+    def changes(videos: Videos, prompts: Sequence[str]) -> Any:
+        scales["own"] = (0.0, 2.0)
+        return {"own": [0.5, 0.5, 1.5]}
+
+    judge = judges.build("reward", config(part=changes, scores=property(lambda self: scales)))
     for _ in range(2):
         with pytest.raises(PartFailed, match=r"gave 1\.5 for 'a green box', outside its scale 0 to 1"):
             judge(VIDEOS, TEXTS)
-    assert (judge.names, judge.says.scale, judge.says.version) == (("own",), (0.0, 1.0), "1")
+    assert (judge.names, judge.says.scales, judge.says.version) == (("own",), {"own": (0.0, 1.0)}, "1")
 
 
-def test_a_metric_without_a_version_has_that_of_the_files_of_its_module_and_its_class(tmp_path: Path) -> None:
-    def version(built: str, own: str) -> str:
-        files = tmp_path / built, tmp_path / own
-        for file, text in zip(files, (built, own), strict=True):
-            file.write_text(text)
-        module, of = (ModuleType(file.stem) for file in files)
-        module.__file__ = str(files[0])
-        part = _metric()
-        type(part).__module__, of.__file__ = of.__name__, str(files[1])
-        with pytest.MonkeyPatch.context() as loaded:
-            loaded.setitem(sys.modules, of.__name__, of)
-            return declared.read("metric", part, module).version
-
-    same = hashlib.sha256(Path(linear_reward.__file__).read_bytes()).hexdigest()[:12]
-    level = judges.build("metric", Config(name="tests.parts.mean_level"))
-    assert level.says.version == hashlib.sha256(Path(mean_level.__file__).read_bytes()).hexdigest()[:12] != same
-    found = [version("a.py", "b.py"), version("a.py", "c.py"), version("d.py", "b.py")]
-    assert len({*found}) == 3
-
-
-def test_a_judge_made_in_a_notebook_has_no_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook = ModuleType("__main__")
-    monkeypatch.setitem(sys.modules, "__main__", notebook)
-    part = _metric()
-    type(part).__module__ = "__main__"
-    judge = _built(part, monkeypatch, "metric")
-    assert judge.says.version == ""
-    with pytest.raises(PartFailed, match=r"^the metric 'mine\.part' declares \['own'\] but gave \[\]"):
+def test_each_score_has_a_scale_of_its_own(config: Named) -> None:
+    scores = {"own": (0.0, 1.0), "far": (-9.0, 9.0)}
+    judge = judges.build("reward", config(part=lambda v, p: {"own": [0.5] * 3, "far": [5.0, -5.0, 9.5]}, scores=scores))
+    with pytest.raises(PartFailed, match=r"the reward 'far' gave 9\.5 for 'a green box', outside its scale -9 to 9"):
         judge(VIDEOS, TEXTS)
 
 
-def test_a_version_that_is_declared_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _built(_metric(version="7"), monkeypatch, "metric").says.version == "7"
-    assert _built(_reward(version="7"), monkeypatch).says.version == "7"
+def test_a_metric_without_a_version_has_that_of_the_files_of_its_config_its_module_and_its_build(
+    config: Named, tmp_path: Path
+) -> None:
+    def version(*names: str) -> str:
+        files = [tmp_path / name for name in names]
+        for file in files:
+            file.write_text(file.name)
+        modules = [ModuleType(file.stem) for file in files]
+        for module, file in zip(modules, files, strict=True):
+            module.__file__ = str(file)
+        return declared.read("metric", config("metric"), *modules).version
+
+    level = judges.named("metric", parts.configure("metric", mean_level.__name__))
+    assert level.says.version == hashlib.sha256(Path(mean_level.__file__).read_bytes()).hexdigest()[:12]
+    found = [version("a.py", "b.py"), version("a.py", "c.py"), version("d.py", "b.py")]
+    assert len({*found, level.says.version}) == 4
+
+
+def test_a_judge_made_in_a_notebook_has_no_version_of_its_own(config: Named, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    own = config("metric", __module__="__main__")
+    assert declared.read("metric", own).version == ""
+
+
+def test_a_version_that_is_declared_is_taken(config: Named) -> None:
+    assert judges.named("metric", config("metric", version="7")).says.version == "7"
+    assert judges.named("reward", config("reward", version="7")).says.version == "7"
 
 
 def test_a_judge_is_called_without_gradients_and_leaves_them_on(ask: Any) -> None:
@@ -312,7 +309,7 @@ def test_a_judge_is_called_without_gradients_and_leaves_them_on(ask: Any) -> Non
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_what_one_judge_writes_another_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_one_judge_writes_another_does_not_see(config: Named) -> None:
     def spoils(videos: Videos, prompts: Sequence[str]) -> Any:
         videos.frames.sub_(0.5).div_(0.5)
         videos.frames.numpy()[:] = 0
@@ -321,58 +318,58 @@ def test_what_one_judge_writes_another_does_not_see(monkeypatch: pytest.MonkeyPa
     def looks(videos: Videos, prompts: Sequence[str]) -> Any:
         return {"own": videos.frames.mean(dim=(1, 2, 3, 4))}
 
-    writer, reader = (_built(Reward(does), monkeypatch) for does in (spoils, looks))
+    writer, reader = (judges.build("reward", config(part=does)) for does in (spoils, looks))
     true = VIDEOS.frames.mean(dim=(1, 2, 3, 4))
     for asked in ((writer, reader), (reader, writer, reader)):
         assert torch.equal(judges.ask(asked, VIDEOS, TEXTS)["own"], true)
     assert VIDEOS.frames.max() == 1
 
 
-def _reward(**attributes: Any) -> Any:
-    return type("Part", (Reward,), attributes)(lambda v, p: {})
-
-
-def _metric(**attributes: Any) -> Any:
-    return type("Part", (Metric,), attributes)(lambda v, p: {})
-
-
 @pytest.mark.parametrize(
-    ("kind", "part", "sentence"),
+    ("kind", "says", "sentence"),
     [
-        ("reward", lambda videos, prompts: {}, "has no names and no range and no version; a reward is called with"),
-        ("reward", None, "has no names and no range and no version"),
-        ("reward", type("Part", (), {"names": ("a",), "range": (0, 1), "version": "1"})(), "cannot be called"),
-        ("reward", _metric(), "is a metric, not a reward"),
-        ("reward", _reward(names="own"), "declares names as 'own'"),
-        ("reward", _reward(names=()), r"declares names as \(\)"),
-        ("reward", _reward(names=("a", "a")), r"declares names as \('a', 'a'\)"),
-        ("reward", _reward(names=("clip/score",)), "calls a score 'clip/score', but names are printable text"),
-        ("reward", _reward(names=("a\u2028b",)), "calls a score"),
-        ("reward", _reward(names=("\ud83d",)), "calls a score"),
-        ("reward", _reward(names=(" a",)), "calls a score ' a'"),
-        ("reward", _reward(names=("",)), "calls a score ''"),
-        ("reward", _reward(names=("x" * 81,)), "calls a score"),
-        ("reward", _reward(names=(3,)), "calls a score 3"),
-        ("reward", _reward(range=(1.0, 0.0)), r"declares the range \(1.0, 0.0\)"),
-        ("reward", _reward(range=(0.0, math.nan)), "declares the range"),
-        ("reward", _reward(range=1.0), "declares the range 1.0"),
-        ("reward", _reward(range=("low", "high")), "declares the range"),
-        ("reward", _reward(version=2), "declares the version 2, which is no text"),
-        ("metric", _reward(), "is a reward, not a metric; a metric is called with .* and has `higher_is_better`"),
-        ("metric", _metric(version=2), "declares the version 2, which is no text"),
-        ("metric", _metric(higher_is_better={}), "declares higher_is_better as {}"),
-        ("metric", _metric(higher_is_better=("own",)), "declares higher_is_better as"),
-        ("metric", _metric(higher_is_better={"own": 1}), "declares higher_is_better as {'own': 1}"),
-        ("metric", _metric(higher_is_better={"a/b": True}), "calls a score 'a/b'"),
-        ("metric", _metric(description={}), "does not describe each of its measures"),
-        ("metric", _metric(description={"own": None}), "does not describe each of its measures"),
+        ("reward", None, r"has no scores and no version; the Config of a reward has `scores` \(their scales"),
+        ("metric", None, "has no higher_is_better and no description; the Config of a metric has `higher_is_better`"),
+        ("reward", SAYS["metric"], "is a metric, not a reward"),
+        ("metric", SAYS["reward"], "is a reward, not a metric; the Config of a metric has `higher_is_better`"),
+        ("reward", {"scores": "own"}, "declares scores as 'own'"),
+        ("reward", {"scores": ("own",)}, r"declares scores as \('own',\)"),
+        ("reward", {"scores": {}}, "declares scores as {}"),
+        ("reward", {"scores": {"clip/score": (0, 1)}}, "calls a score 'clip/score', but names are printable text"),
+        ("reward", {"scores": {"a\u2028b": (0, 1)}}, "calls a score"),
+        ("reward", {"scores": {"\ud83d": (0, 1)}}, "calls a score"),
+        ("reward", {"scores": {" a": (0, 1)}}, "calls a score ' a'"),
+        ("reward", {"scores": {"": (0, 1)}}, "calls a score ''"),
+        ("reward", {"scores": {"x" * 81: (0, 1)}}, "calls a score"),
+        ("reward", {"scores": {3: (0, 1)}}, "calls a score 3"),
+        ("reward", {"scores": {"own": (1.0, 0.0)}}, r"declares the scale of 'own' as \(1.0, 0.0\)"),
+        ("reward", {"scores": {"own": (0.0, math.nan)}}, "declares the scale of 'own'"),
+        ("reward", {"scores": {"own": 1.0}}, "declares the scale of 'own' as 1.0"),
+        ("reward", {"scores": {"own": ("low", "high")}}, "declares the scale of 'own'"),
+        ("reward", {"version": 2}, "declares the version 2, which is no text"),
+        ("reward", {"version": None}, "declares no version"),
+        ("reward", {"reads": (9, 32)}, r"reads \(9, 32\), which is no \(frames, height, width\)"),
+        ("metric", {"version": 2}, "declares the version 2, which is no text"),
+        ("metric", {"higher_is_better": {}}, "declares higher_is_better as {}"),
+        ("metric", {"higher_is_better": ("own",)}, "declares higher_is_better as"),
+        ("metric", {"higher_is_better": {"own": 1}}, "declares higher_is_better as {'own': 1}"),
+        ("metric", {"higher_is_better": {"a/b": True}}, "calls a score 'a/b'"),
+        ("metric", {"description": {}}, "does not describe each of its measures"),
+        ("metric", {"description": {"own": None}}, "does not describe each of its measures"),
     ],
 )
-def test_what_is_no_judge_of_its_kind_is_refused_when_it_is_built(
-    monkeypatch: pytest.MonkeyPatch, kind: judges.Kind, part: Any, sentence: str
+def test_what_is_no_judge_of_its_kind_is_refused_before_it_is_built(
+    config: Named, kind: judges.Kind, says: dict[str, Any] | None, sentence: str
 ) -> None:
+    other = says in SAYS.values()
     with pytest.raises(BadConfig, match=f"^the {kind} 'mine.part' {sentence}"):
-        _built(part if not callable(part) or isinstance(part, Reward) else (lambda: part), monkeypatch, kind)
+        judges.named(kind, config(kind, bare=says is None or other, **(says or {})))
+
+
+@pytest.mark.parametrize("part", [None, 3, object()], ids=str)
+def test_what_cannot_be_called_is_no_judge(config: Named, part: Any) -> None:
+    with pytest.raises(BadConfig, match=r"^'mine.part' is no reward: what it builds, a \w+, has no __call__\.$"):
+        judges.build("reward", config(part=part))
 
 
 @pytest.mark.parametrize(
@@ -386,47 +383,45 @@ def test_what_is_no_judge_of_its_kind_is_refused_when_it_is_built(
         ),
     ],
 )
-def test_a_judge_may_refuse_prompts_before_anything_is_made_of_them(
-    monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[Exception], sentence: str
+def test_a_judge_may_refuse_prompts_before_anything_is_built(
+    config: Named, raised: Exception, kind: type[Exception], sentence: str
 ) -> None:
     shown: list[Sequence[str]] = []
 
-    def check(prompts: Sequence[str]) -> None:
+    def check(self: PartConfig, prompts: Sequence[str]) -> None:
         shown.append(prompts)
         raise raised
 
-    part = _reward()
-    _built(part, monkeypatch).check_prompts(TEXTS)  # takes any
-    monkeypatch.setattr(part, "check_prompts", check, raising=False)
+    judges.named("reward", config()).check_prompts(TEXTS)  # takes any
     with pytest.raises(kind, match=f"^the reward 'mine.part' {sentence}"):
-        _built(part, monkeypatch).check_prompts(TEXTS)
+        judges.named("reward", config(check_prompts=check)).check_prompts(TEXTS)
     assert shown == [TEXTS]
 
 
-def test_what_declaring_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Computed(Reward):
-        @property
-        def names(self) -> tuple[str, ...]:
-            raise RuntimeError("no head was loaded")
+def test_what_saying_raises_is_named(config: Named) -> None:
+    def fails(self: PartConfig) -> Any:
+        raise RuntimeError("no head was loaded")
 
     with pytest.raises(BadConfig, match=r"'mine.part' does not say what it is: it raised RuntimeError: no head was"):
-        _built(lambda: Computed(len), monkeypatch)
+        judges.named("reward", config(scores=property(fails)))
 
 
-def test_what_building_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build() -> Any:
+def test_what_building_raises_is_named(config: Named, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(config: PartConfig) -> Any:
         torch.set_grad_enabled(False)
         raise FileNotFoundError("weights/judge.safetensors")
 
+    own = config()
+    monkeypatch.setattr(sys.modules["mine.part"], "build", build)
     with pytest.raises(
         BadConfig, match=r"^the reward 'mine.part' could not be built: FileNotFoundError: weights/judge.safetensors \("
     ):
-        _built(build, monkeypatch)
+        judges.build("reward", own)
     assert torch.is_grad_enabled()
 
 
-def test_two_judges_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = (_built(_reward(), monkeypatch) for _ in range(2))
+def test_two_judges_of_one_name_are_refused(config: Named) -> None:
+    one, other = (judges.named("reward", config()) for _ in range(2))
     with pytest.raises(BadConfig, match=r"^two rewards give 'own': 'mine.part' and 'mine.part'; keep one of them, or"):
         judges.refuse_twice([one, other])
     judges.refuse_twice([one])

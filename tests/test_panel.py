@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from reelign import parts
+from reelign import panel, parts
 from reelign.batches import Videos
 from reelign.errors import BadConfig, PartFailed
 from reelign.panel import Metrics, Panel, Weighted, WeightedReward
@@ -38,15 +38,14 @@ def test_a_weight_out_of_sense_is_refused(weight: float) -> None:
 
 
 def test_scores_come_with_their_weights_and_scales() -> None:
-    panel = Panel.build(
-        [_weighted({"name": LINEAR, "k": 2.0}), _weighted({"name": "playground_clarity", "weight": 0.5})]
-    )
-    scores, weights, scales = panel.score(VIDEOS, TEXTS)
+    configs = [_weighted({"name": LINEAR, "k": 2.0}), _weighted({"name": "playground_clarity", "weight": 0.5})]
+    found = Panel.build(configs)
+    scores = found.score(VIDEOS, TEXTS)
     assert scores["linear"].tolist() == [0.5, 1.0]
     assert set(scores) == {"linear", "playground_clarity"}
-    assert weights == panel.weights == {"linear": 1.0, "playground_clarity": 0.5}
-    assert scales == panel.scales == {"linear": (-100.0, 100.0), "playground_clarity": (0.0, 1.0)}
-    assert panel.describe() == {
+    assert found.weights == {"linear": 1.0, "playground_clarity": 0.5}
+    assert found.scales == panel.trained(configs) == {"linear": (-100.0, 100.0), "playground_clarity": (0.0, 1.0)}
+    assert panel.describe(configs) == {
         LINEAR: {"weight": 1.0, "version": "1"},
         "playground_clarity": {"weight": 0.5, "version": "1"},
     }
@@ -54,26 +53,25 @@ def test_scores_come_with_their_weights_and_scales() -> None:
 
 def test_two_rewards_of_one_part_are_both_described() -> None:
     degraded = {"name": "degraded", "noise": 0.1}
-    panel = Panel.build(
-        [_weighted({**degraded, "of": "playground_clarity"}), _weighted({**degraded, "of": LINEAR, "weight": 2.0})]
-    )
-    assert panel.describe() == {
+    of = "playground_clarity", LINEAR
+    configs = [_weighted({**degraded, "of": inner, "weight": n}) for n, inner in enumerate(of, start=1)]
+    assert panel.describe(configs) == {
         "degraded": {"weight": 1.0, "version": "degraded-0.1-1-1"},
         "degraded (2)": {"weight": 2.0, "version": "degraded-0.1-1-1"},
     }
 
 
-def test_two_rewards_of_one_score_are_refused_when_they_are_built() -> None:
+def test_two_rewards_of_one_score_are_refused_before_they_are_built() -> None:
     with pytest.raises(BadConfig, match=r"^two rewards give 'linear': "):
-        Panel.build([_weighted(LINEAR), _weighted({"name": LINEAR, "k": 2.0})])
+        panel.rewards([_weighted(LINEAR), _weighted({"name": LINEAR, "k": 2.0})])
     with pytest.raises(BadConfig, match=r"^two rewards give 'playground_motion': 'playground_motion' and 'degraded'"):
-        Panel.build([_weighted("playground_motion"), _weighted("degraded")])
+        panel.rewards([_weighted("playground_motion"), _weighted("degraded")])
 
 
 def test_a_reward_that_misbehaves_inside_another_is_named() -> None:
-    panel = Panel.build([_weighted({"name": "degraded", "of": {"name": LINEAR, "limit": 0.1}})])
+    found = Panel.build([_weighted({"name": "degraded", "of": {"name": LINEAR, "limit": 0.1}})])
     with pytest.raises(PartFailed, match=r"the reward 'linear' gave 0\.25 for .*, outside its scale -0\.1 to 0\.1"):
-        panel.score(VIDEOS, TEXTS)
+        found.score(VIDEOS, TEXTS)
 
 
 def test_measures_come_with_the_metric_that_gives_them() -> None:
@@ -87,13 +85,13 @@ def test_measures_come_with_the_metric_that_gives_them() -> None:
 
 def test_two_metrics_of_one_measure_or_a_reward_among_them_are_refused() -> None:
     with pytest.raises(BadConfig, match=r"^two metrics give 'diversity'"):
-        Metrics.build(
+        panel.metrics(
             [parts.configure("metric", "diversity"), parts.configure("metric", {"name": "diversity", "side": 4})]
         )
     with pytest.raises(
-        BadConfig, match=r"^the metric 'tests.parts.linear_reward:build' is a reward, not a metric; a metric"
+        BadConfig, match=r"^the metric 'tests.parts.linear_reward:build' is a reward, not a metric; the Config"
     ):
-        Metrics.build([parts.configure("metric", LINEAR)])
+        panel.metrics([parts.configure("metric", LINEAR)])
 
 
 def test_rewards_that_share_their_eyes_look_once(monkeypatch: pytest.MonkeyPatch) -> None:

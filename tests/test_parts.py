@@ -38,7 +38,7 @@ def test_every_part_has_a_frozen_config_a_build_and_a_sentence_about_itself(kind
     assert module.Config.model_config["frozen"]
     assert module.Config.model_config["extra"] == "forbid"
     assert module.Config.model_fields["name"].default == name
-    assert callable(module.build)
+    assert callable(parts.code(kind, name)[1])
     first = (module.__doc__ or "").strip().splitlines()[0]
     assert len(first) > 20
     for field, info in module.Config.model_fields.items():
@@ -180,7 +180,7 @@ def test_a_config_that_fails_by_itself_is_named(outside: Write) -> None:
         ("raise MemoryError", r"could not be built: MemoryError \(.*line 5\)\.$"),
         (
             "return None",
-            r"is no dataset: what it builds, a NoneType, has no gives, prompts, all_prompts, clips, pairs\.$",
+            r"is no dataset: what it builds, a NoneType, has no prompts, all_prompts, clips, pairs\.$",
         ),
     ],
 )
@@ -213,7 +213,7 @@ def test_what_tells_a_parts_kind_is_in_its_protocol() -> None:
         "model": protocols.VideoModel,
         "dataset": protocols.Dataset,
         "stage": Stage,
-        "module": slots.Module,
+        "module": slots.Slots,
     }
     for kind, interface in interfaces.items():
         assert all(hasattr(interface, n) or n in interface.__annotations__ for n in parts.HAS[kind]), kind
@@ -238,7 +238,7 @@ def test_outside_parts_are_refused_before_their_code_runs_where_they_are_not_wan
 
 @pytest.mark.parametrize("value", [3, None, [], {}, {"name": 3}, {"weight": 1.0}])
 def test_a_part_without_a_name(value: object) -> None:
-    with pytest.raises(BadConfig, match=r"^a reward needs a name, as in \{name: playground_attributes\}; given: "):
+    with pytest.raises(BadConfig, match=r"^a reward needs a name, as in \{name: steady_motion\}; given: "):
         parts.configure("reward", value)
 
 

@@ -1,6 +1,7 @@
-"""Numbers in settings are numbers, whatever Python or pydantic would take for one."""
+"""Numbers in settings are numbers, whatever Python or pydantic would take for one; places in them are found."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from reelign import config as configs
 from reelign.errors import BadConfig
 from reelign.parts import PACKAGES, available, find
-from reelign.settings import Settings
+from reelign.settings import Settings, in_run, within
 
 
 class Inner(Settings):
@@ -90,3 +91,40 @@ def test_no_number_of_any_shipped_part_takes_true() -> None:
                 assert TRUE in told[(field,)], f"{kind} {name}"
                 refused += 1
     assert refused > 50
+
+
+class Read(Settings):
+    path: Path
+    beside: str = ""
+    more: tuple[str, ...] = ()
+    least: Mapping[str, float] = {}
+
+
+@pytest.mark.parametrize(
+    ("path", "lies"),
+    [
+        ("{run}/pairs/pairs.jsonl", "runs/mine/pairs/pairs.jsonl"),
+        ("{run}", "runs/mine"),
+        ("./{run}/pairs", "runs/mine/pairs"),
+        ("data/{run}/pairs", None),
+        ("{run}pairs", None),
+        ("/data/clips", None),
+    ],
+)
+def test_what_begins_with_the_run_folder_lies_in_it(path: str, lies: str | None) -> None:
+    config = Read(path=Path(path), beside=path, more=("plain", path))
+    assert in_run(config) == (lies is not None)
+    found = within(config, Path("runs/mine"))
+    expected = lies or path
+    assert (found.path, found.more) == (Path(expected), ("plain", expected))
+    assert found.beside == expected
+    assert found.model_fields_set == {"path", "beside", "more"}
+    assert (found == config) == (lies is None)
+
+
+def test_any_place_of_a_tree_may_be_named() -> None:
+    tree = {"stages": [{"dataset": {"path": "{data}/clips"}, "steps": 3}], "evaluate": None}
+    assert within(tree, Path("/d"), "{data}") == {
+        "stages": [{"dataset": {"path": "/d/clips"}, "steps": 3}], "evaluate": None
+    }  # fmt: skip
+    assert within(tree, Path("/d")) == tree

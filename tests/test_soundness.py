@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reelign import sampling, soundness
-from reelign.batches import Prompts, Videos
+from reelign.batches import Prompts, Videos, requests
 from reelign.errors import RunStopped
 from reelign.sampling import Exploration, SamplerConfig
 
@@ -46,9 +46,9 @@ def test_sampling_with_a_broken_weight_names_it_as_the_model_folder_does(
         rf"^the model's weights hold {word} in 'blocks\.0\.ffn\.net\.2\.weight', so nothing it makes can be used;"
     )
     with pytest.raises(RunStopped, match=sentence):
-        sampling.sample(model, ["a"], [0], SAMPLER)
+        sampling.sample(model, model.encode(requests(["a"])), [0], SAMPLER)
     with pytest.raises(RunStopped, match=sentence):
-        sampling.rollout(model, Prompts(("a",), (0,), 2), SAMPLER, Exploration("flow", 0.7, (0,), 1), 1)
+        sampling.rollout(model, Prompts(requests(("a",), (0,)), 2), SAMPLER, Exploration("flow", 0.7, (0,), 1), 1)
 
 
 def test_latents_that_break_with_sound_weights_are_called_so(gaussian: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,15 +57,15 @@ def test_latents_that_break_with_sound_weights_are_called_so(gaussian: Make, mon
     with pytest.raises(
         RunStopped, match=r"^the sampled latents hold NaN, although all weights of the network are finite"
     ):
-        sampling.sample(model, ["a"], [0], SAMPLER)
+        sampling.sample(model, model.encode(requests(["a"])), [0], SAMPLER)
 
 
 def test_frames_that_break_after_sound_latents_are_called_so(gaussian: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model = gaussian(side=2)
-    x0 = torch.zeros(3, *model.geometry.latent)
-    assert torch.equal(sampling.decode(model, x0, 2).frames, model.decode(x0).frames)
-    monkeypatch.setattr(model, "decode", lambda x0: Videos(x0.transpose(1, 2) / 0 * 0, 8.0))
+    x0, condition = torch.zeros(3, *model.geometry.latent), model.encode(requests("abc"))
+    assert torch.equal(sampling.decode(model, x0, condition, 2).frames, model.decode(x0, condition).frames)
+    monkeypatch.setattr(model, "decode", lambda x0, condition: Videos(x0.transpose(1, 2) / 0 * 0, 8.0))
     with pytest.raises(
         RunStopped, match=r"^the decoded frames hold NaN, although .*; look at the weights of the VAE\.$"
     ):
-        sampling.decode(model, x0, 2)
+        sampling.decode(model, x0, condition, 2)

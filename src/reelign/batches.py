@@ -3,9 +3,11 @@
 Samples are prompt-major: b = prompt * group + member.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -13,22 +15,116 @@ from reelign.core.transition import Transition
 
 
 @dataclass(frozen=True, slots=True)
+class Geometry:
+    """Frames of height x width pixels at `fps`, and the latents [c f h w] that they are made from."""
+
+    frames: int
+    height: int
+    width: int
+    fps: float
+    latent: tuple[int, ...]
+
+
+Size = tuple[int, int, int]
+"""Frames, height and width of a video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a video is asked to show."""
+
+    text: str
+    id: int = 0
+    """Names the noise of its samples: the position in its dataset, or an id of its own."""
+    negative: str | None = None
+    """What guidance leads away from; None is the family's own default."""
+    given: Mapping[str, Path] = field(default_factory=dict)
+    """Pictures and clips that it begins from, by what they are to the video: "first_frame", "last_frame", "clip"."""
+    slices: Mapping[str, str] = field(default_factory=dict)
+    """Which slices it belongs to, for example {"color": "red", "camera": "pan"}."""
+    size: Size | None = None
+    """None is the model's own."""
+
+
+def requests(texts: Iterable[str], ids: Sequence[int] | None = None) -> tuple[Request, ...]:
+    """Plain texts as requests; without `ids` their positions are their ids."""
+    texts = tuple(texts)
+    return tuple(Request(text, i) for text, i in zip(texts, range(len(texts)) if ids is None else ids, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class Prompts:
-    """Prompts to sample from, `group` members each.
+    """Requests to sample from, `group` members each; all of one size."""
 
-    `ids` name a prompt for its noise seed (position in its dataset); `slices` say which slices a prompt belongs to,
-    for example {"color": "red", "camera": "pan"}.
-    """
-
-    texts: tuple[str, ...]
-    ids: tuple[int, ...]
+    requests: tuple[Request, ...]
     group: int = 1
-    slices: tuple[dict[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        """How many prompts."""
+        return len(self.requests)
+
+    def __getitem__(self, cut: slice) -> "Prompts":
+        """Some of them, with all their members."""
+        return Prompts(self.requests[cut], self.group)
 
     @property
-    def repeated(self) -> tuple[str, ...]:
-        """Each text `group` times, prompt-major."""
-        return tuple(text for text in self.texts for _ in range(self.group))
+    def texts(self) -> tuple[str, ...]:
+        """Of each."""
+        return tuple(request.text for request in self.requests)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Of each."""
+        return tuple(request.id for request in self.requests)
+
+    @property
+    def repeated(self) -> tuple[Request, ...]:
+        """Each one `group` times, prompt-major."""
+        return tuple(request for request in self.requests for _ in range(self.group))
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Requests as a network takes them; opaque to everyone but the family that has encoded them.
+
+    What many samples share is held once: a tensor of `tables` has a row for each different value, and `rows` says which
+    of them each sample has.
+    """
+
+    geometry: Geometry
+    """One for the batch."""
+    tables: Mapping[str, Tensor]
+    rows: Mapping[str, Int[Tensor, " b"]]
+
+    def __len__(self) -> int:
+        """How many samples."""
+        return len(next(iter(self.rows.values())))
+
+    def __getitem__(self, cut: "slice | Int[Tensor, ' n']") -> "Condition":
+        """That of some samples."""
+        return replace(self, rows={name: rows[cut] for name, rows in self.rows.items()})
+
+    def repeated(self, group: int) -> "Condition":
+        """Each sample's `group` times, prompt-major."""
+        return replace(self, rows={name: rows.repeat_interleave(group) for name, rows in self.rows.items()})
+
+    def of(self, name: str) -> Float[Tensor, "b *value"]:
+        """One tensor, a row a sample."""
+        return self.tables[name][self.rows[name]]
+
+
+def joined(parts: Sequence[Condition]) -> Condition:
+    """The conditions of several batches of one geometry as that of one."""
+    if len(parts) == 1:
+        return parts[0]
+    tables = {name: torch.cat([part.tables[name] for part in parts]) for name in parts[0].tables}
+    before = dict.fromkeys(tables, 0)
+    rows: dict[str, list[Tensor]] = {name: [] for name in tables}
+    for part in parts:
+        for name, found in part.rows.items():
+            rows[name].append(found + before[name])
+            before[name] += len(part.tables[name])
+    return Condition(parts[0].geometry, tables, {name: torch.cat(found) for name, found in rows.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +144,13 @@ class Clips:
     """Clips to imitate: clean latents and what they show. `weight` has mean 1."""
 
     x0: Float[Tensor, "b *latent"]
-    texts: tuple[str, ...]
+    requests: tuple[Request, ...]
     weight: Float[Tensor, " b"]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of each."""
+        return tuple(request.text for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +159,12 @@ class Pairs:
 
     chosen: Float[Tensor, "b *latent"]
     rejected: Float[Tensor, "b *latent"]
-    texts: tuple[str, ...]
+    requests: tuple[Request, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of each."""
+        return tuple(request.text for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +177,8 @@ class Trajectories:
     """
 
     prompts: Prompts
+    condition: Condition
+    """Of each sample."""
     x0: Float[Tensor, "b *latent"]
     x: Float[Tensor, "k b *latent"]
     x_next: Float[Tensor, "k b *latent"]
@@ -87,8 +195,13 @@ class Trajectories:
     """The sampler's noise levels."""
     index: Int[Tensor, "k b"]
     """Which step of the table each recorded transition is."""
+    pieces: tuple[int, ...] = ()
+    """Samples of each piece that was rolled out by itself, in order; none is all in one. A replay is cut alike."""
+    merge: bool = False
+    """Replay several steps in one forward pass where they fit into it. The batches are then not those of the rollout,
+    so ratios start at 1 up to rounding where a network's samples depend on their batch in the last bits."""
     live: tuple[tuple[Transition, ...], ...] = ()
-    """The same transitions with their graphs, by step and micro-batch, where the rollout kept them for one update."""
+    """The same transitions with their graphs, by step and forward pass, where the rollout kept them for one update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +215,12 @@ class Scored:
     """The user's weight of each reward."""
     ranges: dict[str, tuple[float, float]]
     """The declared scale of each reward."""
-    rescore: Callable[[Videos], Mapping[str, Float[Tensor, " b"]]]
-    """Scores other videos of the same prompts, in the same order."""
-    videos: Videos | None = None
-    """The decoded samples, for methods that look at them."""
+    seen: dict[str, Float[Tensor, "b *seen"]] = field(default_factory=dict)
+    """What the method looked for in the decoded samples while they were there, by its own names."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of "rollout", "decode" and "reward"."""
+    watched: dict[str, Float[Tensor, "p g"]] = field(default_factory=dict)
+    """Scores whose weight is 0, which are logged and do not train."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +250,8 @@ class Loss:
     value: Float[Tensor, ""]
     share: float
     metrics: dict[str, Tensor]
+
+    @classmethod
+    def idle(cls) -> "Loss":
+        """Of a part that teaches nothing, in its place: every process goes through the same parts, backwards too."""
+        return cls(torch.zeros((), requires_grad=True), 0.0, {})

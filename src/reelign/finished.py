@@ -16,10 +16,10 @@ from reelign.config import Tree
 from reelign.errors import UserError
 from reelign.files import digest, is_left, is_sealed, seal
 from reelign.runtime import header
+from reelign.runtime.collected import Collected
 from reelign.runtime.final import Final
 from reelign.runtime.header import Header
 from reelign.runtime.journal import Journal, Seal
-from reelign.stages._collected import Collected
 
 REPORT = "report.html"
 

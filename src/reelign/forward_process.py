@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from reelign.batches import Condition
 from reelign.core import flow, rng, schedule
 from reelign.parts import Settings
 from reelign.protocols import VideoModel
@@ -50,7 +51,7 @@ def error(
     x0: Float[Tensor, "b *latent"],
     noise: Float[Tensor, "b *latent"],
     sigma: Float[Tensor, " b"],
-    condition: Float[Tensor, "b n d"],
+    condition: Condition,
 ) -> Float[Tensor, " b"]:
     """Mean squared velocity error of each sample, `mean |v(x_sigma) - (noise - x0)|^2` (rectified flow matching)."""
     velocity = model.velocity(flow.interpolate(x0, noise, sigma), sigma, condition)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reelign import declared, guard, parts
 from reelign.batches import Videos
-from reelign.declared import SHORT, Declared, Kind
+from reelign.declared import SHORT, Declaration, Kind
 from reelign.errors import BadConfig, BadData, PartFailed, UserError
 from reelign.parts import PartConfig
 
@@ -20,19 +20,46 @@ _MEND = "mend it or leave it out"
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """A reward or a metric, built, with what it declares."""
+class Named:
+    """A reward or a metric as a recipe names it: what its `Config` says of it; nothing is built."""
 
     kind: Kind
-    name: str
-    """Of the part, as in the recipe."""
-    part: Any
-    says: Declared
+    config: PartConfig
+    says: Declaration
+
+    @property
+    def name(self) -> str:
+        """Of the part, as in the recipe."""
+        return self.config.name
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of its scores or measures."""
-        return self.says.names
+        return tuple(self.says.scales)
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Let it refuse prompts that it cannot judge by, before anything is made of them; most take any.
+
+        Raises:
+            BadData: in its own words.
+            PartFailed: it raised something else.
+        """
+        try:
+            check = getattr(self.config, "check_prompts", None)
+            if check:
+                check(tuple(prompts))
+        except UserError as error:
+            raise BadData(f"the {self.kind} {self.name!r} cannot judge by a prompt: {_text(error)}") from error
+        except (Exception, SystemExit) as error:
+            what = _raised(error, self.config)
+            raise PartFailed(f"the {self.kind} {self.name!r} {what} when it was shown prompts; {_MEND}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Judge(Named):
+    """A reward or a metric, built."""
+
+    part: Any
 
     def __call__(self, videos: Videos, prompts: Sequence[str], where: str = "") -> dict[str, Float[Tensor, " b"]]:
         """Its numbers by name, float32 on the host, without a graph.
@@ -58,27 +85,6 @@ class Judge:
         for name, numbers in found.items():
             self._refuse_off_scale(name, numbers, prompts)
         return found
-
-    @property
-    def reads(self) -> tuple[int, int, int] | None:
-        """Frames, height and width of the only videos that it reads; None where it reads any."""
-        return getattr(self.part, "reads", None)
-
-    def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Let it refuse prompts that it cannot judge by, before anything is made of them; most take any.
-
-        Raises:
-            BadData: in its own words.
-            PartFailed: it raised something else.
-        """
-        try:
-            if hasattr(self.part, "check_prompts"):
-                self.part.check_prompts(tuple(prompts))
-        except UserError as error:
-            raise BadData(f"the {self.kind} {self.name!r} cannot judge by a prompt: {_text(error)}") from error
-        except (Exception, SystemExit) as error:
-            what = _raised(error, self.part)
-            raise PartFailed(f"the {self.kind} {self.name!r} {what} when it was shown prompts; {_MEND}.") from error
 
     def _answer(self, videos: Videos, prompts: Sequence[str], at: str) -> dict[Any, tuple[Tensor | None, object]]:
         """What it gives by name, as one number a clip where it is that, and as it was given."""
@@ -107,7 +113,7 @@ class Judge:
 
     def _refuse_off_scale(self, name: str, values: Float[Tensor, " b"], prompts: Sequence[str]) -> None:
         reward = self.kind == "reward"
-        low, high = self.says.scale
+        low, high = self.says.scales[name]
         infinite = ~torch.isfinite(values) if reward else torch.isinf(values)
         wrong = infinite | (values < low) | (values > high)
         if not bool(wrong.any()):
@@ -120,26 +126,35 @@ class Judge:
         raise PartFailed(f"{given}, {problem}. Nothing was trained on it; mend the reward or leave it out.")
 
 
+def named(kind: Kind, config: PartConfig) -> Named:
+    """What a reward or a metric says of itself, from its settings alone.
+
+    Raises:
+        BadConfig: it is none, or what it says is missing or cannot be used.
+    """
+    with guard.restored():
+        try:
+            problem = declared.problem(kind, config)
+            says = None if problem else declared.read(kind, config, *parts.code(kind, config.name))
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # what it says may be computed
+            problem, says = f"does not say what it is: it {_raised(error, config)}", None
+    if says is None:
+        has = " and ".join(f"`{name}` ({what})" for name, what in declared.WANTED[kind].items())
+        raise BadConfig(f"the {kind} {config.name!r} {problem}; the Config of a {kind} has {has}.")
+    return Named(kind, config, says)
+
+
 def build(kind: Kind, config: PartConfig) -> Judge:
     """Build a reward or a metric, and see that it is one.
 
     Raises:
-        BadConfig: building it raised, as when its weights are missing, or what it declares is missing or cannot be
-            used.
+        BadConfig: see `named`; or building it raised, as when its weights are missing.
     """
+    says = named(kind, config).says
     with guard.restored():
-        part = parts.build(kind, config)
-        try:
-            problem = declared.problem(kind, part)
-            says = None if problem else declared.read(kind, part, parts.find(kind, config.name))
-        except (Exception, SystemExit) as error:  # what it declares may be computed
-            problem, says = f"does not say what it is: it {_raised(error, part)}", None
-    if says is None:
-        has = ", ".join(f"`{name}` ({what})" for name, what in declared.WANTED[kind].items())
-        raise BadConfig(
-            f"the {kind} {config.name!r} {problem}; a {kind} is called with (videos, prompts) and has {has}."
-        )
-    return Judge(kind, config.name, part, says)
+        return Judge(kind, config, says, parts.build(kind, config))
 
 
 def ask(asked: Sequence[Judge], videos: Videos, prompts: Sequence[str], where: str = "") -> dict[str, Tensor]:
@@ -151,13 +166,13 @@ def ask(asked: Sequence[Judge], videos: Videos, prompts: Sequence[str], where: s
     return found
 
 
-def refuse_twice(asked: Sequence[Judge]) -> None:
+def refuse_twice(asked: Sequence[Named]) -> None:
     """Refuse two judges of one name, of whose numbers one would be lost.
 
     Raises:
         BadConfig: naming it.
     """
-    owner: dict[str, Judge] = {}
+    owner: dict[str, Named] = {}
     for judge in asked:
         for name in judge.names:
             if name in owner:

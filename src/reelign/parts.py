@@ -1,6 +1,7 @@
 """Finding parts: a method, module, reward, metric, model, dataset ... is one file, and the file's name is its name.
 
-A part's module has a `Config` (a subclass of `PartConfig`) and a `build`. `name: grpo` means `reelign.methods.grpo`;
+A part's module has a `Config` (a subclass of `PartConfig`), which says what the part is (`declared`), and a `build`; a
+module of methods has a `fill` in its place. `name: grpo` means `reelign.methods.grpo`;
 `name: my_lab.rewards.motion` (any dotted path) means a module outside this package, whose code then runs: when it is
 imported, configured, built and used. `refuse_outside(True)` rules that out for the process.
 """
@@ -10,7 +11,7 @@ import os
 import pkgutil
 import sysconfig
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -35,16 +36,16 @@ PACKAGES: dict[Kind, str] = {
     "stage": "reelign.stages",
 }
 HAS: dict[Kind, tuple[str, ...]] = {
-    "method": ("consumes", "needs", "losses"),
-    "module": ("name", "fill", "replaces"),
+    "method": ("losses",),
+    "module": ("select", "combine"),
     "backbone": ("__call__",),
-    "reward": (),
-    "metric": (),
+    "reward": ("__call__",),
+    "metric": ("__call__",),
     "model": ("geometry", "network", "velocity", "decode", "export"),
-    "dataset": ("gives", "prompts", "all_prompts", "clips", "pairs"),
+    "dataset": ("prompts", "all_prompts", "clips", "pairs"),
     "stage": ("steps", "note", "run", "describe"),
 }
-"""What tells that a built part is of its kind; see `protocols`. Of what judges, `judges.build` asks more."""
+"""What tells that what a part's function gives is of its kind; see `protocols`."""
 
 _outside_refused = False
 
@@ -120,16 +121,30 @@ def find(kind: Kind, name: str) -> ModuleType:
     return _outside(kind, name) if is_outside(name) else importlib.import_module(f"{PACKAGES[kind]}.{name}")
 
 
+def code(kind: Kind, name: str) -> tuple[ModuleType, Callable[..., Any]]:
+    """A part's module, and the function in it that builds it.
+
+    Raises:
+        UnknownPart: see `find`.
+    """
+    module = find(kind, name)
+    return module, getattr(module, _function(kind, name))
+
+
+def _function(kind: Kind, name: str) -> str:
+    return name.partition(":")[2] or ("fill" if kind == "module" else "build")
+
+
 def _outside(kind: Kind, name: str) -> ModuleType:
     """A part's module from another package: `package.module`, or `package.module:function` to build it with."""
-    path, _, function = name.partition(":")
+    path = name.partition(":")[0]
     try:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # whatever stands in the file
         if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
             raise _nowhere(kind, name, error.name) from error
         raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {_raised(error)}.") from error
-    missing = [needed for needed in ("Config", function or "build") if not hasattr(module, needed)]
+    missing = [needed for needed in ("Config", _function(kind, name)) if not hasattr(module, needed)]
     if missing:
         raise UnknownPart(f"no {kind} at {shown(name)}: the module has no {' and no '.join(missing)}; a part has both.")
     if not (isinstance(module.Config, type) and issubclass(module.Config, PartConfig)):
@@ -177,7 +192,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[0]}}}; given: {shown(value)}.")
+        raise BadConfig(f"a {kind} needs a name, as in {{name: {available(kind)[-1]}}}; given: {shown(value)}.")
     name = value["name"]
     module = find(kind, name)
     try:
@@ -199,16 +214,29 @@ AnyDataset = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(confi
 
 
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:
-    """Build a configured part.
+    """Build a configured part, where it is used; what it is can be asked without (`declared`).
 
     Raises:
         UserError: what the part refuses.
         BadConfig: a part from outside raised something else, or built what is none of its kind.
     """
+    return _called(kind, config, *args)
+
+
+def fill(config: PartConfig, slots: Any) -> Any:
+    """What a module makes of slots; nothing is loaded or opened.
+
+    Raises:
+        UserError: see `build`.
+    """
+    return _called("module", config, slots)
+
+
+def _called(kind: Kind, config: PartConfig, *args: object) -> Any:
     name = config.name
-    module = find(kind, name)
+    _, function = code(kind, name)
     try:
-        built = getattr(module, name.partition(":")[2] or "build")(config, *args)
+        built = function(config, *args)
         missing = [needed for needed in HAS[kind] if not hasattr(built, needed)]
     except (Exception, SystemExit) as error:
         if isinstance(error, UserError) or not is_outside(name):

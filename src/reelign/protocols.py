@@ -10,18 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reelign.batches import Clips, Credited, Loss, Pairs, Prompts, Scored, Videos
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """What a model makes: frames of height x width pixels at `fps`, from latents [c f h w]."""
-
-    frames: int
-    height: int
-    width: int
-    fps: float
-    latent: tuple[int, ...]
+from reelign.batches import (
+    Clips,
+    Condition,
+    Credited,
+    Geometry,
+    Loss,
+    Pairs,
+    Prompts,
+    Request,
+    Scored,
+    Size,
+    Videos,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Card:
 
 @runtime_checkable
 class ReferenceWeights(Protocol):
-    """What a checkpoint keeps of a model's frozen weights."""
+    """A model's frozen weights, by role: "reference" (what a penalty pulls towards), "sampled" (what rolls out)."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -45,6 +46,18 @@ class ReferenceWeights(Protocol):
     @property
     def adapter_off(self) -> tuple[str, ...]:
         """Which of them are the network with its adapter switched off, so that no weights are kept."""
+        ...
+
+    def on(self, role: str = "reference") -> AbstractContextManager[None]:
+        """Within this context the model's `velocity` is that of a role's weights."""
+        ...
+
+    def start(self, role: str = "reference") -> None:
+        """Make the present weights those of a role."""
+        ...
+
+    def follow(self, decay: float, role: str = "reference") -> None:
+        """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
         ...
 
     def keep(self, roles: Collection[str]) -> None:
@@ -64,55 +77,49 @@ class ReferenceWeights(Protocol):
 class VideoModel(Protocol):
     """A flow model of videos and everything around it: text, pixels, adapters, export.
 
+    What flows is what is generated: what is given (a first frame) stays in the condition, and the family puts it in
+    its place within `velocity`, `decode` and `encode_video`. So noise, log-probabilities and losses need no mask.
+
     One whose base may change between two starts of a run may have the property `identity`, a text that tells the base
     as it was loaded from another one.
     """
 
     geometry: Geometry
+    """What it makes where a request asks for no size."""
     network: nn.Module
     """The module that trains; its trainable parameters are exactly what an update changes."""
     device: torch.device
+    reference: ReferenceWeights
+    """Frozen weights of every role; checkpoints keep them."""
 
-    @property
-    def reference_weights(self) -> ReferenceWeights:
-        """The frozen weights of every role, for checkpoints."""
+    def sized(self, size: Size) -> Geometry:
+        """The geometry of videos of another size.
+
+        Raises:
+            BadData: the model cannot make it.
+        """
         ...
 
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
-        """Text features, cached by text."""
+    def encode(self, requests: Sequence[Request], geometry: Geometry | None = None) -> Condition:
+        """What a batch of requests asks for; `geometry` is the model's own where none is given."""
         ...
 
     def velocity(
         self,
         x: Float[Tensor, "b *latent"],
         sigma: Float[Tensor, " b"],
-        condition: Float[Tensor, "b n d"],
+        condition: Condition,
         guidance: float = 1.0,
     ) -> Float[Tensor, "b *latent"]:
-        """Velocity, float32; with guidance w != 1: v(empty) + w (v(text) - v(empty)), both in one batched pass."""
+        """Velocity, float32; with guidance w != 1: v(negative) + w (v(text) - v(negative)), in one batched pass."""
         ...
 
-    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
-        """Latents to videos."""
+    def decode(self, x0: Float[Tensor, "b *latent"], condition: Condition) -> Videos:
+        """Latents to videos, what was given included."""
         ...
 
-    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
-        """Videos to latents; refuses another geometry."""
-        ...
-
-    def reference(self, role: str = "reference") -> AbstractContextManager[None]:
-        """Within this context `velocity` is that of frozen weights.
-
-        Roles are "reference" (what a penalty pulls towards) and "sampled" (what rolls out, where it is not the policy).
-        """
-        ...
-
-    def start_reference(self, role: str = "reference") -> None:
-        """Make the present weights those of a role."""
-        ...
-
-    def follow_reference(self, decay: float, role: str = "reference") -> None:
-        """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
+    def encode_video(self, videos: Videos, condition: Condition | None = None) -> Float[Tensor, "b *latent"]:
+        """Videos to latents, without what the condition gives; refuses another geometry."""
         ...
 
     def export(self, folder: Path, shift: float | None = None) -> None:
@@ -125,18 +132,13 @@ class VideoModel(Protocol):
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on a declared fixed range.
+    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on fixed scales.
 
-    One that reads what prompts say may have `check_prompts(prompts)`, which raises a UserError for what it cannot read,
-    so that a dry run finds it; one for videos of one size may have `reads`, their (frames, height, width). So may a
-    metric.
+    Its `Config` says `scores` (their scales by name) and a `version`, text that changes whenever the same video could
+    get another score. That of one which reads what prompts say may have `check_prompts(prompts)`, which raises a
+    UserError for what it cannot read, so that a dry run finds it; that of one for videos of one size may have `reads`,
+    their (frames, height, width). So may a metric's.
     """
-
-    names: tuple[str, ...]
-    """Of its scores."""
-    range: tuple[float, float]
-    version: str
-    """Changes whenever the same video could get another score."""
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each video against its prompt."""
@@ -147,13 +149,10 @@ class Reward(Protocol):
 class Metric(Protocol):
     """Held-out measures, never trained on: `(videos, prompts) -> {name: [b]}`.
 
-    `higher_is_better` and `description` have an entry for each name. Set measures (diversity) compare the videos that
-    share a prompt and give each video its share. One may have a `version`, text that changes whenever the same video
-    could get another number; without it a digest of the files of its module and its class stands for it.
+    Its `Config` says `higher_is_better` and a `description` of each name. Set measures (diversity) compare the videos
+    that share a prompt and give each video its share. It may say a `version`, text that changes whenever the same video
+    could get another number; without it a digest of the files of its module and its `Config` stands for it.
     """
-
-    higher_is_better: Mapping[str, bool]
-    description: Mapping[str, str]
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each video against its prompt; NaN where a measure does not apply."""
@@ -162,10 +161,10 @@ class Metric(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Where prompts, clips or pairs come from. Draws are a function of (n, seed): there is no hidden position."""
+    """Where prompts, clips or pairs come from. Draws are a function of (n, seed): there is no hidden position.
 
-    gives: frozenset[str]
-    """Of {"prompts", "clips", "pairs"}; asking for anything else is refused by name."""
+    Its `Config` says what it `gives`, a set of some of these three; asking for anything else is refused by name.
+    """
 
     def fit(self, geometry: Geometry) -> None:
         """Refuse, from headers alone and quickly, clips that a model of that geometry cannot take.
@@ -198,13 +197,11 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Method(Protocol):
-    """What makes one algorithm differ from another."""
+    """What makes one algorithm differ from another.
 
-    consumes: type
-    """The batch it trains on: Clips, Pairs or Credited."""
-    needs: frozenset[str]
-    """What it uses beside the policy, of {"reference", "sampled", "videos"}: frozen weights of these roles (a method
-    that needs "sampled" rolls out with them), and the decoded samples."""
+    Its `Config` says what it `consumes`, the batch it trains on: Clips, Pairs or Credited; and which frozen weights it
+    `needs` beside the policy, see `declared.needs`.
+    """
 
     def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:
         """Yield losses to back-propagate one by one, freeing each graph; the sum of their values is the objective.
@@ -217,15 +214,14 @@ class Method(Protocol):
 
 @runtime_checkable
 class OnlineMethod(Method, Protocol):
-    """A method that decides what to sample, gives credit for it, and may remember something between iterations."""
+    """A method that decides what to sample, gives credit for it, and may remember something between iterations.
 
-    def check(self, demand: Any) -> None:
-        """Refuse, before any compute, what a stage asks of it (an `engines.slots.Demand`).
+    Its `Config` may have `check(demand)`, which refuses with a BadConfig, before any compute, what a stage asks of it
+    (an `engines.slots.Demand`).
+    """
 
-        Raises:
-            BadConfig: in one sentence.
-        """
-        ...
+    opened: Callable[[Any], Dataset]
+    """Gives a dataset that it draws from by its settings; the stage sets it to the run's."""
 
     def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Any:
         """Which of a rollout's steps are stochastic: a `sampling.Exploration`."""
@@ -243,11 +239,24 @@ class OnlineMethod(Method, Protocol):
         """
         ...
 
+    def look(
+        self, videos: Videos, prompts: Prompts, x0: Float[Tensor, "b *latent"], score: Callable[[Videos], Any]
+    ) -> dict[str, Tensor]:
+        """What it wants to keep of some decoded samples before they go, `[b ...]` by its own names.
+
+        Args:
+            videos: of whole groups.
+            prompts: which they are.
+            x0: their latents.
+            score: scores other videos of the same requests, name to `[b]`.
+        """
+        ...
+
     def credit(self, scored: Scored) -> Credited:
         """Rewards to a batch with advantages."""
         ...
 
-    def after(self, model: VideoModel, metrics: Mapping[str, float]) -> dict[str, float]:
+    def after(self, reference: ReferenceWeights, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look after references and coefficients once an iteration has been learnt; gives metrics of its own."""
         ...
 

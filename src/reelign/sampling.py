@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reelign import soundness
-from reelign.batches import Prompts, Trajectories, Videos
+from reelign.batches import Condition, Geometry, Prompts, Request, Trajectories, Videos, joined
 from reelign.core import rng, schedule, transition
 from reelign.core.transition import Transition
 from reelign.parts import Settings
@@ -64,7 +64,7 @@ class _Course:
     micro_batch: int
 
     @classmethod
-    def of(cls, model: VideoModel, sampler: SamplerConfig, micro_batch: int) -> "_Course":
+    def of(cls, model: VideoModel, sampler: SamplerConfig, geometry: Geometry, micro_batch: int) -> "_Course":
         table = schedule.sigmas(sampler.steps, sampler.shift).to(model.device)
         return cls(model, table, sampler.guidance, micro_batch)
 
@@ -75,11 +75,11 @@ class _Course:
 
 @dataclass(slots=True)
 class _Flight:
-    """Samples on their way: where each is (`x`, its own next step `k`), and its text."""
+    """Samples on their way: where each is (`x`, its own next step `k`), and what it is to show."""
 
     x: Tensor
     k: Tensor
-    condition: Tensor
+    condition: Condition
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:
@@ -87,12 +87,28 @@ def chunks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def initial_noise(model: VideoModel, seeds: Sequence[int]) -> Float[Tensor, "b *latent"]:
+def runs(requests: Sequence[Request], most: int) -> Iterator[slice]:
+    """Slices of at most `most` neighbouring requests that are of one size."""
+    start = 0
+    for stop in range(1, len(requests) + 1):
+        last = stop == len(requests)
+        if last or stop - start == most or requests[stop].size != requests[start].size:
+            yield slice(start, stop)
+            start = stop
+
+
+def encode(model: VideoModel, requests: Sequence[Request]) -> Condition:
+    """Requests of one size as the model takes them."""
+    size = requests[0].size
+    return model.encode(requests, model.geometry if size is None else model.sized(size))
+
+
+def initial_noise(model: VideoModel, seeds: Sequence[int], geometry: Geometry) -> Float[Tensor, "b *latent"]:
     """Standard Gaussian latents, one per seed, drawn on the CPU."""
-    return rng.normals(list(seeds), model.geometry.latent).to(model.device)
+    return rng.normals(list(seeds), geometry.latent).to(model.device)
 
 
-def _velocity(course: _Course, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+def _velocity(course: _Course, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
     cuts = chunks(len(x), course.micro_batch)
     parts = [course.model.velocity(x[cut], sigma[cut], condition[cut], course.guidance) for cut in cuts]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -118,18 +134,26 @@ def _advance(course: _Course, flight: _Flight, until: Tensor) -> None:
 
 @torch.no_grad()
 def sample(
-    model: VideoModel, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, micro_batch: int = 32
+    model: VideoModel, condition: Condition, seeds: Sequence[int], sampler: SamplerConfig, micro_batch: int = 32
 ) -> Float[Tensor, "b *latent"]:
-    """Clean latents by the deterministic solver, one per text and seed.
+    """Clean latents by the deterministic solver, one per sample and seed.
 
     Raises:
         RunStopped: latents that are not finite.
     """
-    k = torch.zeros(len(texts), dtype=torch.long, device=model.device)
-    flight = _Flight(initial_noise(model, seeds), k, model.encode(texts))
-    _advance(_Course.of(model, sampler, micro_batch), flight, torch.full_like(k, sampler.steps))
+    k = torch.zeros(len(condition), dtype=torch.long, device=model.device)
+    flight = _Flight(initial_noise(model, seeds, condition.geometry), k, condition)
+    _advance(_Course.of(model, sampler, condition.geometry, micro_batch), flight, torch.full_like(k, sampler.steps))
     _refuse_broken(model, flight.x)
     return flight.x
+
+
+def videos(
+    model: VideoModel, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, micro_batch: int = 32
+) -> Videos:
+    """A video of each request of one size and seed, on the host; see `sample` and `decode` for what is raised."""
+    condition = encode(model, requests)
+    return decode(model, sample(model, condition, seeds, sampler, micro_batch), condition, micro_batch)
 
 
 def _refuse_broken(model: VideoModel, x0: Tensor) -> None:
@@ -137,15 +161,15 @@ def _refuse_broken(model: VideoModel, x0: Tensor) -> None:
     soundness.refuse(x0, "the sampled latents", model.network, hint)
 
 
-def decode(model: VideoModel, x0: Float[Tensor, "b *latent"], micro_batch: int) -> Videos:
+def decode(model: VideoModel, x0: Float[Tensor, "b *latent"], condition: Condition, micro_batch: int) -> Videos:
     """Latents to videos on the host, `micro_batch` at a time.
 
     Raises:
         RunStopped: frames that are not finite.
     """
-    frames = torch.cat([model.decode(x0[cut]).frames.cpu() for cut in chunks(len(x0), micro_batch)])
+    frames = torch.cat([model.decode(x0[cut], condition[cut]).frames.cpu() for cut in chunks(len(x0), micro_batch)])
     soundness.refuse(frames, "the decoded frames", model.network, "look at the weights of the VAE")
-    return Videos(frames, model.geometry.fps)
+    return Videos(frames, condition.geometry.fps)
 
 
 @torch.no_grad()
@@ -163,7 +187,7 @@ def rollout(
 
     Args:
         model: the policy.
-        prompts: p prompts of g members; sample b = p * g, prompt-major.
+        prompts: p prompts of g members and one size; sample b = p * g, prompt-major.
         sampler: solver and guidance; training replays with the same guidance.
         exploration: where and how the rollout is stochastic; `first` has one entry per prompt.
         seed: of this rollout; initial noise is named by (prompt id[, member]), step noise by (prompt id, member,
@@ -182,8 +206,9 @@ def rollout(
     if exploration.width:
         for first in set(exploration.first):
             schedule.window(sampler.steps, first, exploration.width)
-    course = _Course.of(model, sampler, micro_batch)
-    flight = _takeoff(course, prompts, exploration, seed)
+    condition = encode(model, prompts.requests)
+    course = _Course.of(model, sampler, condition.geometry, micro_batch)
+    flight = _takeoff(course, prompts, condition, exploration, seed)
     recorded = range(exploration.width) if exploration.record is None else exploration.record
     steps: list[_Step] = []
     for offset in range(exploration.width):
@@ -214,6 +239,7 @@ def _trajectories(
     table = course.table
     return Trajectories(
         prompts=prompts,
+        condition=flight.condition,
         x0=flight.x,
         x=_stack([s.x for s in steps], flight.x),
         x_next=_stack([s.x_next for s in steps], flight.x),
@@ -238,7 +264,7 @@ def _explore(
     model, table, (seed, offset) = course.model, course.table, name
     group, alike = prompts.group, 2 if exploration.antithetic else 1
     seeds = [rng.seed_for(seed, "transition", i, m - m % alike, offset) for i in prompts.ids for m in range(group)]
-    noise = rng.normals(seeds, model.geometry.latent).to(model.device)
+    noise = rng.normals(seeds, flight.x.shape[1:]).to(model.device)
     if exploration.antithetic:
         noise[1::2].neg_()
     sigma, sigma_next = table[flight.k], table[flight.k + 1]
@@ -276,43 +302,46 @@ def _stack(rows: list[Tensor], like: Tensor) -> Tensor:
     return torch.stack(rows) if rows else like.new_zeros(0, *like.shape)
 
 
-def _takeoff(course: _Course, prompts: Prompts, exploration: Exploration, seed: int) -> _Flight:
+def _takeoff(course: _Course, prompts: Prompts, condition: Condition, exploration: Exploration, seed: int) -> _Flight:
     """The deterministic steps before the windows: once a prompt with a shared initial noise, else once a sample."""
-    model, group = course.model, prompts.group
-    condition = model.encode(prompts.texts)
+    model, group, geometry = course.model, prompts.group, condition.geometry
     first = torch.tensor(exploration.first, device=model.device)
     if exploration.shared_noise:
         seeds = [rng.seed_for(seed, "initial", i) for i in prompts.ids]
-        flight = _Flight(initial_noise(model, seeds), torch.zeros_like(first), condition)
+        flight = _Flight(initial_noise(model, seeds, geometry), torch.zeros_like(first), condition)
         _advance(course, flight, first)
         return _Flight(
             flight.x.repeat_interleave(group, dim=0),
             flight.k.repeat_interleave(group),
-            condition.repeat_interleave(group, dim=0),
+            condition.repeated(group),
         )
     seeds = [rng.seed_for(seed, "initial", i, member) for i in prompts.ids for member in range(group)]
     first = first.repeat_interleave(group)
-    flight = _Flight(initial_noise(model, seeds), torch.zeros_like(first), condition.repeat_interleave(group, dim=0))
+    flight = _Flight(initial_noise(model, seeds, geometry), torch.zeros_like(first), condition.repeated(group))
     _advance(course, flight, first)
     return flight
 
 
 def join(parts: Sequence[Trajectories]) -> Trajectories:
-    """One rollout of the prompts of several, in their order; all of one sampler and exploration."""
+    """One rollout of the prompts of several, in their order; all of one sampler, exploration and size."""
     first, prompts = parts[0], [part.prompts for part in parts]
-    whole = Prompts(
-        tuple(text for p in prompts for text in p.texts),
-        tuple(i for p in prompts for i in p.ids),
-        prompts[0].group,
-        tuple(s for p in prompts for s in p.slices),
-    )
     return replace(
         first,
-        prompts=whole,
+        prompts=Prompts(tuple(request for p in prompts for request in p.requests), prompts[0].group),
+        condition=joined([part.condition for part in parts]),
         x0=torch.cat([part.x0 for part in parts]),
         **{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in _BY_SAMPLE},
+        pieces=tuple(piece for part in parts for piece in part.pieces or (len(part.x0),)),
         live=tuple(sum(rows, ()) for rows in zip(*(part.live for part in parts), strict=True)),
     )
+
+
+def cuts(trajectories: Trajectories, micro_batch: int) -> Iterator[slice]:
+    """Slices of at most `micro_batch` samples, each within one piece of the rollout, so that replays are cut alike."""
+    start = 0
+    for piece in trajectories.pieces or (len(trajectories.x0),):
+        yield from (slice(start + cut.start, start + cut.stop) for cut in chunks(piece, micro_batch))
+        start += piece
 
 
 def select(trajectories: Trajectories, rows: Int[Tensor, " n"]) -> Trajectories:
@@ -322,25 +351,18 @@ def select(trajectories: Trajectories, rows: Int[Tensor, " n"]) -> Trajectories:
     to rounding.
     """
     prompts, at = trajectories.prompts, rows.tolist()
-    few = Prompts(tuple(prompts.repeated[i] for i in at), tuple(prompts.ids[i // prompts.group] for i in at))
     return replace(
         trajectories,
-        prompts=few,
+        prompts=Prompts(tuple(prompts.requests[i // prompts.group] for i in at)),
+        condition=trajectories.condition[rows],
         x0=trajectories.x0[rows],
         **{name: getattr(trajectories, name)[:, rows] for name in _BY_SAMPLE},
+        pieces=(),
         live=(),
     )
 
 
 _BY_SAMPLE = ("x", "x_next", "sigma", "sigma_next", "log_prob", "mean", "std", "index")
-
-
-def replay(
-    model: VideoModel, trajectories: Trajectories, k: int, cut: slice, condition: Float[Tensor, "b n d"]
-) -> Transition:
-    """The policy's present transition at recorded step `k` of the samples in `cut`, with a gradient."""
-    x, sigma, sigma_next = trajectories.x[k, cut], trajectories.sigma[k, cut], trajectories.sigma_next[k, cut]
-    return transit(model, trajectories, x, sigma, sigma_next, condition[cut])
 
 
 def transit(
@@ -349,7 +371,7 @@ def transit(
     x: Float[Tensor, "b *latent"],
     sigma: Float[Tensor, " b"],
     sigma_next: Float[Tensor, " b"],
-    condition: Float[Tensor, "b n d"],
+    condition: Condition,
 ) -> Transition:
     """The policy's present transition at given places, of the kind, strength and guidance that were recorded."""
     velocity = model.velocity(x, sigma, condition, trajectories.guidance)

@@ -1,6 +1,7 @@
 """What every group of settings has in common, whoever declares it."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -15,6 +16,9 @@ from pydantic import (
 )
 
 from reelign.errors import shown
+
+RUN = "{run}"
+"""The run folder, in paths of a recipe."""
 
 
 class Settings(BaseModel):
@@ -57,6 +61,31 @@ class PartConfig(Settings):
     """What every part's `Config` starts from: its settings have the part's name."""
 
     name: str
+
+
+def within(value: Any, folder: Path, place: str = RUN) -> Any:
+    """A value of settings, however deep, whose texts and paths that begin with a place lie in a folder.
+
+    Example:
+        >>> within({"path": "{run}/pairs/pairs.jsonl", "seed": 0}, Path("runs/mine"))
+        {'path': 'runs/mine/pairs/pairs.jsonl', 'seed': 0}
+    """
+    if isinstance(value, BaseModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        moved = {name: within(inner, folder, place) for name, inner in fields.items()}
+        return value.model_copy(update={name: inner for name, inner in moved.items() if inner != fields[name]})
+    if isinstance(value, Mapping):
+        return {key: within(inner, folder, place) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(within(inner, folder, place) for inner in value)
+    if isinstance(value, str | Path) and Path(value).parts[:1] == (place,):
+        return type(value)(folder / Path(value).relative_to(place))
+    return value
+
+
+def in_run(value: Any) -> bool:
+    """Whether a value of settings leads into the run folder, as {run}/pairs/pairs.jsonl does."""
+    return within(value, Path()) != value
 
 
 def _posing(form: Any, given: object) -> bool | str | None:

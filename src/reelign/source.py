@@ -150,7 +150,8 @@ class _File:
             if owner and isinstance(owner[1], ast.ClassDef):
                 found |= {setting.name: setting for setting in owner[0].settings(owner[1])}
         for node, after in zip(group.body, [*group.body[1:], None], strict=True):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            of_the_class = isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation).startswith("ClassVar")
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not of_the_class:
                 name, text = node.target.id, after.value if isinstance(after, ast.Expr) else None
                 says = str(text.value) if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
                 before = found[name].meaning if name in found else ""

@@ -1,18 +1,24 @@
-"""What every stage gets from the driver and gives back to it."""
+"""What a driver asks of every stage before it is built, what it gives to it, and what it gets back."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from reelign import parts
+from reelign.judges import Named
 from reelign.names import Label
+from reelign.opened import Datasets
 from reelign.parts import PartConfig, Settings
-from reelign.runtime.local import Local
+from reelign.runtime.collected import Collected
+from reelign.runtime.footprint import Load
+from reelign.runtime.work import StageSpec, Work
+from reelign.settings import in_run, within
 
+Data = Literal["prompts", "clips", "pairs"]
 Least = Annotated[float, Field(ge=0)]
 
 
@@ -42,13 +48,86 @@ class GateConfig(Settings):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a stage draws from its dataset."""
+
+    what: Data
+    n: int = 0
+    """Prompts of its largest draw; 0 where it takes what there is."""
+    group: int = 1
+    """Samples of each prompt."""
+
+
 class StageConfig(PartConfig):
-    """What all stages share."""
+    """What all stages share: settings, and what a driver asks of a stage before it is built."""
+
+    evaluates: ClassVar[bool] = False
+    """Whether it writes an evaluation under its label."""
 
     label: Label = ""
     """Name in the ledger and the report; the default is the method's or the stage's."""
     gate: GateConfig | None = None
     """Without a gate the stage hands its weights on unjudged."""
+
+    @property
+    def title(self) -> str:
+        """Its name where it has no label."""
+        return self.name
+
+    @property
+    def extent(self) -> int:
+        """Steps that the recipe asks for, more of which extend a finished run; 0 where something else decides them."""
+        return getattr(self, "steps", 0)
+
+    @property
+    def asks(self) -> tuple[Named, ...]:
+        """The rewards or metrics that see what it samples for its dataset's prompts."""
+        return ()
+
+    @property
+    def trains_on(self) -> frozenset[str]:
+        """Names of the rewards that its weights or data come from, whole and without a path before them."""
+        return frozenset()
+
+    @property
+    def draws(self) -> Draw | None:
+        """What it draws from its `dataset`; None where it has none."""
+        return None
+
+    @property
+    def writes(self) -> Mapping[str, Data]:
+        """Files in the run folder that later stages may read, and what they hold, as in {"pairs/pairs.jsonl": "pairs"}.
+
+        Each has a folder that is the stage's own.
+        """
+        return {}
+
+    @property
+    def shift(self) -> float | None:
+        """The sampler's, where it trains on what it samples; what is exported says it."""
+        return None
+
+    @property
+    def load(self) -> Load | None:
+        """What it asks of its device's memory beside the state of its `learner`; None where it trains nothing."""
+        return None
+
+    def check(self, texts: tuple[str, ...]) -> None:
+        """Refuse what it cannot do with all the prompts of its dataset, before any compute.
+
+        Raises:
+            UserError: in one sentence.
+        """
+
+    def collected(self, folder: Path, run: str) -> Collected | None:
+        """The record of what it writes into the folder of the run of that id."""
+        return None
+
+    def within(self, folder: Path) -> "StageConfig":
+        """The stage, its dataset's paths that begin with {run} taken from a run folder."""
+        dataset = getattr(self, "dataset", None)
+        return self.model_copy(update={"dataset": within(dataset, folder)}) if in_run(dataset) else self
 
 
 AnyStage = Annotated[SerializeAsAny[StageConfig], BeforeValidator(partial(parts.configure, "stage"))]
@@ -58,7 +137,6 @@ AnyStage = Annotated[SerializeAsAny[StageConfig], BeforeValidator(partial(parts.
 class Context:
     """The run a stage is part of."""
 
-    runtime: Local
     seed: int
     """Of this stage: every draw in it has a name below this seed."""
     folder: Path
@@ -66,6 +144,8 @@ class Context:
     label: str
     run: str = ""
     """Id of the run, for what only this run may overwrite."""
+    opened: Datasets = field(default_factory=Datasets)
+    """The run's datasets: `context.opened(config.dataset)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +163,13 @@ class Stage(Protocol):
     """A stage under way."""
 
     steps: int
+    spec: StageSpec
+    """What it needs of the runtime."""
     note: str
     """Said in the ledger and the report, such as that preferences are simulated."""
 
-    def run(self, start: int) -> Iterator[Report]:
-        """Do steps `start` to `steps`; each yielded report is a finished transaction."""
+    def run(self, work: Work, start: int) -> Iterator[Report]:
+        """Do steps `start` to `steps` in the runtime; each yielded report is a finished transaction."""
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Reference:
         """The roles that are the network with its adapter switched off."""
         return tuple(sorted(self._adapter_off))
 
-    def start(self, role: str) -> None:
+    def start(self, role: str = "reference") -> None:
         """Make the present weights those of a role."""
         own = trainable(self._network)
         ups = [p for name, p in own.items() if "lora_B" in name]
@@ -63,7 +63,7 @@ class Reference:
         self._adapter_off &= set(roles)
 
     @torch.no_grad()
-    def follow(self, role: str, decay: float) -> None:
+    def follow(self, decay: float, role: str = "reference") -> None:
         """Move a role's weights towards the present ones."""
         own = trainable(self._network)
         if role in self._adapter_off:
@@ -87,7 +87,7 @@ class Reference:
             self._weights.setdefault(role, {})[name] = value.to(device)
 
     @contextmanager
-    def on(self, role: str) -> Iterator[None]:
+    def on(self, role: str = "reference") -> Iterator[None]:
         """Within this context `call` uses the weights of a role."""
         assert role in self.roles, f"the runtime starts {role!r} for every method that needs it"
         before, self._active = self._active, role

@@ -281,7 +281,8 @@ def test_the_method_of_ones_own_in_the_methods_page_runs(
         "learner": {"lr": 1e-2},
     }
     config = parts.configure("stage", stage)
-    context = Context(Local(gaussian(side=2, var=0.01)), 0, tmp_path, "mine")
-    reports = list(parts.build("stage", config, context).run(0))
+    own = parts.build("stage", config, Context(0, tmp_path, "mine"))
+    with Local(gaussian(side=2, var=0.01)).stage(own.spec) as work:
+        reports = list(own.run(work, 0))
     assert [r.metrics["online/max_abs_log_ratio"] for r in reports] == [0, 0]
     assert all(r.metrics["online/updated"] == 1 for r in reports)

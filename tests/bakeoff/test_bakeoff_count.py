@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from reelign import config as configs
 from reelign import parts
 from reelign.bakeoff.count import Counted
+from reelign.batches import requests
 from reelign.protocols import VideoModel
 from reelign.runtime.local import Local
 from reelign.stage import Context
@@ -21,7 +22,7 @@ Make = Callable[..., Any]
 
 def _ask(model: Counted, n: int, guidance: float = 1.0) -> torch.Tensor:
     x = torch.zeros(n, *model.geometry.latent)
-    return model.velocity(x, torch.full((n,), 0.5), model.encode(["a prompt"] * n), guidance)
+    return model.velocity(x, torch.full((n,), 0.5), model.encode(requests(["a prompt"] * n)), guidance)
 
 
 def test_a_call_costs_its_samples_twice_with_guidance_three_times_with_a_gradient(gaussian: Make) -> None:
@@ -55,15 +56,15 @@ def test_a_kept_graph_costs_its_call_and_nothing_later(gaussian: Make) -> None:
 def test_calls_of_the_reference_count_and_are_the_references(gaussian: Make) -> None:
     inner = gaussian()
     model = Counted(inner)
-    model.start_reference()
+    model.reference.start()
     with torch.no_grad():
         before = _ask(model, 3)
         model.network.offset.add_(1.0)
-        with model.reference():
+        with model.reference.on():
             assert_close(_ask(model, 3), before)
         assert_close(_ask(model, 3), before + 1.0)
     assert model.units == 9
-    with model.reference():
+    with model.reference.on():
         _ask(model, 3)  # no weight of a reference has a gradient, so no backward pass can follow
     assert model.units == 12
 
@@ -77,7 +78,8 @@ def test_everything_else_is_the_models_own(gaussian: Make) -> None:
     assert model.config is inner.config
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = model.nothing_of_the_kind
-    assert_close(model.decode(torch.ones(1, *model.geometry.latent)).frames, torch.ones(1, 1, 3, 2, 2))
+    frames = model.decode(torch.ones(1, *model.geometry.latent), model.encode(requests("a"))).frames
+    assert_close(frames, torch.ones(1, 1, 3, 2, 2))
     assert model.decode_s > 0
     assert model.units == 0
 
@@ -96,10 +98,11 @@ def _iterations(model: Counted, root: Path, n: int, **changes: Any) -> list[int]
         "learner": {"micro_batch": 5},
     }
     config = configs.validate(online.Config, configs.override(tree, [f"{k}={v}" for k, v in changes.items()]))
-    stage = parts.build("stage", config, Context(Local(cast(VideoModel, model)), 0, root, "counted"))
+    stage = parts.build("stage", config, Context(0, root, "counted"))
     spent = []
-    for _ in stage.run(0):
-        spent.append(model.units - sum(spent))
+    with Local(cast(VideoModel, model)).stage(stage.spec) as work:
+        for _ in stage.run(work, 0):
+            spent.append(model.units - sum(spent))
     return spent
 
 

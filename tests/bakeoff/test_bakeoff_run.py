@@ -192,8 +192,8 @@ def test_a_run_that_cannot_go_on_is_judged_as_it_stands(
 ) -> None:
     whole_run = Online.run
 
-    def failing(self: Online, start: int) -> Any:
-        for report in whole_run(self, start):
+    def failing(self: Online, work: Any, start: int) -> Any:
+        for report in whole_run(self, work, start):
             yield report
             if report.step == 1 and self.config.learner.lr < 0.01:
                 raise RunStopped("the loss is nan.")
@@ -218,13 +218,12 @@ def test_a_run_whose_weights_broke_keeps_what_was_judged_before(
 ) -> None:
     whole_run = Online.run
 
-    def breaking(self: Online, start: int) -> Any:
-        for report in whole_run(self, start):
+    def breaking(self: Online, work: Any, start: int) -> Any:
+        for report in whole_run(self, work, start):
             yield report
             if report.step == 1 and self.config.learner.lr < 0.01:
-                runtime = self.context.runtime
-                runtime.model.network.offset.data.fill_(float("nan"))
-                runtime.learner.broken = True
+                work.model.network.offset.data.fill_(float("nan"))
+                work.learner.broken = True
                 raise RunStopped("its update left NaN.")
 
     monkeypatch.setattr(Online, "run", breaking)
@@ -237,7 +236,7 @@ def test_a_run_whose_weights_broke_keeps_what_was_judged_before(
 def test_a_run_that_never_begins_stops_the_bake_off(
     tmp_path: Path, watcher: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(self: Online, start: int) -> Any:
+    def failing(self: Online, work: Any, start: int) -> Any:
         raise RunStopped("the reward gave 7, outside its scale.")
         yield
 

@@ -11,7 +11,7 @@ from tests.parts.written_pairs import write_pairs
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import parts
+from reelign import declared, parts
 from reelign.batches import Clips, Pairs, Prompts
 from reelign.errors import BadConfig, BadData
 from reelign.playground.world import tables
@@ -39,7 +39,7 @@ def build(request, tmp_path) -> Callable[[], object]:
     assert request.param in EXAMPLES, f"add an example of {request.param!r} to EXAMPLES"
     config = parts.configure("dataset", {"name": request.param, **EXAMPLES[request.param](tmp_path)})
     build = lambda: parts.build("dataset", config)  # noqa: E731
-    build.__name__ = request.param
+    build.__name__, build.config = request.param, config
     return build
 
 
@@ -72,6 +72,12 @@ def test_it_gives_a_draw_or_refuses_in_one_sentence_that_names_another(build, ve
         assert drawn.weight.mean() == 1
     if isinstance(drawn, Pairs):
         assert drawn.chosen.shape == drawn.rejected.shape == (2, 3, tables.FRAMES, 32, 32)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_it_gives_what_it_says_and_nothing_else(build, verb):
+    refused = isinstance(draw(build(), verb, 2, 0), str)
+    assert refused == (verb not in declared.gives(build.config))
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -122,7 +128,7 @@ def test_it_fits_its_own_geometry_and_refuses_another_where_it_has_clips(build):
     dataset = build()
     own = IdentityModel(tables.FRAMES, 32, 32).geometry
     dataset.fit(own)
-    if dataset.gives == {"prompts"}:
+    if declared.gives(build.config) == {"prompts"}:
         dataset.fit(IdentityModel(5, 8, 8).geometry)
         return
     with pytest.raises(BadData, match=r"5 frames of 8x8|5 of 8x8"):

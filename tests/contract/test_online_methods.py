@@ -6,21 +6,22 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import Trained
 from torch import Tensor
 
 from reelign import parts, sampling
-from reelign.batches import Credited, Prompts, Scored, Videos
+from reelign.batches import Credited, Prompts, Scored, Videos, requests
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
-from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.runtime.learner import LearnerConfig
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)
 GROUP = 4
-PROMPTS = Prompts(("a", "b", "c"), (0, 1, 2), GROUP)
+PROMPTS = Prompts(requests(("a", "b", "c"), (0, 1, 2)), GROUP)
 RANGES = {"first": (0.0, 1.0), "second": (0.0, 1.0), "third": (0.0, 1.0)}
 DATA = {"name": "tests.parts.gaussian_data"}
 
@@ -49,12 +50,15 @@ def test_every_shipped_method_and_module_is_covered() -> None:
     assert set(MODULES) == set(parts.available("module")) - {"oracle"}
 
 
+def configured(method: str, *modules: str, **settings: Any) -> Any:
+    """A method's Config with modules in their test settings."""
+    given = [{"name": name, **MODULES[name]} for name in modules]
+    return parts.configure("method", {"name": method, "modules": given, **SETTINGS.get(method, {}), **settings})
+
+
 def build(method: str, *modules: str, **settings: Any) -> Any:
     """A method with modules in their test settings."""
-    given = [{"name": name, **MODULES[name]} for name in modules]
-    return parts.build(
-        "method", parts.configure("method", {"name": method, "modules": given, **SETTINGS.get(method, {}), **settings})
-    )
+    return parts.build("method", configured(method, *modules, **settings))
 
 
 def _rewards(videos: Videos) -> dict[str, Tensor]:
@@ -67,43 +71,44 @@ def _rewards(videos: Videos) -> dict[str, Tensor]:
     }
 
 
-def score(model: Any, found: Any) -> Scored:
+def score(model: Any, method: Any, found: Any) -> Scored:
     """What a runtime's score would give."""
-    videos = model.decode(found.x0)
+    videos = model.decode(found.x0, found.condition)
     rewards = {name: r.reshape(-1, found.prompts.group) for name, r in _rewards(videos).items()}
-    return Scored(found, rewards, {"first": 1.0, "second": 0.5, "third": 0.25}, RANGES, _rewards, videos)
+    seen = method.look(videos, found.prompts, found.x0, _rewards)
+    return Scored(found, rewards, {"first": 1.0, "second": 0.5, "third": 0.25}, RANGES, seen)
 
 
 def begin(model: Any, method: Any) -> None:
     """What a stage does before its first rollout."""
-    for role in sorted(method.needs & {"reference", "sampled"}):
-        model.start_reference(role)
-    method.check(Demand(SAMPLER, len(PROMPTS.ids), GROUP, 1, 32, RANGES))
-    method.begin(PROMPTS.texts, lambda texts, seeds: {name: torch.full((len(texts),), 0.5) for name in RANGES})
+    for role in sorted(method.slots.needs):
+        model.reference.start(role)
+    method.begin(PROMPTS.requests, lambda asked, seeds: {name: torch.full((len(asked),), 0.5) for name in RANGES})
 
 
 def batch(model: Any, method: Any, step: int = 0) -> Credited:
     """One rollout with its credit."""
     exploration = method.explore(SAMPLER.steps, PROMPTS, step, step)
-    return method.credit(score(model, sampling.rollout(model, PROMPTS, SAMPLER, exploration, step)))
+    return method.credit(score(model, method, sampling.rollout(model, PROMPTS, SAMPLER, exploration, step)))
 
 
 def gradient(model: Any, method: Any, credited: Credited, micro_batch: int = 32) -> dict[str, Tensor]:
     """Of the sum of all losses."""
     model.network.zero_grad(set_to_none=True)
     for loss in method.losses(model, credited, 0, micro_batch):
-        loss.value.backward()
+        if loss.share:
+            loss.value.backward()
     return {n: p.grad.clone() for n, p in trainable(model.network).items() if p.grad is not None}
 
 
 def _iterations(model: Any, method: Any, n: int) -> list[dict[str, float]]:
     begin(model, method)
-    learner = Learner(model, LearnerConfig(lr=1e-2))
+    learner = Trained(model, LearnerConfig(lr=1e-2))
     found = []
     for step in range(n):
         credited = batch(model, method, step)
-        metrics = learner.update(method, credited, step, "here")
-        found.append({**metrics, **method.after(model, metrics), **credited.metrics})
+        metrics = learner.learn(method, credited, step, "here")
+        found.append({**metrics, **method.after(model.reference, metrics), **credited.metrics})
     return found
 
 
@@ -188,7 +193,7 @@ def test_rule_29_a_batch_without_spread_teaches_nothing(gaussian: Make, method: 
     begin(model, built)
     found = sampling.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
     flat = {name: torch.full((3, GROUP), 0.7) for name in RANGES}
-    credited = built.credit(Scored(found, flat, dict.fromkeys(RANGES, 1.0), RANGES, _rewards, model.decode(found.x0)))
+    credited = built.credit(Scored(found, flat, dict.fromkeys(RANGES, 1.0), RANGES))
     assert credited.metrics["idle_groups"] == 1
     assert not list(built.losses(model, credited, 0, 32))
 
@@ -198,7 +203,7 @@ def test_rule_33_the_scale_of_a_reward_does_not_matter(gaussian: Make, method: s
     model, built = gaussian(side=4, bins=4), build(method)
     begin(model, built)
     found = sampling.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
-    scored = score(model, found)
+    scored = score(model, built, found)
     from dataclasses import replace
 
     # The constant beside the std is 1e-4, so rewards are made large enough for it not to show.
@@ -210,7 +215,7 @@ def test_rule_33_the_scale_of_a_reward_does_not_matter(gaussian: Make, method: s
 
 def test_an_odd_group_is_refused_for_opposite_noise() -> None:
     with pytest.raises(BadConfig, match=r"antithetic noise comes in pairs, but the stage's group is 5; make it even"):
-        build("grpo", "antithetic").check(Demand(SAMPLER, 2, 5, 1, 32, RANGES))
+        configured("grpo", "antithetic").check(Demand(SAMPLER, 2, 5, 1, 32, RANGES))
 
 
 def test_antithetic_members_get_opposite_noise(gaussian: Make) -> None:
@@ -224,17 +229,17 @@ def test_antithetic_members_get_opposite_noise(gaussian: Make) -> None:
 @pytest.mark.parametrize("method", ["grpo", "flow_grpo", "mix_grpo", "longcat"])
 def test_a_window_that_only_the_last_step_is_left_for_is_refused(method: str) -> None:
     with pytest.raises(BadConfig, match="the last step ends on data and cannot be stochastic"):
-        parts.build("method", parts.configure("method", method)).check(
+        parts.configure("method", method).check(
             Demand(SamplerConfig(steps=2).model_copy(update={"steps": 1}), 2, 4, 1, 32, RANGES)
         )
 
 
 def test_a_window_across_the_boundary_of_two_experts_is_refused() -> None:
     """Levels are 1, .94, .86, .75, .6, .375: a boundary of 0.8 lies between the third and the fourth."""
-    inside, across = build("grpo", window=2, among=3), build("grpo", window=2, among=4)
+    inside, across = configured("grpo", window=2, among=3), configured("grpo", window=2, among=4)
     demand = Demand(SamplerConfig(steps=6, shift=3.0, boundary=0.8), 2, 4, 1, 32, RANGES)
     inside.check(demand)
     with pytest.raises(BadConfig, match=r"steps 2 to 3 lie on both sides of the experts' boundary at 0\.8"):
         across.check(demand)
     across.check(Demand(SAMPLER, 2, 4, 1, 32, RANGES))
-    build("nft").check(demand)
+    configured("nft").check(demand)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import parts
+from reelign import judges, parts
 from reelign.batches import Videos
 from reelign.errors import MissingExtra
 from reelign.playground.world import tables
@@ -74,9 +74,9 @@ def test_a_video_with_its_own_prompt_does_not_depend_on_its_neighbours(part: Any
 def test_a_reward_stays_in_its_range_and_has_a_version() -> None:
     for name in parts.available("reward"):
         reward = _build("reward", name)
-        low, high = reward.range
-        assert isinstance(reward.version, str)
-        for value in _call(reward, _videos(), PROMPTS).values():
+        says = judges.named("reward", parts.configure("reward", name)).says
+        for key, value in _call(reward, _videos(), PROMPTS).items():
+            low, high = says.scales[key]
             assert bool(((value >= low) & (value <= high)).all()), name
 
 
@@ -84,7 +84,8 @@ def test_a_metric_says_of_each_name_what_it_is_and_which_way_is_better() -> None
     for name in parts.available("metric"):
         metric = _build("metric", name)
         names = set(_call(metric, _videos(), PROMPTS))
-        assert names == set(metric.higher_is_better) == set(metric.description), name
+        says = judges.named("metric", parts.configure("metric", name)).says
+        assert names == set(says.higher_is_better) == set(says.description), name
 
 
 def test_diversity_compares_the_videos_of_one_prompt_only() -> None:

@@ -22,12 +22,11 @@ def small(new_model):
 def test_prompts_are_different_and_have_slices(held_out):
     everything = opened(held_out=held_out).all_prompts()
     assert len(set(everything.texts)) == 12
-    assert len(everything.slices) == 12
-    assert all(everything.slices)
+    assert len(everything) == 12
+    assert all(request.slices for request in everything.requests)
     assert {scene.is_held_out(grammar.parse(text)) for text in everything.texts} == {held_out}
     drawn = opened(held_out=held_out).prompts(5, 3, 1)
-    assert drawn.texts == tuple(everything.texts[i] for i in drawn.ids)
-    assert drawn.slices == tuple(everything.slices[i] for i in drawn.ids)
+    assert drawn.requests == tuple(everything.requests[i] for i in drawn.ids)
 
 
 @pytest.mark.parametrize("what", ["instruction", "pretraining"])

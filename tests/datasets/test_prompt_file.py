@@ -31,7 +31,7 @@ def test_a_text_file_has_a_prompt_a_line(tmp_path):
     everything = dataset.all_prompts()
     assert everything.texts == ("a cat", "a dog", "a cat")
     assert everything.ids == (0, 1, 2)
-    assert everything.slices == ()
+    assert not any(request.slices for request in everything.requests)
     assert dataset.counts == {"prompts": 3, "duplicates": 1}
 
 
@@ -44,7 +44,7 @@ def test_a_jsonl_file_has_slices_and_ids(tmp_path):
     rows = [{"prompt": "a cat", "slices": {"animal": "cat"}, "id": 7}, {"prompt": "a dog", "id": "dog-1"}]
     everything = opened(tmp_path / "p.jsonl", "\n".join(map(json.dumps, rows))).all_prompts()
     assert everything.texts == ("a cat", "a dog")
-    assert everything.slices == ({"animal": "cat"}, {})
+    assert [request.slices for request in everything.requests] == [{"animal": "cat"}, {}]
     assert everything.ids[0] == 7
     assert everything.ids[1] == opened(tmp_path / "q.jsonl", json.dumps(rows[1])).all_prompts().ids[0]
 
@@ -52,7 +52,7 @@ def test_a_jsonl_file_has_slices_and_ids(tmp_path):
 def test_prompts_without_ids_have_their_position(tmp_path):
     everything = opened(tmp_path / "p.jsonl", '{"prompt": "a"}\n\n{"prompt": "b"}\n').all_prompts()
     assert everything.ids == (0, 1)
-    assert everything.slices == ()
+    assert not any(request.slices for request in everything.requests)
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**62))
@@ -68,7 +68,7 @@ def test_draws_are_functions_of_their_number_without_repeats(tmp_path_factory, s
     assert drawn == dataset.prompts(n, 4, draw)
     assert len(set(drawn.ids)) == n
     assert drawn.texts == tuple(f"prompt {k}" for k in drawn.ids)
-    assert drawn.slices == tuple({"number": str(k)} for k in drawn.ids)
+    assert [request.slices for request in drawn.requests] == [{"number": str(k)} for k in drawn.ids]
     assert drawn.group == 4
 
 

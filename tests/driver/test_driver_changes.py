@@ -90,7 +90,7 @@ def test_accepted_changes_are_noted_in_the_ledger(root: Path, world: dict[str, A
 
 
 def test_another_version_of_a_reward_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_reward.Linear, "version", "2")
+    monkeypatch.setattr(linear_reward.Config, "version", "2")
     name = "tests.parts.linear_reward:build"
     with pytest.raises(BadCheckpoint, match=rf"the reward {name} \(version 1 then, 2 now\); bring it back"):
         _resume(root)
@@ -103,7 +103,7 @@ def test_another_version_of_a_reward_is_refused(root: Path, monkeypatch: pytest.
 
 def test_another_version_of_a_metric_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A gate would compare two measures that only have their name in common.
-    monkeypatch.setattr(mean_level.MeanLevel, "version", "2", raising=False)
+    monkeypatch.setattr(mean_level.Config, "version", "2", raising=False)
     with pytest.raises(BadCheckpoint, match=r"the metric level \(version [0-9a-f]{12} then, 2 now\); bring it back"):
         _resume(root)
     folder, _ = _resume(root, accept=True)
@@ -162,7 +162,7 @@ def test_an_identity_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_what_has_measured_for_the_last_time_may_change(
     whole: Whole, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mean_level.MeanLevel, "version", "2", raising=False)
+    monkeypatch.setattr(mean_level.Config, "version", "2", raising=False)
     for made in (finished / "toy" / "final", finished / "toy" / "final.json"):
         shutil.rmtree(made) if made.is_dir() else made.unlink()
     folder, _ = _resume(finished)

@@ -102,9 +102,7 @@ def test_a_recipe_that_can_run_says_what_it_reads(check: Callable[..., driver.Fi
                     "method": {
                         "name": "grpo",
                         "window": 1,
-                        "modules": [
-                            {"name": "ddrl", "dataset": {"name": "pair_list", "path": "{run}/pairs/pairs.jsonl"}}
-                        ],
+                        "modules": [{"name": "ddrl", "dataset": {"name": "clip_folder", "path": "{run}/pairs/clips"}}],
                     },
                 },
             ],

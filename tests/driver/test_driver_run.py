@@ -109,8 +109,9 @@ def _evaluating(root: Path) -> driver.Recipe:
 def test_an_evaluation_as_a_stage_goes_batch_by_batch_and_can_be_stopped(tmp_path: Path) -> None:
     watcher = Watcher()
     folder = driver.run(_evaluating(tmp_path / "whole"), watcher)
-    begin = _moment(watcher.events, "begin look 0/6")  # 8 prompts of 2 members by 3
-    assert watcher.events[begin + 1 : begin + 7] == [f"step {n}" for n in range(1, 7)]
+    # 8 prompts, one at a time with its 2 members: two of them are more than 3 clips.
+    begin = _moment(watcher.events, "begin look 0/8")
+    assert watcher.events[begin + 1 : begin + 9] == [f"step {n}" for n in range(1, 9)]
     with pytest.raises(driver.Interrupted, match=r"saved after step 2 of stage look"):
         driver.run(_evaluating(tmp_path), Watcher(begin + 2, interrupt))
     assert not (tmp_path / "toy" / "evaluations" / "look.json").exists()

@@ -21,6 +21,7 @@ from reelign.errors import BadData, CannotWrite, PartFailed, RunStopped
 from reelign.files import append
 from reelign.models import gaussian
 from reelign.runtime.learner import Learner
+from reelign.runtime.local_work import LocalWork
 
 Whole = tuple[Path, list[str]]
 RARELY = "run.save_every=100"
@@ -65,16 +66,16 @@ def test_an_update_that_changed_nothing_costs_only_its_step(whole: Whole, tmp_pa
 
 
 def test_a_step_that_changed_something_is_not_saved(whole: Whole, tmp_path: Path) -> None:
-    real = Learner.update
+    real = LocalWork.update
 
-    def update(self: Learner, method: Any, batch: Any, seed: int, where: str) -> dict[str, float]:
-        found = real(self, method, batch, seed, where)
+    def update(self: LocalWork, batch: Any, seed: int, where: str) -> dict[str, float]:
+        found = real(self, batch, seed, where)
         if where == "step 3 of stage grpo":
             raise RunStopped("too late.")
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "update", update)
+        patch.setattr(LocalWork, "update", update)
         with pytest.raises(RunStopped, match="too late"):
             driver.run(recipe_in(tmp_path, RARELY), Watcher())
     assert newest(tmp_path / "toy") == "sft-end"
@@ -99,16 +100,16 @@ def test_a_broken_model_is_neither_saved_nor_exported(tmp_path: Path) -> None:
         with torch.no_grad():
             model.network.shift[0, 0, 0, 0] = float("nan")
 
-    real = Learner.update
+    real = LocalWork.update
 
-    def update(self: Learner, method: Any, batch: Any, seed: int, where: str) -> dict[str, float]:
-        found = real(self, method, batch, seed, where)
+    def update(self: LocalWork, batch: Any, seed: int, where: str) -> dict[str, float]:
+        found = real(self, batch, seed, where)
         if where == "step 4 of stage dpo":
             break_it(self.model)  # type: ignore[arg-type]
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "update", update)
+        patch.setattr(LocalWork, "update", update)
         with pytest.raises(RunStopped, match=r"the weight 'shift' is not finite; it was not saved, and the checkpoint"):
             driver.run(recipe_in(tmp_path), Watcher())
     assert newest(tmp_path / "toy") == "dpo-00004"

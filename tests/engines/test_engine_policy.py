@@ -1,4 +1,4 @@
-"""Computing less without computing anything else: kept graphs, batched replay, a shorter tail, dense credit."""
+"""Computing less without computing anything else: kept graphs, merged replay, a shorter tail, dense credit."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import sampling
-from reelign.batches import Credited, Prompts, Scored, Trajectories
+from reelign.batches import Credited, Prompts, Scored, Trajectories, requests
 from reelign.core import rng
 from reelign.methods import flow_dppo, flow_grpo, grpo, grpo_guard, pcpo
 from reelign.playground.world import corpora
@@ -31,7 +31,7 @@ METHODS = {
 
 
 def _prompts(n: int = 3, group: int = 4) -> Prompts:
-    return Prompts(tuple(corpora.prompts(n, 5)), tuple(range(n)), group)
+    return Prompts(requests(corpora.prompts(n, 5)), group)
 
 
 def _rollout(model: Any, method: Any, micro_batch: int = 5, *, retain: bool = False, **more: Any) -> Trajectories:
@@ -42,14 +42,15 @@ def _rollout(model: Any, method: Any, micro_batch: int = 5, *, retain: bool = Fa
 def _credit(method: Any, found: Trajectories) -> Credited:
     rewards = {"r": rng.normal((3, 4), seed=8)}
     rewards["r"][1] = 0.5  # a group that teaches nothing
-    return method.credit(Scored(found, rewards, {"r": 1.0}, {"r": (0.0, 1.0)}, lambda videos: {}))
+    return method.credit(Scored(found, rewards, {"r": 1.0}, {"r": (0.0, 1.0)}))
 
 
 def _gradient(model: Any, method: Any, batch: Credited, micro_batch: int = 5) -> tuple[float, dict[str, Tensor]]:
     model.network.zero_grad(set_to_none=True)
     total = 0.0
     for loss in method.losses(model, batch, 0, micro_batch):
-        loss.value.backward()
+        if loss.share:
+            loss.value.backward()
         total += loss.value.item()
     return total, {n: p.grad.clone() for n, p in trainable(model.network).items() if p.grad is not None}
 
@@ -60,7 +61,7 @@ def test_a_kept_graph_gives_the_same_samples_and_the_same_gradient(
     wan: Make, method: Any, settings: dict[str, Any]
 ) -> None:
     model = wan(**settings)
-    model.start_reference()
+    model.reference.start()
     plain, kept = _rollout(model, method), _rollout(model, method, retain=True)
     assert torch.equal(plain.x0, kept.x0)
     assert torch.equal(plain.log_prob, kept.log_prob)
@@ -92,20 +93,14 @@ def test_a_kept_graph_saves_one_forward_pass_for_each_recorded_step(wan: Make, m
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_batched_replay_gives_the_same_gradient(wan: Make, method: Any) -> None:
+def test_merged_replay_gives_the_same_gradient(wan: Make, method: Any) -> None:
     model = wan(**PACKAGED)
-    model.start_reference()
+    model.reference.start()
     batch = _credit(method, _rollout(model, method))
-    batched = {
-        "grpo": grpo.build(grpo.Config(among=4, kl=0.1, batched=True)),
-        "full": flow_grpo.build(flow_grpo.Config(batched=True)),
-        "guard": grpo_guard.build(grpo_guard.Config(among=4, batched=True)),
-        "hinge": pcpo.build(pcpo.Config(among=4, batched=True)),
-        "mask": flow_dppo.build(flow_dppo.Config(among=4, batched=True)),
-    }[next(name for name, m in METHODS.items() if m is method)]
+    merged = replace(batch, trajectories=replace(batch.trajectories, merge=True))
     value, gradient = _gradient(model, method, batch)
-    again, same = _gradient(model, batched, batch, 100)
-    assert len(list(batched.losses(model, batch, 0, 100))) == 1
+    again, same = _gradient(model, method, merged, 100)
+    assert len(list(method.losses(model, merged, 0, 100))) == 1
     assert value == pytest.approx(again, abs=1e-6)
     for name, tensor in gradient.items():
         assert_close(same[name], tensor, atol=1e-6, rtol=1e-3)
@@ -117,8 +112,8 @@ def test_a_shared_prefix_gives_the_samples_of_separate_ones(wan: Make, monkeypat
     once = _rollout(model, method, 4)
     whole = sampling._takeoff
 
-    def separate(course: Any, prompts: Prompts, exploration: Any, seed: int) -> Any:
-        flight = whole(course, prompts, replace(exploration, first=(0,) * len(prompts.ids)), seed)
+    def separate(course: Any, prompts: Prompts, condition: Any, exploration: Any, seed: int) -> Any:
+        flight = whole(course, prompts, condition, replace(exploration, first=(0,) * len(prompts)), seed)
         until = torch.tensor(exploration.first).repeat_interleave(prompts.group)
         sampling._advance(course, flight, until)
         return flight

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import replay
 
 from reelign import config as configs
 from reelign import driver, sampling
-from reelign.batches import Prompts
+from reelign.batches import Prompts, requests
 from reelign.core import transition
 from reelign.models import wan as family
 from reelign.runtime.local import RuntimeConfig, device
@@ -19,7 +20,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-PROMPTS = Prompts(("A red circle moves right.", "A blue square."), (0, 1), 4)
+PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square."), (0, 1)), 4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -28,9 +29,8 @@ def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_one(precision: str, guida
     model = family.build(family.Config.model_validate({"precision": precision}), device(RuntimeConfig(device="cuda")))
     sampler = SamplerConfig(steps=6, shift=3.0, guidance=guidance)
     found = sampling.rollout(model, PROMPTS, sampler, Exploration("flow", 0.7, (0, 2), 2), seed=1)
-    condition = model.encode(PROMPTS.repeated)
     for k in range(2):
-        here = sampling.replay(model, found, k, slice(0, 8), condition)
+        here = replay(model, found, k, slice(0, 8))
         ratio = (transition.log_prob(here, found.x_next[k]) - found.log_prob[k]).abs()
         # Kernels for training may differ from those for sampling; the rule's bound for bfloat16.
         assert ratio.max() < 1e-5
@@ -67,4 +67,6 @@ def test_the_same_noise_on_every_device(wan: Callable[..., Any]) -> None:
         wan(weights="playground", size=None, text_length=None),
         family.build(family.Config(), torch.device("cuda")),
     )
-    assert torch.equal(sampling.initial_noise(here, [1, 2]), sampling.initial_noise(there, [1, 2]).cpu())
+    assert torch.equal(
+        sampling.initial_noise(here, [1, 2], here.geometry), sampling.initial_noise(there, [1, 2], there.geometry).cpu()
+    )

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import parts, sampling
-from reelign.batches import Credited, Prompts, Scored
+from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import flow, rng, schedule
 from reelign.core import gaussian as exact
 from reelign.engines import forward
@@ -19,8 +20,11 @@ from reelign.engines.forward import Noised
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
 from reelign.forward_process import LevelConfig
+from reelign.panel import Weighted
+from reelign.runtime import plan
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local
+from reelign.runtime.work import StageSpec
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 
@@ -32,29 +36,33 @@ ELEMENTS = 3
 """Of the latents whose fixed points are known here."""
 
 
+def _configured(name: str, **settings: Any) -> Any:
+    return parts.configure("method", {"name": name, **settings})
+
+
 def _build(name: str, **settings: Any) -> Any:
-    return parts.build("method", parts.configure("method", {"name": name, **settings}))
+    return parts.build("method", _configured(name, **settings))
 
 
 def _prompts(n: int, group: int) -> Prompts:
-    return Prompts(tuple(f"prompt {i}" for i in range(n)), tuple(range(n)), group)
+    return Prompts(requests(f"prompt {i}" for i in range(n)), group)
 
 
 def _batch(model: Any, method: Any, n: int, group: int, seed: int = 0) -> Credited:
     """Samples of the sampling weights, rewarded by the sum of their elements."""
     prompts = _prompts(n, group)
-    with model.reference("sampled"):
+    with model.reference.on("sampled"):
         found = sampling.rollout(model, prompts, SAMPLER, method.explore(SAMPLER.steps, prompts, seed, 0), seed, 10_000)
     rewards = found.x0.flatten(1).sum(dim=1).reshape(n, group)
-    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, RANGES, lambda videos: {}))
+    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, RANGES))
 
 
 def _precise(model: Any, method: Any, n: int = 3, group: int = 4) -> Credited:
     """A batch in float64, so that comparisons are free of rounding; the model follows, and has moved since."""
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     batch = _batch(model, method, n, group)
     model.network.double()
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     with torch.no_grad():
         for key, p in trainable(model.network).items():
             p += 0.1 * rng.normal(p.shape, seed=rng.seed_for(0, "move", key))
@@ -177,7 +185,7 @@ def _train(model: Any, method: Any, rate: float, steps: int, n: int, group: int)
 
     With one over the curvature as rate each step goes where its own samples say, from wherever it starts.
     """
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     model.network.shift.requires_grad_(False)
     found = []
     for step in range(steps):
@@ -248,7 +256,7 @@ def test_crd_with_shared_noise_ends_where_implicit_rewards_are_the_advantages(ga
     group, beta, n = 4, 3.0, 64
     model = gaussian(mean=MEAN, var=VAR)
     method = _build("crd", beta=beta, shared=True, levels={"law": "uniform", "low": sigma, "high": sigma})
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     model.network.shift.requires_grad_(False)
     batch = _batch(model, method, n, group)
     rewards = batch.trajectories.x0.flatten(1).sum(dim=1).reshape(n, group)
@@ -270,7 +278,7 @@ def test_members_that_are_compared_share_their_level(
     gaussian: Make, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     model, method = gaussian(), _build(name, draws=1)
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     batch = _batch(model, method, 5, 4)
     seen: list[tuple[Tensor, Tensor]] = []
     velocity = model.velocity
@@ -297,47 +305,47 @@ SCHEDULES = {
 def test_the_sampling_weights_follow_more_and_more_slowly(gaussian: Make, name: str) -> None:
     start, slope, most = SCHEDULES[name]
     model, method = gaussian(bins=2), _build(name)
-    assert method.needs == {"sampled"}
-    model.start_reference("sampled")
+    assert method.slots.needs == {"sampled"}
+    model.reference.start("sampled")
     kept = torch.zeros(2, 3, 1, 1, 1)
     for n in range(4):
         with torch.no_grad():
             model.network.offset += 1.0
         decay = start + slope * n
-        assert method.after(model, {})["sampled_decay"] == pytest.approx(decay)
+        assert method.after(model.reference, {})["sampled_decay"] == pytest.approx(decay)
         kept = decay * kept + (1 - decay) * model.network.offset.detach()
-        assert_close(model.reference_weights.state()["sampled/offset"], kept)
+        assert_close(model.reference.state()["sampled/offset"], kept)
     again = _build(name)
     again.load(method.state())
-    assert again.after(model, {})["sampled_decay"] == pytest.approx(start + 4 * slope)
+    assert again.after(model.reference, {})["sampled_decay"] == pytest.approx(start + 4 * slope)
     again.load({"follow/iterations": torch.tensor(1e5)})
-    assert again.after(model, {})["sampled_decay"] == most
+    assert again.after(model.reference, {})["sampled_decay"] == most
 
 
 @pytest.mark.parametrize("name", [*SCHEDULES, "grpo"])
 def test_the_rollout_is_by_the_sampling_weights(gaussian: Make, name: str) -> None:
     model, method, prompts = gaussian(side=2), _build(name), _prompts(2, 4)
-    runtime = Local(model)
-    runtime.begin_stage(LearnerConfig(), method.needs, method)
-    exploration = method.explore(SAMPLER.steps, prompts, 0, 0)
-    before = runtime.rollout(prompts, SAMPLER, exploration, 0).x0
-    with torch.no_grad():
-        model.network.offset += 0.5
-    after = runtime.rollout(prompts, SAMPLER, exploration, 0).x0
-    assert torch.equal(before, after) == (name != "grpo")
-    if name != "grpo":
-        model.start_reference("sampled")
-        assert not torch.equal(runtime.rollout(prompts, SAMPLER, exploration, 0).x0, before)
+    rewards = (TypeAdapter(Weighted).validate_python({"name": "tests.parts.linear_reward:build"}),)
+    items = plan.rollout(prompts, method.explore(SAMPLER.steps, prompts, 0, 0), 0, 0, 8)
+    with Local(model).stage(StageSpec("here", parts.configure("method", name), LearnerConfig(), rewards)) as work:
+        before = work.rollout(items, SAMPLER, "here").trajectories.x0
+        with torch.no_grad():
+            model.network.offset += 0.5
+        after = work.rollout(items, SAMPLER, "here").trajectories.x0
+        assert torch.equal(before, after) == (name != "grpo")
+        if name != "grpo":
+            model.reference.start("sampled")
+            assert not torch.equal(work.rollout(items, SAMPLER, "here").trajectories.x0, before)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_rollout_is_deterministic_and_starts_each_sample_from_its_own_noise(gaussian: Make, name: str) -> None:
     model = gaussian()
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     found = _batch(model, _build(name), 2, 4).trajectories
     assert found.x.shape[0] == 0
     seeds = [rng.seed_for(0, "initial", i, member) for i in range(2) for member in range(4)]
-    assert_close(found.x0, sampling.sample(model, found.prompts.repeated, seeds, SAMPLER))
+    assert_close(found.x0, sampling.sample(model, found.condition, seeds, SAMPLER))
 
 
 def _demand(micro_batch: int) -> Demand:
@@ -347,27 +355,27 @@ def _demand(micro_batch: int) -> Demand:
 @pytest.mark.parametrize("name", ["crd", "dgpo"])
 def test_a_micro_batch_smaller_than_the_group_is_refused_where_members_are_compared(name: str) -> None:
     with pytest.raises(BadConfig, match=r"learner.micro_batch is 3, .* the 4 members of a group .* at least the group"):
-        _build(name).check(_demand(3))
-    _build(name).check(_demand(4))
+        _configured(name).check(_demand(3))
+    _configured(name).check(_demand(4))
 
 
 @pytest.mark.parametrize("name", ["nft", "awm"])
 def test_methods_that_compare_nobody_take_any_micro_batch(name: str) -> None:
-    _build(name).check(_demand(1))
+    _configured(name).check(_demand(1))
 
 
 @pytest.mark.parametrize(("beta", "limit"), [(1.0, 1.0), (2.0, 5.0)])
 def test_an_anchor_that_advantages_could_outweigh_is_refused(beta: float, limit: float) -> None:
     with pytest.raises(BadConfig, match=rf"method.beta is {beta:g}, .* down to {-limit:g} .* above {limit:g}"):
-        _build("awm", beta=beta, limit=limit).check(_demand(4))
-    _build("awm", beta=limit + 0.1, limit=limit).check(_demand(4))
+        _configured("awm", beta=beta, limit=limit).check(_demand(4))
+    _configured("awm", beta=limit + 0.1, limit=limit).check(_demand(4))
 
 
 def test_the_anchor_holds_against_advantages_that_a_module_has_lifted(gaussian: Make) -> None:
     """The curvature of the loss in an offset is ``2 (beta + mean A) / D``; one lifted sample must not turn it over."""
     model = gaussian()
     method = _build("awm", modules=[{"name": "bpgo", "alpha": 0.9, "slope": 50.0, "share": 0.0}])
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     batch = _batch(model, method, 2, 4)
     # What a reliability of 1.9 would make of the lowest advantage.
     low = replace(batch, advantage=torch.full_like(batch.advantage, -1.9))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign.batches import Loss, Pairs
+from reelign.batches import Loss, Pairs, requests
 from reelign.core import rng
 from reelign.methods import dpo
 from reelign.weights import trainable
@@ -28,7 +28,7 @@ def _pairs(model: Any, n: int, seed: int = 0) -> Pairs:
         MEAN + math.sqrt(VAR) * rng.normals([rng.seed_for(seed, s, i) for i in range(n)], model.geometry.latent)
         for s in "wl"
     ]
-    return Pairs(draws[0], draws[1], tuple(f"pair {i}" for i in range(n)))
+    return Pairs(draws[0], draws[1], requests(f"pair {i}" for i in range(n)))
 
 
 def _losses(model: Any, method: dpo.Dpo, batch: Pairs, seed: int = 1, micro_batch: int = 1000) -> list[Loss]:
@@ -39,7 +39,7 @@ def _start(gaussian: Make, side: int = 1, shift: float = 0.0) -> Any:
     """The mean-shift family, `shift` away from its reference."""
     model = gaussian(mean=MEAN, var=VAR, side=side)
     model.network.offset.requires_grad_(False)
-    model.start_reference()
+    model.reference.start()
     with torch.no_grad():
         model.network.shift += shift
     return model
@@ -48,7 +48,7 @@ def _start(gaussian: Make, side: int = 1, shift: float = 0.0) -> Any:
 def test_rule_40_at_the_reference_the_loss_is_ln_2_and_the_margin_zero(wan: Make) -> None:
     for settings in ({}, {"lora": {"rank": 2}}):
         model = wan(**settings)
-        model.start_reference()
+        model.reference.start()
         (loss,) = _losses(model, dpo.build(dpo.Config()), _pairs(model, 3))
         assert loss.value.item() == pytest.approx(math.log(2), abs=1e-6)
         assert loss.metrics["margin"] == 0
@@ -69,7 +69,7 @@ def test_rule_40_the_margin_does_not_depend_on_the_shared_noise(gaussian: Make) 
 def test_rule_41_beta_does_not_depend_on_the_resolution(gaussian: Make) -> None:
     small, large = _start(gaussian, 1, 0.6), _start(gaussian, 4, 0.6)
     batch = _pairs(small, 5)
-    tiled = Pairs(batch.chosen.expand(-1, -1, -1, 4, 4), batch.rejected.expand(-1, -1, -1, 4, 4), batch.texts)
+    tiled = Pairs(batch.chosen.expand(-1, -1, -1, 4, 4), batch.rejected.expand(-1, -1, -1, 4, 4), batch.requests)
     margins = [
         _losses(model, _method(beta=2.0), pairs)[0].metrics["margin"]
         for model, pairs in ((small, batch), (large, tiled))
@@ -99,7 +99,7 @@ def test_at_one_level_training_ends_where_bradley_terry_pairs_say(gaussian: Make
     win[order] = won
     pick = win.reshape(-1, 1, 1, 1, 1)
     batch = Pairs(
-        torch.where(pick, free.chosen, free.rejected), torch.where(pick, free.rejected, free.chosen), free.texts
+        torch.where(pick, free.chosen, free.rejected), torch.where(pick, free.rejected, free.chosen), free.requests
     )
     search = torch.optim.LBFGS([model.network.shift], max_iter=20, line_search_fn="strong_wolfe")
     method = _method(beta=beta)
@@ -117,7 +117,7 @@ def test_at_one_level_training_ends_where_bradley_terry_pairs_say(gaussian: Make
 
 def test_micro_batches_do_not_change_loss_or_gradient(wan: Make) -> None:
     model, method = wan(), dpo.build(dpo.Config(beta=50.0, anchor=0.3))
-    model.start_reference()
+    model.reference.start()
     with torch.no_grad():
         for i, p in enumerate(trainable(model.network).values()):
             p += 0.01 * rng.normal(p.shape, seed=i)
@@ -149,8 +149,8 @@ def test_the_anchor_adds_the_winners_own_error(gaussian: Make) -> None:
 def test_the_reference_stays_where_it_was(gaussian: Make) -> None:
     model = _start(gaussian, shift=0.6)
     batch = _pairs(model, 4)
-    before = {n: p.clone() for n, p in model.reference_weights.state().items()}
+    before = {n: p.clone() for n, p in model.reference.state().items()}
     for loss in _losses(model, _method(beta=2.0), batch):
         loss.value.backward()
     assert model.network.shift.grad.abs().sum() > 0
-    assert all(torch.equal(before[n], p) for n, p in model.reference_weights.state().items())
+    assert all(torch.equal(before[n], p) for n, p in model.reference.state().items())

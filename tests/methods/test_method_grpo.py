@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import Trained
 from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import sampling
-from reelign.batches import Credited, Prompts, Scored, Trajectories
+from reelign.batches import Condition, Credited, Geometry, Prompts, Scored, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
 from reelign.engines.method import Online
 from reelign.errors import BadConfig
 from reelign.methods import grpo
-from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.runtime.learner import LearnerConfig
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 
@@ -30,7 +31,7 @@ def _method(**settings: Any) -> Online:
 
 
 def _prompts(n: int, group: int) -> Prompts:
-    return Prompts(tuple(f"prompt {i}" for i in range(n)), tuple(range(n)), group)
+    return Prompts(requests(f"prompt {i}" for i in range(n)), group)
 
 
 def _rollout(
@@ -42,7 +43,7 @@ def _rollout(
 
 def _scored(found: Trajectories, rewards: dict[str, Tensor], weights: dict[str, float] | None = None) -> Scored:
     ranges = dict.fromkeys(rewards, (-math.inf, math.inf))
-    return Scored(found, rewards, weights or dict.fromkeys(rewards, 1.0), ranges, lambda videos: {})
+    return Scored(found, rewards, weights or dict.fromkeys(rewards, 1.0), ranges)
 
 
 def _rewards(n: int, group: int, seed: int = 0) -> Tensor:
@@ -68,6 +69,7 @@ def _advantages(rewards: dict[str, Tensor], weights: dict[str, float] | None = N
     column = torch.zeros(0, n * group)
     record = Trajectories(
         _prompts(n, group),
+        Condition(Geometry(1, 1, 1, 1.0, (1,)), {}, {"text": torch.zeros(n * group, dtype=torch.long)}),
         torch.zeros(n * group, 1),
         nothing,
         nothing,
@@ -134,7 +136,7 @@ def test_rule_29_idle_groups_are_left_out_of_sum_and_denominator(gaussian: Make)
     rewards = _rewards(3, 4)
     rewards[1] = 0.1
     full = method.credit(_scored(_rollout(model, method, _prompts(3, 4)), {"r": rewards}))
-    kept = Prompts(("prompt 0", "prompt 2"), (0, 2), 4)
+    kept = Prompts(requests(("prompt 0", "prompt 2"), (0, 2)), 4)
     part = method.credit(_scored(_rollout(model, method, kept), {"r": rewards[[0, 2]]}))
     full_loss, full_gradient = _gradient(model, method, full)
     part_loss, part_gradient = _gradient(model, method, part)
@@ -145,14 +147,14 @@ def test_rule_29_idle_groups_are_left_out_of_sum_and_denominator(gaussian: Make)
 
 def test_rule_29_a_batch_of_constant_rewards_leaves_the_weights_untouched(gaussian: Make) -> None:
     model, method = gaussian(side=2), _method(kl=0.5)
-    model.start_reference()
-    learner = Learner(model, LearnerConfig(lr=0.1, weight_decay=0.1))
+    model.reference.start()
+    learner = Trained(model, LearnerConfig(lr=0.1, weight_decay=0.1))
     with torch.no_grad():
         model.network.offset += 0.3
     before = learner.state()
     before = {name: value.clone() for name, value in before.items()}
     batch = method.credit(_scored(_rollout(model, method, _prompts(2, 4)), {"r": torch.full((2, 4), 0.7)}))
-    assert learner.update(method, batch, 0, "here") == {"updated": 0.0}
+    assert learner.learn(method, batch, 0, "here") == {"updated": 0.0}
     assert learner.updates == 0
     after = learner.state()
     assert after.keys() == before.keys()  # no optimizer moments have appeared
@@ -181,13 +183,13 @@ def test_a_group_that_only_one_reward_ranks_still_teaches() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_rule_01_the_first_update_has_ratio_one_and_clips_nothing(wan: Make, kind: str) -> None:
     model, method = wan(), _method(kind=kind, eta=KINDS[kind], clip=1e-6)
-    learner = Learner(model, LearnerConfig(lr=1e-3, micro_batch=4))
+    learner = Trained(model, LearnerConfig(lr=1e-3, micro_batch=4))
     batch = _batch(model, method, micro_batch=4, sampler=SamplerConfig(steps=6, shift=3.0, guidance=2.0))
-    first = learner.update(method, batch, 0, "here")
+    first = learner.learn(method, batch, 0, "here")
     assert first["max_abs_log_ratio"] == 0
     assert first["clip_frac"] == 0
     assert first["ratio_mean"] == 1
-    second = learner.update(method, batch, 0, "here")
+    second = learner.learn(method, batch, 0, "here")
     assert second["max_abs_log_ratio"] > 0  # rule 7
 
 
@@ -200,7 +202,7 @@ def test_rule_01_at_ratio_one_the_loss_is_minus_the_mean_advantage(gaussian: Mak
 def test_rule_35_micro_batches_do_not_change_loss_or_gradient(wan: Make) -> None:
     """Gradients are compared, not weights: Adam's first step is about lr * sign(gradient), which magnifies rounding."""
     model, method = wan(), _method(kl=0.1, clip=0.5)
-    model.start_reference()
+    model.reference.start()
     batch = _batch(model, method, micro_batch=8)
     joint_loss, joint = _gradient(model, method, batch, micro_batch=1000)
     for micro_batch in (1, 5, 8):
@@ -224,7 +226,7 @@ def test_rule_20_windows_lie_among_the_first_steps_and_are_drawn_by_prompt() -> 
     found = method.explore(10, prompts, seed=1, iteration=0)
     assert found == method.explore(10, prompts, seed=1, iteration=0)
     assert set(found.first) == {0, 1, 2, 3}
-    reversed_ = Prompts(prompts.texts[::-1], prompts.ids[::-1], 2)
+    reversed_ = Prompts(prompts.requests[::-1], 2)
     assert method.explore(10, reversed_, seed=1, iteration=0).first == found.first[::-1]
     assert method.explore(10, prompts, seed=2, iteration=0).first != found.first
 
@@ -239,7 +241,7 @@ def test_rule_10_a_window_that_would_hold_the_last_step_is_refused() -> None:
 
 def test_rule_08_at_the_reference_the_pull_is_zero_and_has_no_gradient(gaussian: Make) -> None:
     model, free, pulled = gaussian(side=2, bins=4), _method(), _method(kl=10.0)
-    model.start_reference()
+    model.reference.start()
     batch = _batch(model, free)
     loss, gradient = _gradient(model, free, batch)
     with_pull, its_gradient = _gradient(model, pulled, batch)
@@ -254,7 +256,7 @@ def test_rule_08_the_pull_is_the_exact_step_divergence_and_carries_a_gradient(ga
     model = gaussian(side=3)
     settings = {"kind": kind, "eta": KINDS[kind], "clip": 100.0, "window": 2, "among": 2}
     free, pulled = _method(**settings), _method(**settings, kl=1.0)
-    model.start_reference()
+    model.reference.start()
     batch = _batch(model, free)
     delta = 0.05
     with torch.no_grad():
@@ -285,7 +287,7 @@ def test_rule_04_the_divergence_is_a_mean_over_elements_so_resolution_does_not_m
     found = []
     for side in (1, 6):
         model, method = gaussian(side=side), _method(kl=1.0, window=1, among=1)
-        model.start_reference()
+        model.reference.start()
         batch = _batch(model, method)
         with torch.no_grad():
             model.network.offset += 0.1
@@ -318,12 +320,12 @@ def test_the_gradient_is_the_exact_policy_gradient_of_the_chain(gaussian: Make, 
 
 def test_training_on_a_reward_raises_it(gaussian: Make) -> None:
     model, method = gaussian(side=2), _method(clip=0.1)
-    learner = Learner(model, LearnerConfig(lr=0.02))
+    learner = Trained(model, LearnerConfig(lr=0.02))
     seeds = range(64)
-    before = sampling.sample(model, ["x"] * 64, seeds, SAMPLER).mean()
+    before = sampling.sample(model, model.encode(requests(["x"] * 64)), seeds, SAMPLER).mean()
     for step in range(15):
         prompts = _prompts(8, 8)
         found = sampling.rollout(model, prompts, SAMPLER, method.explore(6, prompts, step, step), seed=step)
         reward = found.x0.flatten(1).mean(dim=1).reshape(8, 8)
-        learner.update(method, method.credit(_scored(found, {"r": reward})), 0, "here")
-    assert sampling.sample(model, ["x"] * 64, seeds, SAMPLER).mean() > before + 0.1
+        learner.learn(method, method.credit(_scored(found, {"r": reward})), 0, "here")
+    assert sampling.sample(model, model.encode(requests(["x"] * 64)), seeds, SAMPLER).mean() > before + 0.1

@@ -53,7 +53,9 @@ def _ends_or_is_refused(model: Any, tree: dict[str, Any]) -> None:
         config = parts.configure("stage", tree)
     except (ValidationError, parts.NestedErrors):
         return
-    list(parts.build("stage", config, Context(Local(model), 0, Path(), "x")).run(0))
+    stage = parts.build("stage", config, Context(0, Path(), "x"))
+    with Local(model).stage(stage.spec) as work:
+        list(stage.run(work, 0))
     assert all(bool(p.isfinite().all()) for p in trainable(model.network).values()), tree
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import Trained
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign.batches import Clips
+from reelign.batches import Clips, requests
 from reelign.core import flow, rng
 from reelign.methods import sft
-from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.runtime.learner import LearnerConfig
 from reelign.weights import trainable
 
 Make = Callable[..., Any]
@@ -20,7 +21,7 @@ Make = Callable[..., Any]
 
 def _clips(model: Any, n: int, seed: int = 0, mean: float = 0.0, var: float = 1.0) -> Clips:
     x0 = mean + math.sqrt(var) * rng.normals([rng.seed_for(seed, i) for i in range(n)], model.geometry.latent)
-    return Clips(x0, tuple(f"a red circle {i}" for i in range(n)), torch.ones(n))
+    return Clips(x0, requests(f"a red circle {i}" for i in range(n)), torch.ones(n))
 
 
 def _gradient(model: Any, method: sft.Sft, batch: Clips, micro_batch: int) -> tuple[float, dict[str, Tensor]]:
@@ -37,14 +38,16 @@ def test_training_takes_a_perturbed_velocity_back_to_the_exact_one(gaussian: Mak
     with torch.no_grad():
         model.network.offset += torch.tensor([0.6, -0.4]).reshape(2, 1, 1, 1, 1)
         model.network.shift += 0.5
-    learner = Learner(model, LearnerConfig(lr=0.05, max_grad_norm=100.0, ema=0.95))
+    learner = Trained(model, LearnerConfig(lr=0.05, max_grad_norm=100.0, ema=0.95))
     for step in range(120):
-        learner.update(method, _clips(model, 64, step, 0.7, 0.5), rng.seed_for(0, step), "here")
+        learner.learn(method, _clips(model, 64, step, 0.7, 0.5), rng.seed_for(0, step), "here")
     learner.settle()
     x, sigma = rng.normals(range(64), model.geometry.latent), torch.linspace(0.05, 0.95, 64)
     exact = gaussian(mean=0.7, var=0.5, side=2, bins=2)
     with torch.no_grad():
-        gap = model.velocity(x, sigma, model.encode([""] * 64)) - exact.velocity(x, sigma, exact.encode([""] * 64))
+        gap = model.velocity(x, sigma, model.encode(requests([""] * 64))) - exact.velocity(
+            x, sigma, exact.encode(requests([""] * 64))
+        )
     # The start was about 0.5 away everywhere; what is left is the noise of 64 samples a step, averaged.
     assert float(gap.abs().mean()) < 0.06
 
@@ -71,14 +74,14 @@ def test_micro_batches_do_not_change_loss_or_gradient(wan: Make) -> None:
 def test_the_loss_is_the_written_formula(wan: Make) -> None:
     model, method = wan(), sft.build(sft.Config(caption_dropout=0.0))
     batch = _clips(model, 3)
-    weighted = Clips(batch.x0, batch.texts, torch.tensor([0.5, 1.0, 1.5]))
+    weighted = Clips(batch.x0, batch.requests, torch.tensor([0.5, 1.0, 1.5]))
     seen: list[tuple[Tensor, Tensor]] = []
     model.network.register_forward_pre_hook(lambda _, args: seen.append((args[0], args[1] / 1000)))
     found = sum(loss.value.item() for loss in method.losses(model, weighted, 7, 2))
     x, sigma = (torch.cat(column) for column in zip(*seen, strict=True))
     noise = (x - (1 - flow.expand_to(sigma, x)) * batch.x0) / flow.expand_to(sigma, x)
     with torch.no_grad():
-        velocity = model.velocity(x, sigma, model.encode(batch.texts))
+        velocity = model.velocity(x, sigma, model.encode(batch.requests))
     errors = (velocity - (noise - batch.x0)).square().flatten(1).mean(dim=1)
     assert found == pytest.approx(
         (errors * weighted.weight).mean().item(), rel=1e-3
@@ -89,7 +92,7 @@ def test_captions_are_dropped_by_name_and_at_the_asked_rate(gaussian: Make) -> N
     model, method = gaussian(), sft.build(sft.Config(caption_dropout=0.25))
     seen: list[list[str]] = []
     encode = model.encode
-    model.encode = lambda texts: (seen.append(list(texts)), encode(texts))[1]
+    model.encode = lambda asked, geometry: (seen.append([r.text for r in asked]), encode(asked, geometry))[1]
     batch = _clips(model, 2000)
     for seed in (1, 1, 2):
         list(method.losses(model, batch, seed, 2000))

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import Trained, replay
 from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import parts, sampling
-from reelign.batches import Credited, Prompts, Scored
+from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import flow, rng, transition
 from reelign.engines.slots import Demand
 from reelign.errors import BadConfig
-from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.runtime.learner import LearnerConfig
 from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 
@@ -35,12 +36,16 @@ SETTINGS: dict[str, dict[str, Any]] = {**AMONG, "mix_grpo": {"window": 3}}
 KEEP = {"dance_grpo": {"keep": 4}}
 
 
+def _configured(name: str, **settings: Any) -> Any:
+    return parts.configure("method", {"name": name, **SETTINGS.get(name, {}), **settings})
+
+
 def _build(name: str, **settings: Any) -> Any:
-    return parts.build("method", parts.configure("method", {"name": name, **SETTINGS.get(name, {}), **settings}))
+    return parts.build("method", _configured(name, **settings))
 
 
 def _prompts(n: int, group: int) -> Prompts:
-    return Prompts(tuple(f"prompt {i}" for i in range(n)), tuple(range(n)), group)
+    return Prompts(requests(f"prompt {i}" for i in range(n)), group)
 
 
 def _batch(
@@ -52,7 +57,7 @@ def _batch(
     if rewards is None:
         rewards = rng.normal((n, group), seed=rng.seed_for(seed, "reward"))
         rewards[1] = 0.25
-    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, {"r": (-9.0, 9.0)}, lambda videos: {}))
+    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, {"r": (-9.0, 9.0)}))
 
 
 def precise(model: Any, batch: Credited) -> Credited:
@@ -61,7 +66,7 @@ def precise(model: Any, batch: Credited) -> Credited:
     t = batch.trajectories
     table, x, x_next = t.table.double(), t.x.double(), t.x_next.double()
     sigma, sigma_next = table[t.index], table[t.index + 1]
-    condition = model.encode(t.prompts.repeated)
+    condition = t.condition
     with torch.no_grad():
         steps = [
             transition.step(t.kind, x[k], model.velocity(x[k], sigma[k], condition), sigma[k], after, t.eta)
@@ -113,8 +118,8 @@ def rows_of(model: Any, method: Any, batch: Credited) -> list[Row]:
     """Each recorded step of each sample that trains, with the loss and the offsets' gradient of it alone."""
     steps, samples = batch.trajectories.index.shape
     places = [(k, i) for k in range(steps) for i in range(samples) if batch.informative[i]]
-    rows = []
-    for (k, i), loss in zip(places, method.losses(model, batch, 0, 1), strict=True):
+    rows, taught = [], (loss for loss in method.losses(model, batch, 0, 1) if loss.share)
+    for (k, i), loss in zip(places, taught, strict=True):
         model.network.zero_grad(set_to_none=True)
         loss.value.backward()
         rows.append(Row(k, i, loss.value.item(), model.network.offset.grad.clone()))
@@ -291,7 +296,7 @@ def test_a_group_shares_its_steps_and_prompts_differ(gaussian: Make, name: str) 
 @pytest.mark.parametrize("name", [*WINDOWED, "mix_grpo"])
 def test_a_window_that_reaches_the_last_step_is_refused_before_any_compute(name: str) -> None:
     with pytest.raises(BadConfig, match=r"6 stochastic steps do not fit among the first 5 of 6"):
-        _build(name, window=6, **({} if name == "mix_grpo" else {"among": 9})).check(
+        _configured(name, window=6, **({} if name == "mix_grpo" else {"among": 9})).check(
             Demand(SamplerConfig(steps=6), 2, 4, 1, 32, {})
         )
 
@@ -316,7 +321,7 @@ def test_best_and_worst_of_n_train_exactly_those_members(gaussian: Make) -> None
 def test_an_odd_number_of_extremes_or_more_than_the_group_is_refused(keep: int) -> None:
     demand = Demand(SamplerConfig(steps=6), 2, 4, 1, 32, {"r": (0.0, 1.0)})
     with pytest.raises(BadConfig, match=rf"method.keep is {keep}, but it must be even .* the stage's group of 4"):
-        _build("dance_grpo", keep=keep).check(demand)
+        _configured("dance_grpo", keep=keep).check(demand)
 
 
 UNITS = {"dance_grpo": "group", "mix_grpo": "group", "tempflow": "group", "longcat": "max_group"}
@@ -425,15 +430,15 @@ def test_flow_dppo_stops_what_pushes_outwards_over_the_limit_and_nothing_else(ga
     limit = 1e-4
     model, method = gaussian(side=2, bins=BINS), _build("flow_dppo", limit_kl=limit)
     batch = precise(model, _batch(model, method))
-    learner = Learner(model, LearnerConfig(lr=0.01))
-    assert learner.update(method, batch, 0, "here")["max_abs_log_ratio"] == 0
+    learner = Trained(model, LearnerConfig(lr=0.01))
+    assert learner.learn(method, batch, 0, "here")["max_abs_log_ratio"] == 0
     for _ in range(2):
-        assert learner.update(method, batch, 0, "here")["max_abs_log_ratio"] > 0
+        assert learner.learn(method, batch, 0, "here")["max_abs_log_ratio"] > 0
     t = batch.trajectories
     seen = set()
     for row in rows_of(model, method, batch):
         with torch.no_grad():
-            here = sampling.replay(model, t, row.k, slice(row.sample, row.sample + 1), torch.zeros(24, 1, 1))
+            here = replay(model, t, row.k, slice(row.sample, row.sample + 1))
         moved = (here.mean[0] - t.mean[row.k, row.sample]) / t.std[row.k, row.sample]
         z = (t.x_next[row.k, row.sample] - t.mean[row.k, row.sample]) / t.std[row.k, row.sample]
         over = float(moved.square().mean() / 2) >= limit
@@ -454,7 +459,7 @@ def test_grpo_guards_statistic_is_the_shift_along_the_noise_whatever_the_kernel(
     rows = rows_of(model, method, batch)
     for row in rows:
         with torch.no_grad():
-            here = sampling.replay(model, t, row.k, slice(row.sample, row.sample + 1), torch.zeros(24, 1, 1))
+            here = replay(model, t, row.k, slice(row.sample, row.sample + 1))
         shift = here.mean[0] - t.mean[row.k, row.sample]
         z = (t.x_next[row.k, row.sample] - t.mean[row.k, row.sample]) / t.std[row.k, row.sample]
         found = math.log(-row.value * len(rows) / float(batch.advantage[row.sample]))

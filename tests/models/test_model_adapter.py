@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from reelign.batches import requests
 from reelign.core import rng
 from reelign.errors import BadCheckpoint, BadConfig
 from reelign.models import wan as family
@@ -71,7 +72,7 @@ def _added(base: Any, scale: float) -> Any:
 def _velocity(model: Any) -> Tensor:
     x = rng.normals([1, 2], model.geometry.latent)
     with torch.no_grad():
-        return model.velocity(x, torch.tensor([0.8, 0.3]), model.encode(["red", "blue"]))
+        return model.velocity(x, torch.tensor([0.8, 0.3]), model.encode(requests(["red", "blue"])))
 
 
 @pytest.mark.parametrize("alpha", [None, 2.0])
@@ -107,12 +108,12 @@ def test_without_a_start_rank_and_targets_are_the_default(wan: Make) -> None:
 def test_a_start_is_what_the_reference_pulls_towards(wan: Make, tmp_path: Path) -> None:
     model = wan(lora={"start": str(_file(tmp_path / "a", "diffusers", None))})
     before = _velocity(model)
-    model.start_reference()
-    assert not model.reference_weights.adapter_off
+    model.reference.start()
+    assert not model.reference.adapter_off
     with torch.no_grad():
         for p in trainable(model.network).values():
             p += 0.1
-    with model.reference():
+    with model.reference.on():
         assert torch.equal(_velocity(model), before)
 
 

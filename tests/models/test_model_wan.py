@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import sampling
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 from reelign.core import rng, schedule
 from reelign.errors import BadData
 from reelign.models import _text
@@ -29,9 +29,13 @@ PACKAGED = {"weights": "playground", "size": None, "text_length": None}
 Make = Callable[..., Any]
 
 
+def _features(model: Any, texts: Sequence[str]) -> Tensor:
+    return model.encode(requests(texts)).of("text")
+
+
 def _inputs(model: Any, n: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     x = rng.normals(range(n), model.geometry.latent)
-    return x, torch.linspace(0.9, 0.3, n), model.encode(TEXTS[:n])
+    return x, torch.linspace(0.9, 0.3, n), model.encode(requests(TEXTS[:n]))
 
 
 def _stir(model: Any) -> None:
@@ -63,14 +67,14 @@ def test_geometry_comes_from_the_config_or_from_the_folders_card(wan: Make) -> N
         made.height // 8,
         made.width // 8,
     )
-    assert packaged.encode(["a"]).shape[1] == card["text_length"]
+    assert _features(packaged, ["a"]).shape[1] == card["text_length"]
 
 
 def test_guidance_in_one_batched_pass_is_two_separate_passes(model: Any) -> None:
     x, sigma, condition = _inputs(model)
     with torch.no_grad():
         together = model.velocity(x, sigma, condition, 3.0)
-        empty = model.velocity(x, sigma, model.encode(["", ""]))
+        empty = model.velocity(x, sigma, model.encode(requests(["", ""])))
         text = model.velocity(x, sigma, condition)
     # Not bitwise: matrix products of another batch size round differently.
     assert_close(together, empty + 3 * (text - empty), atol=2e-5, rtol=1e-5)
@@ -95,8 +99,8 @@ def test_half_precision_changes_a_velocity_little_and_leaves_weights_text_and_pi
     error = (coarse - exact).square().mean().sqrt() / exact.std()
     assert 1e-4 < float(error) < 0.03
     assert {p.dtype for p in trainable(half.network).values()} == {torch.float32}
-    assert torch.equal(half.encode(TEXTS), full.encode(TEXTS))
-    assert torch.equal(half.decode(x).frames, full.decode(x).frames)
+    assert torch.equal(_features(half, TEXTS), _features(full, TEXTS))
+    assert torch.equal(half.decode(x, condition).frames, full.decode(x, condition).frames)
 
 
 def test_fast_is_half_precision_only_where_the_processor_has_it(wan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,45 +114,45 @@ def test_fast_is_half_precision_only_where_the_processor_has_it(wan: Make, monke
 
 
 def test_a_text_has_the_same_features_whatever_its_neighbours(model: Any) -> None:
-    alone = [model.encode([text])[0] for text in TEXTS]
+    alone = [_features(model, [text])[0] for text in TEXTS]
     again = family.build(model.config, model.device)
-    assert torch.equal(again.encode(TEXTS[::-1]), torch.stack(alone[::-1]))
+    assert torch.equal(_features(again, TEXTS[::-1]), torch.stack(alone[::-1]))
 
 
 def test_features_that_are_forgotten_come_again_with_the_same_bits(wan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model = wan()
-    whole = model.encode(TEXTS)
+    whole = model.text(TEXTS)
     each = whole[0].nbytes
     monkeypatch.setattr(_text, "KEPT", 2 * each)
-    assert torch.equal(model.encode(TEXTS), whole)  # a batch is whole, though not all of it can be kept
+    assert torch.equal(model.text(TEXTS), whole)  # a batch is whole, though not all of it can be kept
     calls: list[str] = []
     encode = model.text._encode
     monkeypatch.setattr(model.text, "_encode", lambda text: calls.append(text) or encode(text))
-    assert torch.equal(model.encode([TEXTS[1]]), whole[1:2])
-    assert torch.equal(model.encode([TEXTS[0]]), whole[:1])  # forgets the text that was used longest ago, the last one
-    assert torch.equal(model.encode([TEXTS[1], TEXTS[0], TEXTS[1]]), whole[[1, 0, 1]])
+    assert torch.equal(model.text([TEXTS[1]]), whole[1:2])
+    assert torch.equal(model.text([TEXTS[0]]), whole[:1])  # forgets the text that was used longest ago, the last one
+    assert torch.equal(model.text([TEXTS[1], TEXTS[0], TEXTS[1]]), whole[[1, 0, 1]])
     assert calls == [TEXTS[0]]
-    assert torch.equal(model.encode([TEXTS[2]]), whole[2:])
+    assert torch.equal(model.text([TEXTS[2]]), whole[2:])
     assert calls == [TEXTS[0], TEXTS[2]]
 
 
 def test_half_a_character_is_refused(wan: Make) -> None:
     with pytest.raises(BadData, match=r"the text 'a \\ud83d' holds half a character \(a lone surrogate\)"):
-        wan().encode(["a \ud83d"])
+        _features(wan(), ["a \ud83d"])
 
 
 def test_text_features_are_those_of_the_stock_pipeline(model: Any) -> None:
     from diffusers import WanPipeline
 
-    length = model.encode([""]).shape[1]
+    length = _features(model, [""]).shape[1]
     pipeline = WanPipeline.from_pretrained(
         model.folder, **({"vae": None} if model.config.weights == "playground" else {})
     )
     for text in TEXTS:
         with torch.no_grad():
             stock, empty = pipeline.encode_prompt(text, negative_prompt="", max_sequence_length=length)
-        assert torch.equal(model.encode([text]), stock)
-        assert torch.equal(model.encode([""]), empty)
+        assert torch.equal(_features(model, [text]), stock)
+        assert torch.equal(_features(model, [""]), empty)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +184,7 @@ def test_whatever_a_tokenizers_settings_a_text_is_encoded_as_the_stock_pipeline_
     for text in ("", "Red", "a Red circle moves left &amp; a  blue square\nstays still"):
         with torch.no_grad():
             stock, _ = pipeline.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=6)
-        assert torch.equal(model.encode([text]), stock)
+        assert torch.equal(_features(model, [text]), stock)
 
 
 def _pieces(path: Path) -> None:
@@ -211,7 +215,7 @@ def test_an_identity_is_of_contents_and_not_of_place(wan: Make, tiny_wan21: Path
 
 
 def test_a_long_prompt_is_cut_to_the_text_length(wan: Make) -> None:
-    assert wan(text_length=5).encode(["red " * 40]).shape == (1, 5, 32)
+    assert _features(wan(text_length=5), ["red " * 40]).shape == (1, 5, 32)
 
 
 def test_the_vae_matches_the_stock_one(wan: Make, tiny_wan21: Path) -> None:
@@ -220,7 +224,7 @@ def test_the_vae_matches_the_stock_one(wan: Make, tiny_wan21: Path) -> None:
 
     model = wan()
     x0 = rng.normals(range(2), model.geometry.latent)
-    frames = model.decode(x0).frames
+    frames = model.decode(x0, model.encode(requests("a" * len(x0)))).frames
     assert frames.shape == (2, 5, 3, 32, 32)
     assert float(frames.min()) >= 0
     assert float(frames.max()) <= 1
@@ -242,7 +246,7 @@ def test_the_playground_codec_gives_its_clips_back(wan: Make) -> None:
     clips = corpora.instruction(4, seed=3).clips
     # As many frames as the packaged model makes.
     clips = torch.cat([clips, clips.flip(1)], dim=1)[:, : model.geometry.frames]
-    again = model.decode(model.encode_video(Videos(clips, 8.0))).frames
+    again = model.decode(model.encode_video(Videos(clips, 8.0)), model.encode(requests("a" * len(clips)))).frames
     assert float((again - clips).square().mean().sqrt()) < 0.06  # the codec keeps its leading directions only
 
 
@@ -259,7 +263,7 @@ def test_our_deterministic_sampler_is_the_stock_pipelines(wan: Make, tiny_wan21:
 
     model, steps = wan(), 4
     sampler = sampling.SamplerConfig(steps=steps, shift=3.0, guidance=2.5)
-    ours = sampling.sample(model, TEXTS[:2], [5, 6], sampler)
+    ours = sampling.sample(model, model.encode(requests(TEXTS[:2])), [5, 6], sampler)
     levels = schedule.sigmas(steps, 3.0)[:-1].tolist()
 
     class Given(FlowMatchEulerDiscreteScheduler):
@@ -271,7 +275,7 @@ def test_our_deterministic_sampler_is_the_stock_pipelines(wan: Make, tiny_wan21:
     stock = pipeline(
         prompt=list(TEXTS[:2]),
         negative_prompt=["", ""],
-        latents=sampling.initial_noise(model, [5, 6]),
+        latents=sampling.initial_noise(model, [5, 6], model.geometry),
         num_frames=5,
         height=32,
         width=32,
@@ -309,12 +313,12 @@ def test_targets_that_match_nothing_are_an_error_that_names_real_layers(wan: Mak
 def test_with_a_fresh_adapter_the_reference_is_the_base(wan: Make) -> None:
     model, base = wan(lora=LORA), wan()
     x, sigma, condition = _inputs(base)
-    model.start_reference()
-    assert model.reference_weights.adapter_off
-    assert not model.reference_weights.state()
+    model.reference.start()
+    assert model.reference.adapter_off
+    assert not model.reference.state()
     _stir(model)
     with torch.no_grad():
-        with model.reference():
+        with model.reference.on():
             assert torch.equal(model.velocity(x, sigma, condition), base.velocity(x, sigma, condition))
         assert not torch.allclose(model.velocity(x, sigma, condition), base.velocity(x, sigma, condition))
 
@@ -326,25 +330,25 @@ def test_after_training_a_new_reference_is_a_frozen_copy(wan: Make, lora: dict[s
     _stir(model)
     with torch.no_grad():
         start = model.velocity(x, sigma, condition)
-        model.start_reference()
+        model.reference.start()
         _stir(model)
         moved = model.velocity(x, sigma, condition)
-        with model.reference():
+        with model.reference.on():
             assert torch.equal(model.velocity(x, sigma, condition), start)
         assert torch.equal(model.velocity(x, sigma, condition), moved)
-    assert not model.reference_weights.adapter_off
-    assert set(model.reference_weights.state()) == {f"reference/{name}" for name in trainable(model.network)}
+    assert not model.reference.adapter_off
+    assert set(model.reference.state()) == {f"reference/{name}" for name in trainable(model.network)}
 
 
 @pytest.mark.parametrize("lora", [LORA, None])
 def test_a_role_that_follows_is_the_mean_of_what_it_was_and_what_is(wan: Make, lora: dict[str, float] | None) -> None:
     """From a fresh adapter too, which is kept as "switched off" until it has to move."""
     model = wan(lora=lora)
-    model.start_reference("sampled")
+    model.reference.start("sampled")
     before = {name: p.detach().clone() for name, p in trainable(model.network).items()}
     _stir(model)
-    model.follow_reference(0.75, "sampled")
-    kept = model.reference_weights.state()
+    model.reference.follow(0.75, "sampled")
+    kept = model.reference.state()
     for name, now in trainable(model.network).items():
         # The downs of an adapter that was off never counted; its ups were 0.
         was = now if "lora_A" in name else before[name]
@@ -355,23 +359,23 @@ def test_roles_are_kept_apart_and_nested(wan: Make) -> None:
     model = wan()
     x, sigma, condition = _inputs(model)
     with torch.no_grad():
-        model.start_reference("sampled")
+        model.reference.start("sampled")
         first = model.velocity(x, sigma, condition)
         _stir(model)
-        model.start_reference()
+        model.reference.start()
         second = model.velocity(x, sigma, condition)
-        with model.reference("sampled"):
+        with model.reference.on("sampled"):
             assert torch.equal(model.velocity(x, sigma, condition), first)
-            with model.reference():
+            with model.reference.on():
                 assert torch.equal(model.velocity(x, sigma, condition), second)
             assert torch.equal(model.velocity(x, sigma, condition), first)
-    assert model.reference_weights.roles == ("reference", "sampled")
+    assert model.reference.roles == ("reference", "sampled")
 
 
 def test_no_gradient_leaves_through_the_reference(wan: Make) -> None:
     model = wan()
-    model.start_reference()
-    with model.reference():
+    model.reference.start()
+    with model.reference.on():
         assert not model.velocity(*_inputs(model)).requires_grad
 
 

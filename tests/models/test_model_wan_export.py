@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
+from reelign.batches import requests
 from reelign.core import rng
 from reelign.errors import BadCheckpoint, RunStopped
 from reelign.models import wan as family
@@ -64,7 +65,7 @@ def test_stock_diffusers_loads_the_packaged_generators_export_and_samples(wan: M
         print(json.dumps({"shape": list(out.shape), "finite": bool(torch.isfinite(out).all()), "sums": sums}))
     """
     made = model.geometry
-    length = model.encode([""]).shape[1]
+    length = model.encode(requests([""])).shape[1]
     found = _elsewhere(program, tmp_path / "final", made.frames, made.height, made.width, length)
     assert found["shape"] == [1, *model.geometry.latent]
     assert found["finite"]
@@ -76,7 +77,11 @@ def test_stock_diffusers_reads_the_merged_export_and_the_adapter_beside_it(
     wan: Make, tiny_wan21: Path, tmp_path: Path
 ) -> None:
     model = _moved(wan(lora=LORA))
-    x, sigma, condition = rng.normals([1, 2], model.geometry.latent), torch.tensor([0.8, 0.3]), model.encode(["a", "b"])
+    x, sigma, condition = (
+        rng.normals([1, 2], model.geometry.latent),
+        torch.tensor([0.8, 0.3]),
+        model.encode(requests(["a", "b"])),
+    )
     with torch.no_grad():
         expected = model.velocity(x, sigma, condition)
     model.export(tmp_path / "final")
@@ -112,7 +117,11 @@ def test_an_export_is_a_model_again(wan: Make, tmp_path: Path, lora: dict[str, f
     before = {name: p.detach().clone() for name, p in trainable(model.network).items()}
     model.export(tmp_path / "final")
     again = wan(weights=str(tmp_path / "final"))
-    x, sigma, condition = rng.normals([1], model.geometry.latent), torch.tensor([0.6]), model.encode(["a star"])
+    x, sigma, condition = (
+        rng.normals([1], model.geometry.latent),
+        torch.tensor([0.6]),
+        model.encode(requests(["a star"])),
+    )
     with torch.no_grad():
         assert_close(again.velocity(x, sigma, condition), model.velocity(x, sigma, condition), atol=1e-5, rtol=0)
     if lora is None:
@@ -266,7 +275,7 @@ def test_a_variant_leaves_under_its_plain_names_and_in_its_shards(
         assert came.keys() == left.keys()
         assert all(torch.equal(came[n], left[n]) for n in came)
     again = wan(weights=str(tmp_path / "final"))
-    assert torch.equal(again.encode(["red"]), model.encode(["red"]))
+    assert torch.equal(again.encode(requests(["red"])), model.encode(requests(["red"])))
 
 
 def test_a_broken_weight_is_not_exported(wan: Make, folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Methods with modules, and scored rollouts that have rewards and nothing else, for tests of modules."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reelign import parts
-from reelign.batches import Prompts, Scored, Trajectories, Videos
+from reelign.batches import Condition, Geometry, Prompts, Scored, Trajectories, requests
 from reelign.engines.slots import Demand
 from reelign.sampling import SamplerConfig
 
@@ -18,8 +18,13 @@ UNIT = (0.0, 1.0)
 
 def build(*modules: dict[str, Any], method: str = "grpo", **settings: Any) -> Any:
     """A method with modules as a recipe gives them; `scale="group"` is its default here, for sums done by hand."""
+    return parts.build("method", configured(*modules, method=method, **settings))
+
+
+def configured(*modules: dict[str, Any], method: str = "grpo", **settings: Any) -> Any:
+    """The Config of such a method."""
     own = {"scale": "group", **settings} if method == "grpo" else settings
-    return parts.build("method", parts.configure("method", {"name": method, "modules": list(modules), **own}))
+    return parts.configure("method", {"name": method, "modules": list(modules), **own})
 
 
 def never(*_: Any) -> Any:
@@ -38,8 +43,7 @@ def scored(
     *,
     texts: tuple[str, ...] | None = None,
     ids: tuple[int, ...] | None = None,
-    rescore: Callable[[Videos], Mapping[str, Tensor]] = never,
-    videos: Videos | None = None,
+    seen: dict[str, Tensor] | None = None,
 ) -> Scored:
     """Rewards [p g] of a rollout that recorded nothing."""
     n, group = next(iter(rewards.values())).shape
@@ -47,7 +51,8 @@ def scored(
     empty, column = torch.zeros(0, n * group, 1), torch.zeros(0, n * group)
     index = torch.zeros(0, n * group, dtype=torch.long)
     record = Trajectories(
-        prompts=Prompts(texts, ids or tuple(range(n)), group),
+        prompts=Prompts(requests(texts, ids), group),
+        condition=Condition(Geometry(1, 1, 1, 1.0, (1,)), {}, {"text": torch.zeros(n * group, dtype=torch.long)}),
         x0=torch.zeros(n * group, 1),
         x=empty,
         x_next=empty,
@@ -67,8 +72,7 @@ def scored(
         rewards,
         weights or {name: 1.0 for name in rewards if "/" not in name},
         dict.fromkeys(rewards, UNIT),
-        rescore,
-        videos,
+        seen or {},
     )
 
 

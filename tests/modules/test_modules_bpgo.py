@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.modules.rollouts import UNIT, advantages, build, demand, never, scored, sigmoid, standard
+from tests.modules.rollouts import UNIT, advantages, build, configured, demand, never, scored, sigmoid, standard
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign.batches import Videos
+from reelign.batches import Prompts, Request, Videos, requests
 from reelign.errors import BadConfig, BadData
 
 TEXTS = ("a red ball", "a blue box")
@@ -70,7 +70,7 @@ def _paper(alpha: float, slope: float, share: float) -> list[list[float]]:
 def test_the_papers_form_is_its_formula(tmp_path: Path, alpha: float, slope: float, share: float) -> None:
     settings = {"prior": "given", "file": _both(tmp_path), "alpha": alpha, "slope": slope, "share": share}
     method = build(_bpgo(**settings))
-    method.begin(TEXTS, never)
+    method.begin(requests(TEXTS), never)
     found = advantages(method, scored(_rewards(), WEIGHTS, texts=TEXTS))
     assert_close(torch.tensor(found), torch.tensor(_paper(alpha, slope, share)), atol=2e-5, rtol=1e-4)
 
@@ -79,7 +79,7 @@ def test_the_released_form_is_its_formula_on_raw_rewards(tmp_path: Path) -> None
     method = build(
         _bpgo(form="released", prior="given", file=_file(tmp_path, dict(zip(TEXTS, (0.45, 0.25), strict=True))))
     )
-    method.begin(TEXTS, never)
+    method.begin(requests(TEXTS), never)
     found = advantages(method, scored({"first": torch.tensor(FIRST)}, texts=TEXTS))
     for p, prior in enumerate((0.45, 0.25)):
         row = FIRST[p]
@@ -93,7 +93,7 @@ def test_the_released_form_is_its_formula_on_raw_rewards(tmp_path: Path) -> None
 
 def test_groups_above_their_prior_count_more_and_groups_below_it_less(tmp_path: Path) -> None:
     method = build(_bpgo(prior="given", file=_file(tmp_path, dict(zip(TEXTS, (0.1, 0.9), strict=True))), share=0.0))
-    method.begin(TEXTS, never)
+    method.begin(requests(TEXTS), never)
     row = [0.3, 0.5, 0.6, 0.8]
     high, low = advantages(method, scored({"first": torch.tensor([row, row])}, texts=TEXTS))
     plain = standard(standard(row))
@@ -106,7 +106,7 @@ def _reliability(row: Sequence[float], prior: float) -> float:
 
 def test_a_moving_prior_starts_from_the_batch_and_goes_on_as_an_average() -> None:
     method = build(_bpgo(momentum=0.75, share=0.0))
-    method.begin(TEXTS, never)
+    method.begin(requests(TEXTS), never)
     metrics = method.credit(scored({"first": torch.tensor(FIRST)}, texts=("a", "b"))).metrics
     usual = fmean(FIRST[0] + FIRST[1])
     assert metrics["reliability"] == pytest.approx(fmean(_reliability(row, usual) for row in FIRST), abs=1e-6)
@@ -139,12 +139,12 @@ def test_a_moving_prior_is_on_the_scale_of_raw_rewards(form: str) -> None:
 def test_own_priors_are_means_of_the_starting_policys_samples() -> None:
     asked: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
 
-    def score(texts: Sequence[str], seeds: Sequence[int]) -> dict[str, Tensor]:
-        asked.append((tuple(texts), tuple(seeds)))
+    def score(asking: Sequence[Request], seeds: Sequence[int]) -> dict[str, Tensor]:
+        asked.append((tuple(request.text for request in asking), tuple(seeds)))
         return {"first": torch.tensor([0.1, 0.2, 0.6, 0.4, 0.5, 0.9]), "second": torch.arange(6) / 10}
 
     method = build(_bpgo(prior="own", samples=3))
-    method.begin(TEXTS, score)
+    method.begin(requests(TEXTS), score)
     ((texts, seeds),) = asked
     assert texts == (TEXTS[0],) * 3 + (TEXTS[1],) * 3
     assert len(set(seeds)) == 6
@@ -163,9 +163,8 @@ def test_first_frame_priors_are_scores_of_the_groups_first_frames_held_still() -
         return {"first": videos.frames.flatten(1).mean(dim=1)}
 
     method = build(_bpgo(prior="first_frame", share=0.0))
-    assert "videos" in method.needs
-    given = scored({"first": torch.tensor(FIRST)}, rescore=rescore, videos=Videos(frames, 8.0))
-    metrics = method.credit(given).metrics
+    seen = method.look(Videos(frames, 8.0), Prompts(requests(TEXTS), 4), torch.zeros(8, 1), rescore)
+    metrics = method.credit(scored({"first": torch.tensor(FIRST)}, seen=seen)).metrics
     assert all(torch.equal(still, frames[:, :1].expand_as(frames)) for still in asked)
     assert asked
     priors = frames[:, 0].flatten(1).mean(dim=1).reshape(2, 4).mean(dim=1).tolist()
@@ -174,23 +173,23 @@ def test_first_frame_priors_are_scores_of_the_groups_first_frames_held_still() -
 
 
 @pytest.mark.parametrize("source", ["moving", "own", "given"])
-def test_other_sources_need_no_videos(tmp_path: Path, source: str) -> None:
+def test_other_sources_look_at_no_videos(tmp_path: Path, source: str) -> None:
     settings = {"file": _both(tmp_path)} if source == "given" else {}
-    assert "videos" not in build(_bpgo(prior=source, **settings)).needs
+    assert not build(_bpgo(prior=source, **settings)).slots.looks
 
 
 def test_given_priors_serve_all_rewards_or_each_its_own(tmp_path: Path) -> None:
     method = build(_bpgo(prior="given", file=_file(tmp_path, dict(zip(TEXTS, (0.3, 1), strict=True)))))
-    method.begin(TEXTS, never)
+    method.begin(requests(TEXTS), never)
     assert_close(method.state()["prior/of/"], torch.tensor([0.3, 1.0]))
     method = build(_bpgo(prior="given", file=_both(tmp_path)))
-    method.begin(TEXTS, never)
+    method.begin(requests(TEXTS), never)
     assert_close(method.state()["prior/of/first"], torch.tensor(PRIORS["first"]))
     assert_close(method.state()["prior/of/second"], torch.tensor(PRIORS["second"]))
 
 
 def _begin(path: Path) -> None:
-    build(_bpgo(prior="given", file=path)).begin(TEXTS, never)
+    build(_bpgo(prior="given", file=path)).begin(requests(TEXTS), never)
 
 
 def test_a_prompt_without_a_given_prior_is_refused_by_name_before_any_rollout(tmp_path: Path) -> None:
@@ -234,26 +233,26 @@ def test_a_file_and_prior_given_belong_together(settings: dict[str, Any]) -> Non
 
 def test_the_released_form_is_refused_for_rewards_declared_below_zero() -> None:
     with pytest.raises(BadConfig, match=r"released form turns the order .* 'taste' is declared from -1 to 1"):
-        build(_bpgo(form="released")).check(demand({"first": UNIT, "taste": (-1.0, 1.0)}))
-    build(_bpgo(form="released")).check(demand({"first": (0.0, 10.0)}))
-    build(_bpgo(form="paper")).check(demand({"taste": (-0.5, 0.5)}))
+        configured(_bpgo(form="released")).check(demand({"first": UNIT, "taste": (-1.0, 1.0)}))
+    configured(_bpgo(form="released")).check(demand({"first": (0.0, 10.0)}))
+    configured(_bpgo(form="paper")).check(demand({"taste": (-0.5, 0.5)}))
 
 
 def test_the_contrast_is_refused_for_scales_longer_than_one() -> None:
     with pytest.raises(BadConfig, match=r"only as far as 1 below .* 'taste' is declared from 0 to 10"):
-        build(_bpgo()).check(demand({"first": UNIT, "taste": (0.0, 10.0)}))
-    build(_bpgo(share=0.0)).check(demand({"taste": (0.0, 10.0)}))
+        configured(_bpgo()).check(demand({"first": UNIT, "taste": (0.0, 10.0)}))
+    configured(_bpgo(share=0.0)).check(demand({"taste": (0.0, 10.0)}))
 
 
 def test_priors_of_a_file_are_checked_before_any_compute(tmp_path: Path) -> None:
     """As soon as the stage's prompts are known: every prompt, every reward, every scale."""
     asked = demand({"first": UNIT, "second": UNIT})
-    whole = build(_bpgo(prior="given", file=_both(tmp_path)))
+    whole = configured(_bpgo(prior="given", file=_both(tmp_path)))
     whole.check(replace(asked, texts=TEXTS))
     with pytest.raises(BadConfig, match=r"has no prior for 'another' \(1 of 3 prompts are missing\)"):
         whole.check(replace(asked, texts=(*TEXTS, "another")))
     with pytest.raises(BadConfig, match=r"has no priors of the reward 'third'; it has first, second"):
         whole.check(replace(demand({"first": UNIT, "third": UNIT}), texts=TEXTS))
-    high = build(_bpgo(prior="given", file=_file(tmp_path, dict.fromkeys(TEXTS, 1.5))))
+    high = configured(_bpgo(prior="given", file=_file(tmp_path, dict.fromkeys(TEXTS, 1.5))))
     with pytest.raises(BadConfig, match=r"has priors of 'first' outside its scale 0 to 1"):
         high.check(replace(asked, texts=TEXTS))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.modules.rollouts import UNIT, advantages, build, demand, scored, sigmoid
+from tests.modules.rollouts import UNIT, advantages, build, configured, demand, scored, sigmoid
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -175,14 +175,14 @@ def test_an_ordered_reward_that_the_stage_does_not_have_is_refused() -> None:
     with pytest.raises(
         BadConfig, match=r"self_paced orders 'moves', which is no reward of the stage; it has looks, me"
     ):
-        build(_paced()).check(demand({"looks": UNIT, "means": UNIT}))
-    build(_paced()).check(demand({**RANGES, "other": (-1.0, 1.0)}))
+        configured(_paced()).check(demand({"looks": UNIT, "means": UNIT}))
+    configured(_paced()).check(demand({**RANGES, "other": (-1.0, 1.0)}))
 
 
 @pytest.mark.parametrize("scale", [(-1.0, 1.0), (0.0, float("inf"))])
 def test_an_ordered_reward_without_a_scale_from_zero_up_is_refused(scale: tuple[float, float]) -> None:
     with pytest.raises(BadConfig, match=r"a fixed scale from 0 up, but 'moves' is declared from"):
-        build(_paced()).check(demand({**RANGES, "moves": scale}))
+        configured(_paced()).check(demand({**RANGES, "moves": scale}))
 
 
 def test_a_wrong_number_of_thresholds_or_a_single_reward_is_refused() -> None:

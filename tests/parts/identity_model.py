@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reelign.batches import Videos
+from reelign.batches import Condition, Videos
 from reelign.protocols import Geometry, VideoModel
 from reelign.weights import Reference
 
@@ -15,13 +15,9 @@ class IdentityModel(VideoModel):
     def __init__(self, frames: int, height: int, width: int, fps: float = 8.0) -> None:
         self.geometry = Geometry(frames, height, width, fps, (3, frames, height, width))
         self.network, self.device, self.encoded = nn.Identity(), torch.device("cpu"), 0
-        self._reference = Reference(self.network)
+        self.reference = Reference(self.network)
 
-    @property
-    def reference_weights(self) -> Reference:
-        return self._reference
-
-    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
+    def encode_video(self, videos: Videos, condition: Condition | None = None) -> Float[Tensor, "b *latent"]:
         assert videos.fps == self.geometry.fps
         self.encoded += len(videos)
         return videos.frames.transpose(1, 2).clone()

@@ -1,6 +1,7 @@
 """A reward from outside the package: `k` times the mean of all pixels."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,15 +12,16 @@ from reelign.parts import PartConfig
 class Config(PartConfig):
     k: float = 1.0
     limit: float = 100.0
+    version: ClassVar = "1"
+
+    @property
+    def scores(self) -> dict[str, tuple[float, float]]:
+        return {"linear": (-self.limit, self.limit)}
 
 
 class Linear:
-    names = ("linear",)
-    version = "1"
-
     def __init__(self, config: Config) -> None:
         self.k = config.k
-        self.range = (-config.limit, config.limit)
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
         return {"linear": self.k * videos.frames.flatten(1).mean(dim=1)}

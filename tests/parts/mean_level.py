@@ -1,6 +1,7 @@
 """A held-out measure from outside the package: the mean of all pixels."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -9,13 +10,11 @@ from reelign.parts import PartConfig
 
 
 class Config(PartConfig):
-    pass
+    higher_is_better: ClassVar = {"level": True}
+    description: ClassVar = {"level": "mean of all pixels"}
 
 
 class MeanLevel:
-    higher_is_better = {"level": True}
-    description = {"level": "mean of all pixels"}
-
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
         return {"level": videos.frames.flatten(1).mean(dim=1)}
 

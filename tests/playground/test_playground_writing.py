@@ -35,7 +35,8 @@ def test_written_prompts_read_back(tmp_path, suffix):
 def test_slices_need_jsonl(tmp_path):
     slices = [{"animal": "bear"}, {}]
     path = write_prompts(tmp_path / "p.jsonl", ["a", "b"], slices)
-    assert prompt_file.build(prompt_file.Config(path=path)).all_prompts().slices == tuple(slices)
+    written = prompt_file.build(prompt_file.Config(path=path)).all_prompts()
+    assert [request.slices for request in written.requests] == list(slices)
     with pytest.raises(BadData, match=r"write a \.jsonl file"):
         write_prompts(tmp_path / "p.txt", ["a", "b"], slices)
     with pytest.raises(BadData, match="2 prompts with 1 slices"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from reelign import parts
+from reelign import judges, parts
 from reelign.batches import Videos
 from reelign.core import rng
 
@@ -26,7 +26,8 @@ def test_without_noise_and_ceiling_nothing_changes() -> None:
     videos = _videos(50)
     inner = parts.build("reward", parts.configure("reward", LINEAR))
     assert torch.equal(_worn(noise=0.0)(videos, ["a"] * 50)["linear"], inner(videos, ["a"] * 50)["linear"])
-    assert _worn().range == inner.range
+    config = parts.configure("reward", {"name": "degraded", "of": LINEAR})
+    assert judges.named("reward", config).says.scales == {"linear": (-1.0, 1.0)}
 
 
 def test_noise_has_the_size_asked_for_and_belongs_to_the_clip_and_its_prompt() -> None:

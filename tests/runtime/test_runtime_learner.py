@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import Trained
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign.batches import Clips, Loss
+from reelign.batches import Clips, Loss, requests
 from reelign.core import rng
 from reelign.errors import RunStopped
 from reelign.methods import sft
-from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.runtime.learner import LearnerConfig
 
 Make = Callable[..., Any]
 
@@ -41,7 +42,7 @@ class Plain:
 
 
 def _clips(model: Any, n: int = 4) -> Clips:
-    return Clips(rng.normals(range(n), model.geometry.latent), tuple("abcdefgh"[:n]), torch.ones(n))
+    return Clips(rng.normals(range(n), model.geometry.latent), requests("abcdefgh"[:n]), torch.ones(n))
 
 
 def _weights(model: Any) -> dict[str, Tensor]:
@@ -56,19 +57,19 @@ def test_a_model_without_trainable_parameters_is_refused(gaussian: Make) -> None
     model = gaussian()
     model.network.requires_grad_(False)
     with pytest.raises(RunStopped, match=r"no parameter of the model is trainable; check model.lora"):
-        Learner(model, LearnerConfig())
+        Trained(model, LearnerConfig())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_names_the_first_bad_tensor_and_changes_nothing(gaussian: Make, value: float) -> None:
     model = gaussian(side=2)
-    learner, before = Learner(model, LearnerConfig(weight_decay=0.1)), _weights(model)
+    learner, before = Trained(model, LearnerConfig(weight_decay=0.1)), _weights(model)
     batch = _clips(model)
     batch.x0[2, 0, 0, 1, 1] = value
     with pytest.raises(
         RunStopped, match=r"step 12 of stage sft: the loss is (nan|inf); .* is batch\.x0\. The weights were not changed"
     ):
-        learner.update(sft.build(sft.Config()), batch, 0, "step 12 of stage sft")
+        learner.learn(sft.build(sft.Config()), batch, 0, "step 12 of stage sft")
     assert _same(model, before)
     assert learner.updates == 0
     assert learner.state().keys() == {"weights/offset", "weights/shift"}
@@ -81,13 +82,13 @@ def test_a_weight_that_is_not_finite_is_named(gaussian: Make) -> None:
     with pytest.raises(
         RunStopped, match=r"^here: the loss is nan, as the model's weights hold NaN in 'shift'; give it"
     ):
-        Learner(model, LearnerConfig()).update(sft.build(sft.Config()), _clips(model), 0, "here")
+        Trained(model, LearnerConfig()).learn(sft.build(sft.Config()), _clips(model), 0, "here")
 
 
 def test_a_network_that_breaks_on_good_input_is_named(gaussian: Make) -> None:
     method = Plain(lambda net: net.offset.sum() / 0)
     with pytest.raises(RunStopped, match=r"not finite is the network's output\."):
-        Learner(gaussian(), LearnerConfig()).update(method, SimpleNamespace(), 0, "here")
+        Trained(gaussian(), LearnerConfig()).learn(method, SimpleNamespace(), 0, "here")
 
 
 def test_a_gradient_that_is_not_finite_names_its_weight_and_changes_nothing(gaussian: Make) -> None:
@@ -98,7 +99,7 @@ def test_a_gradient_that_is_not_finite_names_its_weight_and_changes_nothing(gaus
     with pytest.raises(
         RunStopped, match=r"step 3: the gradient of 'shift' is not finite; the weights were not changed"
     ):
-        Learner(model, LearnerConfig()).update(method, None, 0, "step 3")
+        Trained(model, LearnerConfig()).learn(method, None, 0, "step 3")
     assert _same(model, before)
 
 
@@ -106,36 +107,36 @@ def test_a_frozen_weight_that_is_not_finite_is_named_as_the_model_folder_names_i
     model = wan(lora={"rank": 2})
     with torch.no_grad():
         dict(model.network.named_parameters())["blocks.0.ffn.net.2.base_layer.weight"][1, 2] = math.inf
-    learner = Learner(model, LearnerConfig())
+    learner = Trained(model, LearnerConfig())
     with pytest.raises(
         RunStopped, match=r"the model's weights hold infinity in 'blocks\.0\.ffn\.net\.2\.weight'; give"
     ):
-        learner.update(sft.build(sft.Config()), _clips(model), 0, "here")
+        learner.learn(sft.build(sft.Config()), _clips(model), 0, "here")
     assert not learner.broken
 
 
 @pytest.mark.parametrize("averages", [{}, {"ema": 0.5}])
 def test_an_update_that_breaks_the_weights_is_caught_in_the_same_update(gaussian: Make, averages: Any) -> None:
     model = gaussian()
-    learner = Learner(model, LearnerConfig(lr=10, **averages))
+    learner = Trained(model, LearnerConfig(lr=10, **averages))
     largest = torch.finfo(torch.float32).max
     with torch.no_grad():
         model.network.shift[0, 0] = largest
     method = Plain(lambda net: -net.shift.clamp(max=1).sum() - net.shift.sum() / 1e38)
-    learner.update(method, None, 0, "step 0")
+    learner.learn(method, None, 0, "step 0")
     assert not learner.broken  # the norm of all weights overflows, but no weight does
     learner.config = learner.config.model_copy(update={"lr": largest})
     with pytest.raises(
         RunStopped, match=r"^step 1: its update left infinity in 'shift' in the weights; they are not saved"
     ):
-        learner.update(method, None, 0, "step 1")
+        learner.learn(method, None, 0, "step 1")
     assert learner.broken
 
 
 def test_it_trains_where_autograd_was_left_off(gaussian: Make) -> None:
     model = gaussian()
     with torch.no_grad():
-        found = Learner(model, LearnerConfig(lr=0.1)).update(Plain(lambda net: net.offset.sum()), None, 0, "here")
+        found = Trained(model, LearnerConfig(lr=0.1)).learn(Plain(lambda net: net.offset.sum()), None, 0, "here")
     assert found["updated"] == 1
     assert model.network.offset.any()
 
@@ -161,30 +162,30 @@ def test_settings_out_of_sense_are_refused(settings: dict[str, Any], where: str)
 
 def test_after_a_refused_update_the_next_one_is_as_if_nothing_had_been(gaussian: Make) -> None:
     model, fresh = gaussian(), gaussian()
-    learner, other = (Learner(m, LearnerConfig(lr=0.1)) for m in (model, fresh))
+    learner, other = (Trained(m, LearnerConfig(lr=0.1)) for m in (model, fresh))
     good = Plain(lambda net: (net.offset - 1).square().sum())
     with pytest.raises(RunStopped):
-        learner.update(Plain(lambda net: net.offset.sum() * math.nan), SimpleNamespace(), 0, "here")
-    learner.update(good, None, 0, "here")
-    other.update(good, None, 0, "here")
+        learner.learn(Plain(lambda net: net.offset.sum() * math.nan), SimpleNamespace(), 0, "here")
+    learner.learn(good, None, 0, "here")
+    other.learn(good, None, 0, "here")
     assert _same(model, _weights(fresh))
 
 
 def test_no_losses_means_no_step(gaussian: Make) -> None:
     model = gaussian()
-    learner = Learner(model, LearnerConfig(lr=0.1, weight_decay=0.5))
+    learner = Trained(model, LearnerConfig(lr=0.1, weight_decay=0.5))
     with torch.no_grad():
         model.network.offset += 1
     before = _weights(model)
-    assert learner.update(Plain(), None, 0, "here") == {"updated": 0.0}
+    assert learner.learn(Plain(), None, 0, "here") == {"updated": 0.0}
     assert _same(model, before)
 
 
 def test_the_sum_of_yielded_losses_is_the_objective(gaussian: Make) -> None:
     """The gradient norm is compared: Adam's first step would hide the size of the gradient."""
     parts = [lambda net: 0.3 * net.offset.sum(), lambda net: 0.2 * (net.shift - 1).square().sum()]
-    apart = Learner(gaussian(), LearnerConfig()).update(Plain(*parts), None, 0, "here")
-    joint = Learner(gaussian(), LearnerConfig()).update(
+    apart = Trained(gaussian(), LearnerConfig()).learn(Plain(*parts), None, 0, "here")
+    joint = Trained(gaussian(), LearnerConfig()).learn(
         Plain(lambda net: parts[0](net) + parts[1](net)), None, 0, "here"
     )
     assert apart["grad_norm"] == pytest.approx(joint["grad_norm"], rel=1e-6)
@@ -195,15 +196,15 @@ def test_micro_batches_change_neither_metrics_nor_gradient(wan: Make, micro_batc
     metrics = []
     for size in (8, micro_batch):
         model = wan()
-        learner = Learner(model, LearnerConfig(micro_batch=size, lr=1e-4))
-        metrics.append(learner.update(sft.build(sft.Config()), _clips(model, 8), 0, "here"))
+        learner = Trained(model, LearnerConfig(micro_batch=size, lr=1e-4))
+        metrics.append(learner.learn(sft.build(sft.Config()), _clips(model, 8), 0, "here"))
     assert metrics[0].keys() == metrics[1].keys()
     for name, value in metrics[0].items():
         assert metrics[1][name] == pytest.approx(value, rel=1e-4)
 
 
 def test_metrics_are_means_by_share_and_maxima(gaussian: Make) -> None:
-    found = Learner(gaussian(), LearnerConfig()).update(
+    found = Trained(gaussian(), LearnerConfig()).learn(
         Plain(lambda net: net.offset.sum() + 1, lambda net: net.shift.sum() + 3), None, 0, "here"
     )
     assert found["loss"] == 2
@@ -213,7 +214,7 @@ def test_metrics_are_means_by_share_and_maxima(gaussian: Make) -> None:
 
 def test_gradients_are_cut_to_the_largest_norm_and_reported_uncut(gaussian: Make) -> None:
     model = gaussian()
-    found = Learner(model, LearnerConfig(max_grad_norm=0.5)).update(
+    found = Trained(model, LearnerConfig(max_grad_norm=0.5)).learn(
         Plain(lambda net: 4 * net.offset.sum()), None, 0, "here"
     )
     assert found["grad_norm"] == pytest.approx(4 * math.sqrt(3), rel=1e-6)
@@ -221,20 +222,20 @@ def test_gradients_are_cut_to_the_largest_norm_and_reported_uncut(gaussian: Make
 
 
 def test_warmup_raises_the_rate_linearly(gaussian: Make) -> None:
-    learner = Learner(gaussian(), LearnerConfig(lr=0.4, warmup=4))
+    learner = Trained(gaussian(), LearnerConfig(lr=0.4, warmup=4))
     rates = []
     for _ in range(6):
-        learner.update(Plain(lambda net: net.offset.sum()), None, 0, "here")
+        learner.learn(Plain(lambda net: net.offset.sum()), None, 0, "here")
         rates.append(learner.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
 
 
 def test_averaged_weights_follow_the_decay_and_are_what_a_stage_leaves(gaussian: Make) -> None:
     model = gaussian()
-    learner = Learner(model, LearnerConfig(lr=0.1, ema=0.75))
+    learner = Trained(model, LearnerConfig(lr=0.1, ema=0.75))
     expected = torch.zeros_like(model.network.offset)
     for _ in range(5):
-        learner.update(Plain(lambda net: (net.offset - 1).square().sum()), None, 0, "here")
+        learner.learn(Plain(lambda net: (net.offset - 1).square().sum()), None, 0, "here")
         expected = 0.75 * expected + 0.25 * model.network.offset.detach()
     assert_close(learner.average["offset"], expected)
     learner.settle()
@@ -246,10 +247,10 @@ def test_a_warming_decay_follows_the_first_updates_and_ends_at_its_own(gaussian:
     rising = [2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5, 0.5]
     assert [config.decay(n) for n in range(1, 11)] == pytest.approx(rising)
     model = gaussian()
-    learner = Learner(model, config)
+    learner = Trained(model, config)
     expected = torch.zeros_like(model.network.offset)
     for decay in rising:
-        learner.update(Plain(lambda net: (net.offset - 1).square().sum()), None, 0, "here")
+        learner.learn(Plain(lambda net: (net.offset - 1).square().sum()), None, 0, "here")
         expected = decay * expected + (1 - decay) * model.network.offset.detach()
     assert_close(learner.average["offset"], expected)
     assert config.model_copy(update={"ema_warmup": False}).decay(1) == 0.5
@@ -262,8 +263,8 @@ def test_a_warm_up_of_no_averages_is_refused() -> None:
 
 def test_without_a_decay_settling_changes_nothing(gaussian: Make) -> None:
     model = gaussian()
-    learner = Learner(model, LearnerConfig(lr=0.1))
-    learner.update(Plain(lambda net: net.offset.sum()), None, 0, "here")
+    learner = Trained(model, LearnerConfig(lr=0.1))
+    learner.learn(Plain(lambda net: net.offset.sum()), None, 0, "here")
     before = _weights(model)
     learner.settle()
     assert _same(model, before)
@@ -274,16 +275,16 @@ def test_a_learner_goes_on_bit_by_bit_from_its_saved_state(wan: Make, averages: 
     config = LearnerConfig(lr=1e-3, warmup=5, weight_decay=0.01, **averages)
     method = sft.build(sft.Config())
 
-    def train(learner: Learner, steps: range) -> None:
+    def train(learner: Trained, steps: range) -> None:
         for step in steps:
-            learner.update(method, _clips(learner.model), step, "here")
+            learner.learn(method, _clips(learner.model), step, "here")
 
-    whole = Learner(wan(lora={"rank": 2}), config)
+    whole = Trained(wan(lora={"rank": 2}), config)
     train(whole, range(4))
-    first = Learner(wan(lora={"rank": 2}), config)
+    first = Trained(wan(lora={"rank": 2}), config)
     train(first, range(2))
     saved = {name: value.clone() for name, value in first.state().items()}
-    second = Learner(wan(lora={"rank": 2}), config)
+    second = Trained(wan(lora={"rank": 2}), config)
     second.load(saved, first.updates)
     train(second, range(2, 4))
     expected = whole.state()

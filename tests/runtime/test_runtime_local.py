@@ -7,29 +7,63 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from reelign.batches import Prompts
+from reelign import parts, sampling
+from reelign.batches import Prompts, Request, Scored
 from reelign.errors import BadConfig
-from reelign.panel import Panel, Weighted
+from reelign.panel import Weighted
+from reelign.runtime import plan
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local, RuntimeConfig, device, resolve
+from reelign.runtime.plan import PassesConfig
+from reelign.runtime.work import StageSpec
 from reelign.sampling import Exploration, SamplerConfig
 
 LINEAR = "tests.parts.linear_reward:build"
 
 
+PROMPTS = Prompts((Request("a", 4, slices={"k": "x"}), Request("b", 0), Request("c", 9)), 3)
+EXPLORED = Exploration("flow", 0.7, (0, 1, 0), 2)
+SAMPLER = SamplerConfig(steps=4)
+REWARD = TypeAdapter(Weighted).validate_python({"name": LINEAR, "k": 2.0, "weight": 0.5})
+
+
+def _spec(learnt: int = 32, method: str = "grpo", **passes: Any) -> StageSpec:
+    learner, settings = LearnerConfig(micro_batch=learnt), PassesConfig(**passes)
+    return StageSpec("here", parts.configure("method", method), learner, (REWARD,), settings)
+
+
+def _rolled(model: Any, spec: StageSpec) -> Scored:
+    assert spec.learner is not None
+    with Local(model).stage(spec) as work:
+        items = plan.rollout(PROMPTS, EXPLORED, 1, 0, spec.passes.micro_batch or spec.learner.micro_batch)
+        return work.rollout(items, SAMPLER, "here")
+
+
 def test_a_rollout_is_scored_by_prompt_and_member(gaussian: Callable[..., Any]) -> None:
     model = gaussian(side=2)
-    runtime = Local(model)
-    runtime.begin_stage(LearnerConfig(), frozenset())
-    found = runtime.rollout(
-        Prompts(("a", "b"), (0, 1), 3), SamplerConfig(steps=4), Exploration("flow", 0.7, (0, 1), 2), 1
-    )
-    panel = Panel.build([TypeAdapter(Weighted).validate_python({"name": LINEAR, "k": 2.0, "weight": 0.5})])
-    scored = runtime.score(found, panel)
-    assert torch.allclose(scored.rewards["linear"], 2 * found.x0.flatten(1).mean(dim=1).reshape(2, 3))
-    assert scored.weights == {"linear": 0.5}
-    assert scored.videos is None
-    assert torch.equal(scored.rescore(model.decode(found.x0))["linear"], scored.rewards["linear"].flatten())
+    found = _rolled(model, _spec())
+    x0 = found.trajectories.x0
+    assert torch.allclose(found.rewards["linear"], 2 * x0.flatten(1).mean(dim=1).reshape(3, 3))
+    assert found.weights == {"linear": 0.5}
+    assert found.seen == {}
+    assert found.seconds.keys() == {"rollout", "decode", "reward"}
+
+
+def test_the_plan_of_an_iteration_keeps_groups_whole_and_names_each_piece() -> None:
+    items = plan.rollout(PROMPTS, EXPLORED, 5, 7, 6)
+    assert [(item.name, item.prompts.texts, item.exploration.first, item.seed) for item in items] == [
+        ("7/0", ("a", "b"), (0, 1), 5),
+        ("7/2", ("c",), (0,), 5),
+    ]
+    assert len(plan.rollout(PROMPTS, EXPLORED, 5, 7, 1)) == 3  # at least one group
+
+
+def test_pieces_end_where_the_size_changes() -> None:
+    sizes = [None, None, (5, 16, 16), (5, 16, 16), None]
+    asked = tuple(Request(str(i), i, size=size) for i, size in enumerate(sizes))
+    assert [(cut.start, cut.stop) for cut in sampling.runs(asked, 10)] == [(0, 2), (2, 4), (4, 5)]
+    assert [(cut.start, cut.stop) for cut in sampling.runs(asked[:2], 1)] == [(0, 1), (1, 2)]
+    assert list(sampling.runs((), 3)) == []
 
 
 @pytest.mark.parametrize(
@@ -68,16 +102,15 @@ def test_resolving_a_device_changes_nothing_and_setting_up_sets_threads() -> Non
         torch.set_num_threads(before)
 
 
-def test_a_stage_drops_the_references_that_it_does_not_need(gaussian: Callable[..., Any]) -> None:
+def test_a_stage_starts_the_references_that_it_needs_and_drops_them_at_its_end(gaussian: Callable[..., Any]) -> None:
     model = gaussian(side=2)
     runtime = Local(model)
-    runtime.begin_stage(LearnerConfig(), frozenset({"reference", "sampled", "videos"}))
-    assert model.reference_weights.roles == ("reference", "sampled")
-    runtime.begin_stage(LearnerConfig(), frozenset({"sampled"}))
-    assert model.reference_weights.roles == ("sampled",)
-    runtime.end_stage()
-    assert model.reference_weights.state() == {}
-    assert (runtime.learner, runtime.memory, runtime.needs) == (None, None, frozenset())
+    for role in ("reference", "sampled"):
+        model.reference.start(role)
+    with runtime.stage(_spec(method="nft")):
+        assert model.reference.roles == ("sampled",)
+    assert model.reference.state() == {}
+    assert runtime.work is None
 
 
 def test_freed_memory_is_kept_where_the_c_library_can_be_told() -> None:
@@ -89,22 +122,19 @@ def test_freed_memory_is_kept_where_the_c_library_can_be_told() -> None:
     assert malloc.keep_freed() == malloc.keep_freed()
 
 
-@pytest.mark.parametrize("retain", [False, True])
-def test_waves_give_the_rollout_and_the_scores_of_one(gaussian: Callable[..., Any], retain: bool) -> None:
+@pytest.mark.parametrize(
+    "passes", [{"retain": True}, {"overlap": True}, {"overlap": True, "retain": True}, {"micro_batch": 5}], ids=str
+)
+@pytest.mark.parametrize("micro_batch", [3, 4, 100])
+def test_how_a_rollout_is_cut_changes_no_bit_of_it(
+    gaussian: Callable[..., Any], passes: dict[str, Any], micro_batch: int
+) -> None:
     model = gaussian(side=2)
-    runtime = Local(model)
-    runtime.begin_stage(LearnerConfig(micro_batch=3), frozenset({"videos"}))
-    panel = Panel.build([TypeAdapter(Weighted).validate_python({"name": LINEAR})])
-    prompts = Prompts(("a", "b", "c"), (4, 0, 9), 3, ({"k": "x"}, {"k": "y"}, {"k": "z"}))
-    asked = prompts, SamplerConfig(steps=4), Exploration("flow", 0.7, (0, 1, 0), 2), 1, panel
-    one, three = (runtime.sample_and_score(*asked, waves=waves, retain=retain) for waves in (1, 3))
-    assert three.trajectories.prompts == prompts
+    whole, cut = _rolled(model, _spec(100)), _rolled(model, _spec(micro_batch, **passes))
+    assert cut.trajectories.prompts == PROMPTS
     for name in ("x0", "x", "x_next", "sigma", "log_prob", "mean", "std", "index"):
-        assert torch.equal(getattr(one.trajectories, name), getattr(three.trajectories, name))
-    assert torch.equal(one.rewards["linear"], three.rewards["linear"])
-    assert one.videos is not None
-    assert three.videos is not None
-    assert torch.equal(one.videos.frames, three.videos.frames)
-    assert [[t.mean.shape for t in step] for step in one.trajectories.live] == [
-        [t.mean.shape for t in step] for step in three.trajectories.live
-    ]
+        assert torch.equal(getattr(whole.trajectories, name), getattr(cut.trajectories, name))
+    assert torch.equal(whole.rewards["linear"], cut.rewards["linear"])
+    live = [[len(t.mean) for t in step] for step in cut.trajectories.live]
+    cuts = [c.stop - c.start for c in sampling.cuts(cut.trajectories, micro_batch)]
+    assert live == ([cuts, cuts] if passes.get("retain") else [])

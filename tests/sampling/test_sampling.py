@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training import replay
 from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import sampling
-from reelign.batches import Prompts, Trajectories
+from reelign.batches import Prompts, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
 from reelign.playground.world import corpora
@@ -18,7 +19,7 @@ from reelign.weights import trainable
 
 Make = Callable[..., Any]
 KINDS = {"flow": 0.7, "dance": 0.3, "flash": 1.0, "longcat": 1.0, "cps": 0.7}
-PROMPTS = Prompts(("A red circle moves right.", "A blue square.", "two stars"), (4, 0, 9), 3)
+PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square.", "two stars"), (4, 0, 9)), 3)
 PLAIN, GUIDED = SamplerConfig(steps=5, shift=3.0), SamplerConfig(steps=5, shift=3.0, guidance=2.5)
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
 
@@ -33,12 +34,11 @@ def _rollout(
 
 
 def _log_ratios(model: Any, found: Trajectories, micro_batch: int = 32) -> Tensor:
-    condition = model.encode(found.prompts.repeated)
     rows = []
     for k in range(len(found.x)):
         parts = []
         for cut in sampling.chunks(len(found.x0), micro_batch):
-            here = sampling.replay(model, found, k, cut, condition)
+            here = replay(model, found, k, cut)
             parts.append(transition.log_prob(here, found.x_next[k, cut]) - found.log_prob[k, cut])
         rows.append(torch.cat(parts))
     return torch.stack(rows)
@@ -114,7 +114,7 @@ def test_rule_16_the_network_sees_the_level_of_the_kernel(wan: Make) -> None:
 
 def test_rule_18_noise_within_a_group_and_between_steps_is_uncorrelated(gaussian: Make) -> None:
     model = gaussian(side=24)
-    prompts = Prompts(("a", "b"), (0, 1), 4)
+    prompts = Prompts(requests(("a", "b"), (0, 1)), 4)
     found = sampling.rollout(model, prompts, PLAIN, Exploration("flow", 0.7, (0, 0), 3), seed=5)
     noise = ((found.x_next - found.mean) / found.std[..., None, None, None, None]).flatten(0, 1).flatten(1)
     correlation = torch.corrcoef(noise) - torch.eye(len(noise))
@@ -164,7 +164,7 @@ def test_rule_22_a_replay_uses_the_rollouts_guidance(wan: Make) -> None:
     found = _rollout(model, sampler=GUIDED)
     assert (found.guidance, found.kind, found.eta) == (2.5, "flow", 0.7)
     condition = model.encode(PROMPTS.repeated)
-    here = sampling.replay(model, found, 0, slice(0, 9), condition).mean
+    here = replay(model, found, 0, slice(0, 9)).mean
     guided = model.velocity(found.x[0], found.sigma[0], condition, 2.5)
     expected = transition.step("flow", found.x[0], guided, found.sigma[0], found.sigma_next[0], 0.7).mean
     assert torch.equal(here, expected)
@@ -177,7 +177,10 @@ def test_a_sample_does_not_depend_on_its_neighbours_in_a_micro_batch(wan: Make, 
     """Sampling amplifies one rounding of the packaged generator to 3e-4, so nearly the same would not do."""
     model = wan(**settings)
     texts, seeds = list(corpora.prompts(8, 9)), list(range(8))
-    eight, *others = (sampling.sample(model, texts, seeds, SamplerConfig(steps=10, shift=3.0), n) for n in (8, 1, 3))
+    eight, *others = (
+        sampling.sample(model, model.encode(requests(texts)), seeds, SamplerConfig(steps=10, shift=3.0), n)
+        for n in (8, 1, 3)
+    )
     for other in others:
         assert_close(other, eight, atol=1e-5, rtol=0)
     one, all_ = _rollout(model, micro_batch=1), _rollout(model, micro_batch=8)
@@ -188,16 +191,16 @@ def test_a_sample_does_not_depend_on_its_neighbours_in_a_micro_batch(wan: Make, 
 def test_a_sample_does_not_depend_on_the_other_prompts(gaussian: Make) -> None:
     model = gaussian(side=2)
     together = _rollout(model)
-    alone = sampling.rollout(
-        model, Prompts(PROMPTS.texts[1:2], PROMPTS.ids[1:2], 3), PLAIN, Exploration("flow", 0.7, (2,), 2), seed=11
-    )
+    alone = sampling.rollout(model, PROMPTS[1:2], PLAIN, Exploration("flow", 0.7, (2,), 2), seed=11)
     assert torch.equal(together.x0[3:6], alone.x0)
 
 
 def test_a_larger_group_begins_with_the_smaller_one(gaussian: Make) -> None:
     model = gaussian(side=2)
     exploration = Exploration("flow", 0.7, (1,), 2)
-    small, large = (sampling.rollout(model, Prompts(("a",), (7,), g), PLAIN, exploration, seed=3) for g in (2, 5))
+    small, large = (
+        sampling.rollout(model, Prompts(requests(("a",), (7,)), g), PLAIN, exploration, seed=3) for g in (2, 5)
+    )
     assert torch.equal(large.x0[:2], small.x0)
 
 
@@ -206,7 +209,7 @@ def test_a_shared_deterministic_prefix_is_the_prefix_of_each_sample(wan: Make) -
     shared = _rollout(model, first=(2, 2, 2), width=1)
     table = schedule.sigmas(5, 3.0)
     seeds = [rng.seed_for(11, "initial", i) for i in PROMPTS.ids for _ in range(3)]
-    x, condition = sampling.initial_noise(model, seeds), model.encode(PROMPTS.repeated)
+    x, condition = sampling.initial_noise(model, seeds, model.geometry), model.encode(PROMPTS.repeated)
     with torch.no_grad():
         for k in range(2):
             velocity = model.velocity(x, table[k].expand(9), condition)
@@ -221,23 +224,21 @@ def test_prompts_with_windows_at_different_steps_advance_as_if_alone(gaussian: M
         together = _rollout(model, first=(0, 3, 1), width=1, shared_noise=shared)
         for p, first in enumerate((0, 3, 1)):
             own = Exploration("flow", 0.7, (first,), 1, shared)
-            alone = sampling.rollout(
-                model, Prompts(PROMPTS.texts[p : p + 1], PROMPTS.ids[p : p + 1], 3), PLAIN, own, seed=11
-            )
+            alone = sampling.rollout(model, PROMPTS[p : p + 1], PLAIN, own, seed=11)
             assert torch.equal(together.x0[3 * p : 3 * p + 3], alone.x0)
             assert torch.equal(together.x[0, 3 * p : 3 * p + 3], alone.x[0])
 
 
 def test_sampling_twice_gives_the_same_bits_and_does_not_train(wan: Make) -> None:
     model = wan()
-    first, again = (sampling.sample(model, ("a", "b"), [1, 2], GUIDED) for _ in range(2))
+    first, again = (sampling.sample(model, model.encode(requests(("a", "b"))), [1, 2], GUIDED) for _ in range(2))
     assert torch.equal(first, again)
     assert not first.requires_grad
 
 
 def test_the_deterministic_sampler_has_the_moments_of_the_chain(gaussian: Make) -> None:
     model = gaussian(side=8, mean=0.7, var=0.25)
-    x0 = sampling.sample(model, ["x"] * 128, range(128), SamplerConfig(steps=10, shift=3.0))
+    x0 = sampling.sample(model, model.encode(requests(["x"] * 128)), range(128), SamplerConfig(steps=10, shift=3.0))
     chain = exact.chain("ode", schedule.sigmas(10, 3.0), torch.zeros(10), 0.7, 0.25)
     means, variances = exact.moments(chain)
     # 24576 draws: three standard errors.

@@ -30,37 +30,41 @@ STAGE = {
 
 def _run(model: Any, folder: Path, **settings: Any) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     config = online.Config.model_validate({**STAGE, **settings})
-    stage = parts.build("stage", config, Context(Local(model), 3, folder, "grpo"))
-    rows = [{k: v for k, v in r.metrics.items() if not k.endswith("wall_s")} for r in stage.run(0)]
+    stage = parts.build("stage", config, Context(3, folder, "grpo"))
+    with Local(model).stage(stage.spec) as work:
+        rows = [{k: v for k, v in r.metrics.items() if not k.endswith("wall_s")} for r in stage.run(work, 0)]
     return rows, {n: p.detach().clone() for n, p in trainable(model.network).items()}
 
 
-@pytest.mark.parametrize("settings", [{"waves": 4}, {"retain": True}, {"waves": 2, "retain": True}], ids=str)
-def test_waves_and_kept_graphs_change_no_bit_of_a_run(gaussian: Make, tmp_path: Path, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "passes", [{"overlap": True}, {"retain": True}, {"overlap": True, "retain": True}, {"micro_batch": 100}], ids=str
+)
+def test_how_forward_passes_are_cut_changes_no_bit_of_a_run(
+    gaussian: Make, tmp_path: Path, passes: dict[str, Any]
+) -> None:
     rows, weights = _run(gaussian(side=2, bins=4), tmp_path)
-    again, same = _run(gaussian(side=2, bins=4), tmp_path, **settings)
+    again, same = _run(gaussian(side=2, bins=4), tmp_path, passes=passes)
     assert rows == again
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert rows[-1]["online/max_abs_log_ratio"] == 0
 
 
-@pytest.mark.parametrize("waves", [1, 2])
-def test_every_step_says_where_its_time_went(gaussian: Make, tmp_path: Path, waves: int) -> None:
-    config = online.Config.model_validate({**STAGE, "waves": waves})
-    stage = parts.build("stage", config, Context(Local(gaussian(side=2)), 3, tmp_path, "grpo"))
-    metrics = next(iter(stage.run(0))).metrics
-    assert {"rollout/wall_s", "reward/wall_s", "credit/wall_s", "update/wall_s"} <= metrics.keys()
+@pytest.mark.parametrize("overlap", [False, True])
+def test_every_step_says_where_its_time_went(gaussian: Make, tmp_path: Path, overlap: bool) -> None:
+    config = online.Config.model_validate({**STAGE, "passes": {"overlap": overlap}})
+    stage = parts.build("stage", config, Context(3, tmp_path, "grpo"))
+    with Local(gaussian(side=2)).stage(stage.spec) as work:
+        metrics = next(iter(stage.run(work, 0))).metrics
+    assert {f"{what}/wall_s" for what in ("rollout", "decode", "reward", "credit", "update")} <= metrics.keys()
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"retain": True, "updates": 2}, "retain keeps a graph for one update, but updates is 2"),
-        ({"retain": True, "method": "nft"}, "'nft' rolls out with older weights"),
-        (
-            {"retain": True, "waves": 2, "prompts": 3, "learner": {"micro_batch": 4}},
-            "no multiples of learner.micro_batch",
-        ),
+        ({"passes": {"retain": True}, "updates": 2}, "retain keeps a graph for one update, but updates is 2"),
+        ({"passes": {"retain": True}, "method": "nft"}, "'nft' rolls out with older weights"),
+        ({"passes": {"retain": True, "merge": True}}, "with passes.retain there are none"),
+        ({"passes": {"retain": True, "micro_batch": 4}}, "passes.micro_batch is 4 and learner.micro_batch 3"),
         ({"method": {"name": "crd"}, "learner": {"micro_batch": 2}}, "compares the 3 members of a group"),
         ({"method": {"name": "grpo", "modules": ["antithetic"]}}, "the stage's group is 3; make it even"),
         (

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Condition, Videos
 from reelign.protocols import VideoModel
 
 FORWARD, TRAINED, RECOMPUTED = 1, 3, 4
@@ -47,7 +47,7 @@ class Counted:
         self,
         x: Float[Tensor, "b *latent"],
         sigma: Float[Tensor, " b"],
-        condition: Float[Tensor, "b n d"],
+        condition: Condition,
         guidance: float = 1.0,
     ) -> Float[Tensor, "b *latent"]:
         """The model's velocity, counted."""
@@ -56,10 +56,10 @@ class Counted:
         self.units += passes * (self._trained if velocity.requires_grad else FORWARD)
         return velocity
 
-    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
+    def decode(self, x0: Float[Tensor, "b *latent"], condition: Condition) -> Videos:
         """The model's videos, timed."""
         began = time.perf_counter()
-        videos = self._model.decode(x0)
+        videos = self._model.decode(x0, condition)
         if x0.is_cuda:
             torch.cuda.synchronize(x0.device)
         self.decode_s += time.perf_counter() - began

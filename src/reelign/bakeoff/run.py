@@ -22,7 +22,7 @@ from typing import Any, cast
 
 import reelign
 from reelign import config as configs
-from reelign import parts
+from reelign import panel, parts
 from reelign.bakeoff.count import Counted
 from reelign.bakeoff.spec import Entry, Spec, differences, recipe
 from reelign.core import rng
@@ -30,13 +30,12 @@ from reelign.driver import Watcher
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig, RunStopped
 from reelign.files import remove, sweep, write_text, writing
-from reelign.panel import Metrics
 from reelign.protocols import VideoModel
 from reelign.runtime.journal import Journal
 from reelign.runtime.local import Local, device
+from reelign.runtime.local_work import LocalWork
 from reelign.stage import Context, Report, Stage
 from reelign.stages import evaluate
-from reelign.weights import load_trainable, trainable
 
 Json = dict[str, Any]
 RESULT = "result.jsonl"
@@ -132,7 +131,7 @@ def run(spec: Spec, watcher: Watcher, only: Sequence[str] = ()) -> Path:
             ) from error
         runs = all_runs(spec)
         sweep(_own(folder, runs))
-        versions = Metrics.build(spec.evaluate.metrics).versions
+        versions = panel.versions(panel.metrics(spec.evaluate.metrics))
         for each in runs:
             _same_settings(each)
             _same_versions(each, versions)
@@ -184,7 +183,8 @@ class _Progress:
     def __init__(self, spec: Spec, runs: int, watcher: Watcher) -> None:
         sampler = spec.evaluate.sampler
         self._clip = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
-        self.evaluation = evaluate.clips(spec.evaluate) * self._clip
+        self.judging = evaluate.prepare(spec.evaluate)
+        self.evaluation = self.judging.clips * self._clip
         self._watcher, self._done = watcher, 0
         total = self.evaluation + runs * (spec.budget + (spec.checks - 1) * self.evaluation)
         watcher.begin(spec.name, total, 0)
@@ -228,12 +228,12 @@ def _start(spec: Spec, first: Run, progress: _Progress) -> None:
     folder = folder_of(spec) / "start"
     settings = {key: first.settings[key] for key in ("model", "evaluate", "runtime")}
     written = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
-    written |= {"metrics": Metrics.build(spec.evaluate.metrics).versions}
+    written |= {"metrics": panel.versions(panel.metrics(spec.evaluate.metrics))}
     config = folder / "config.json"
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         _clear(folder)
         model = parts.build("model", spec.model, device(spec.runtime))
-        progress.judge(evaluate.run(model, spec.evaluate, START, folder, START, _trained_on(first.entry)))
+        progress.judge(evaluate.run(Local(model), progress.judging, START, folder, START, first.entry.stage.trains_on))
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
 
@@ -258,12 +258,6 @@ def _digest(settings: Json) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _trained_on(entry: Entry) -> frozenset[str]:
-    """Names of the rewards, as the driver gives them to an evaluation: whole, and without a path before them."""
-    full = {weighted.reward.name for weighted in entry.stage.rewards}
-    return frozenset(full | {name.partition(":")[0].rpartition(".")[2] for name in full})
-
-
 class _One:
     """A run under way. Owns its model, its counts and its clock."""
 
@@ -286,10 +280,18 @@ class _One:
 
     def run(self) -> list[Check]:
         """Train to the end of the budget; returns the checks, which are on the disk then."""
-        spec, label = self.spec, self.each.entry.label
-        context = Context(self.runtime, rng.seed_for(self.each.seed, "stage", 0), self.each.folder, label)
+        label = self.each.entry.label
+        context = Context(rng.seed_for(self.each.seed, "stage", 0), self.each.folder, label)
         stage: Stage = parts.build("stage", self.each.entry.stage, context)
-        steps, checks, gap = stage.run(0), [self.now], spec.budget / (spec.checks - 1)
+        with self.runtime.stage(stage.spec) as work:
+            checks = self._checks(stage, work)
+        text = "".join(json.dumps(asdict(check), ensure_ascii=False) + "\n" for check in checks)
+        write_text(self.each.folder / RESULT, text)
+        return checks
+
+    def _checks(self, stage: Stage, work: LocalWork) -> list[Check]:
+        spec, label = self.spec, self.each.entry.label
+        steps, checks, gap = stage.run(work, 0), [self.now], spec.budget / (spec.checks - 1)
         for number in range(1, spec.checks):
             while self.now.units < number * gap and not self.now.stopped:
                 self._step(steps)
@@ -298,14 +300,12 @@ class _One:
                     f"an iteration of entry {label!r} takes up to {self.now.units - checks[-1].units:,} forward-units, "
                     f"but checks are {gap:,.0f} apart; raise `budget`, lower `checks`, or make the iteration smaller."
                 )
-            checks.append(replace(checks[-1], check=number) if checks[-1].stopped else self._check(number))
-        text = "".join(json.dumps(asdict(check), ensure_ascii=False) + "\n" for check in checks)
-        write_text(self.each.folder / RESULT, text)
+            checks.append(replace(checks[-1], check=number) if checks[-1].stopped else self._check(number, work))
         return checks
 
     def _step(self, steps: Iterator[Report]) -> None:
         """One iteration; a run that cannot go on stays where it is, unless it never began."""
-        began, decoded = time.perf_counter(), self.counted.decode_s
+        began = time.perf_counter()
         try:
             report = next(steps)
         except RunStopped as error:
@@ -314,16 +314,14 @@ class _One:
             self.now = replace(self.now, stopped=str(error))
             return
         seconds, laps = time.perf_counter() - began, report.metrics
-        # A method may also decode outside of scoring; that stays with the lap it happened in.
-        decode = min(self.counted.decode_s - decoded, laps["reward/wall_s"])
         self.now = replace(
             self.now,
             step=report.step + 1,
             units=self.counted.units,
             seconds=self.now.seconds + seconds,
             rollout_s=self.now.rollout_s + laps["rollout/wall_s"],
-            decode_s=self.now.decode_s + decode,
-            reward_s=self.now.reward_s + laps["reward/wall_s"] - decode,
+            decode_s=self.now.decode_s + laps["decode/wall_s"],
+            reward_s=self.now.reward_s + laps["reward/wall_s"],
             update_s=self.now.update_s + laps["update/wall_s"],
         )
         row = {"stage": self.each.entry.label, "index": 0, "step": report.step, "wall_s": seconds}
@@ -334,20 +332,19 @@ class _One:
         """Forward-units of this run so far, with its evaluations."""
         return min(self.now.units, self.spec.budget) + self.now.check * self.progress.evaluation
 
-    def _check(self, number: int) -> Check:
+    def _check(self, number: int, work: LocalWork) -> Check:
         """Judge the weights that the stage would leave behind now, and go on with those it trains."""
-        assert self.runtime.learner is not None
-        if self.runtime.learner.broken:
+        if work.broken:
             # Nothing can be sampled with them; the weights that were judged last stand for them.
             return replace(self.now, check=number)
         label = f"check-{number:02d}"
         last = number == self.spec.checks - 1
-        config = self.spec.evaluate if last else self.spec.evaluate.model_copy(update={"videos": 0})
-        kept = {name: p.detach().clone() for name, p in trainable(self.model.network).items()}
-        self.runtime.learner.settle()
-        trained_on = _trained_on(self.each.entry)
-        evaluation = evaluate.run(self.model, config, label, self.each.folder, label, trained_on)
-        self.progress.judge(evaluation, self._passed())
-        load_trainable(self.model.network, kept)
+        judging = self.progress.judging
+        if not last:
+            judging = replace(judging, config=judging.config.model_copy(update={"videos": 0}))
+        with work.averaged():
+            trained_on = self.each.entry.stage.trains_on
+            evaluation = evaluate.run(Local(self.model), judging, label, self.each.folder, label, trained_on)
+            self.progress.judge(evaluation, self._passed())
         self.now = replace(self.now, check=number, evaluation=f"evaluations/{label}.json")
         return self.now

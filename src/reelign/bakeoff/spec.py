@@ -11,7 +11,6 @@ from reelign.config import Tree
 from reelign.driver import Recipe, RunConfig
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.names import Root, RunName
-from reelign.panel import Metrics
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import online
@@ -236,7 +235,7 @@ def check(spec: Spec) -> None:
         except (BadConfig, BadData) as error:
             # The stage of an entry is the only one of its recipe.
             raise type(error)(f"entry {entry.label!r}: {str(error).replace('stages.0.', 'stage.')}") from error
-    known = Metrics.build(spec.evaluate.metrics).of
+    known = [name for metric in spec.evaluate.asks for name in metric.names]
     for where, name in (("target.measure", spec.target.measure), *(("measures", name) for name in spec.measures)):
         if name not in known:
             raise BadConfig(

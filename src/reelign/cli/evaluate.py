@@ -96,6 +96,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     from reelign import parts
     from reelign.cli._process import device
     from reelign.cli._progress import Bar
+    from reelign.runtime.local import Local
     from reelign.stages import evaluate
 
     assert checked.evaluate is not None
@@ -104,6 +105,7 @@ def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
     built = parts.build("model", configs.part("model", own), device(checked.runtime))
     out.mkdir(parents=True, exist_ok=True)
     with Bar() as bar:
-        bar.begin("evaluate (clips)", evaluate.clips(checked.evaluate), 0)
-        for done in evaluate.run(built, checked.evaluate, name, out, model, frozenset()):
+        evaluation = evaluate.prepare(checked.evaluate)
+        bar.begin("evaluate (clips)", evaluation.clips, 0)
+        for done in evaluate.run(Local(built), evaluation, name, out, model, frozenset()):
             bar.step(done, {})

@@ -62,7 +62,7 @@ def measure(
     from reelign.cli._progress import Bar
     from reelign.files import write_text
     from reelign.playground import demo, writing
-    from reelign.runtime.local import RuntimeConfig
+    from reelign.runtime.local import Local, RuntimeConfig
     from reelign.stages import evaluate
 
     model = parts.build(
@@ -79,8 +79,9 @@ def measure(
                 "videos": 0,
             }
         )
-        bar.begin("measure (clips)", evaluate.clips(config), 0)
-        for done in evaluate.run(model, config, "base", out, str(folder), frozenset()):
+        evaluation = evaluate.prepare(config)
+        bar.begin("measure (clips)", evaluation.clips, 0)
+        for done in evaluate.run(Local(model), evaluation, "base", out, str(folder), frozenset()):
             bar.step(done, {})
         measures = json.loads((out / "evaluations" / "base.json").read_text(encoding="utf-8"))["measures"]
     failed = {
@@ -104,16 +105,17 @@ def _codec(model: "VideoModel", clips: int = 64) -> dict[str, float]:
     """How well held-out clips, with defects and clean, come back from their latents, and what decoding costs."""
     import time
 
-    from reelign.batches import Videos
+    from reelign.batches import Videos, requests
     from reelign.playground.judge.verdict import psnr
     from reelign.playground.world import corpora, tables
 
     found = {}
     for name, data in (("noisy_db", corpora.pretraining(clips, 2)), ("clean_db", corpora.instruction(clips, 3))):
         latents = model.encode_video(Videos(data.clips.to(model.device), float(tables.FPS)))
-        model.decode(latents[:2])
+        condition = model.encode(requests(data.captions))
+        model.decode(latents[:2], condition[:2])
         began = time.perf_counter()
-        decoded = model.decode(latents).frames.cpu()
+        decoded = model.decode(latents, condition).frames.cpu()
         found["decode_ms"] = round(1000 * (time.perf_counter() - began) / clips, 1)
         found[name] = round(float(psnr(decoded, data.clips).mean()), 2)
     return found

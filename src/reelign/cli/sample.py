@@ -130,6 +130,7 @@ def _plan(config: Any, sampler: Any, old: int) -> str:
 def _sampled(config: Any, sampler: Any, prompts: Sequence[str], seed: int, bar: "Bar") -> "Iterator[Videos]":
     """A video of each prompt, one after the other; the bar counts the solver's steps."""
     from reelign import parts, sampling
+    from reelign.batches import requests
     from reelign.cli._process import device
     from reelign.core import rng
     from reelign.runtime.local import RuntimeConfig
@@ -139,7 +140,7 @@ def _sampled(config: Any, sampler: Any, prompts: Sequence[str], seed: int, bar: 
     bar.begin("sample", sampler.steps * len(prompts), 0)
     model.network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step
     for index, text in enumerate(prompts):
-        yield model.decode(sampling.sample(model, (text,), [rng.seed_for(seed, "sample", index)], sampler))
+        yield sampling.videos(model, requests([text]), [rng.seed_for(seed, "sample", index)], sampler)
 
 
 def _write(path: Path, shot: "Videos", scale: int, lossless: bool) -> None:

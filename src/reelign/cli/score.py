@@ -134,8 +134,10 @@ def _scores(clip: _Clip, asked: Sequence["Judge"]) -> dict[str, float]:
         frames, fps = video.read(clip.path)
         own = (frames.shape[0], *frames.shape[2:])
         for judge in asked:
-            if judge.reads and tuple(judge.reads) != own:
-                size, read = (f"{count} frames of {height} x {width}" for count, height, width in (own, judge.reads))
+            if judge.says.reads not in (None, own):
+                size, read = (
+                    f"{count} frames of {height} x {width}" for count, height, width in (own, judge.says.reads)
+                )
                 raise BadData(
                     f"the {judge.kind} {judge.name!r} reads {read} only, but this video has {size}; write it with "
                     "`reelign sample --lossless` and no --scale, or leave that measure out."

@@ -40,15 +40,10 @@ def drawn(everything: Prompts, n: int, group: int, draw: int, seed: int, source:
     Raises:
         BadData: there are fewer than `n`; the same prompt twice would get the same noise, hence the same videos.
     """
-    size = len(everything.texts)
+    size = len(everything)
     if n > size:
         raise BadData(
             f"{source} has {size} prompts, but {n} different ones are drawn at once; add prompts or draw fewer."
         )
     chosen = order(size, n, draw, seed)[:n]
-    return Prompts(
-        texts=tuple(everything.texts[i] for i in chosen),
-        ids=tuple(everything.ids[i] for i in chosen),
-        group=group,
-        slices=tuple(everything.slices[i] for i in chosen) if everything.slices else (),
-    )
+    return Prompts(tuple(everything.requests[i] for i in chosen), group)

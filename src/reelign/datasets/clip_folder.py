@@ -12,11 +12,11 @@ not lead out of the folder.
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
-from reelign.batches import Clips, Pairs, Prompts
+from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _folder, _tables
 from reelign.datasets._clips import ClipConfig, ClipFiles, batch
 from reelign.datasets._digest import digest
@@ -38,6 +38,7 @@ class Config(ClipConfig):
     """Which folder, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "clip_folder"
+    gives: ClassVar = frozenset({"prompts", "clips"})
     path: _files.UserPath
     """The folder; `~` is the home folder."""
     caption_column: str = ""
@@ -58,8 +59,6 @@ class Described(NamedTuple):
 
 class ClipFolder:
     """Clips with captions. Keeps the latents of the last model in main memory and remembers what it leaves out."""
-
-    gives = frozenset({"prompts", "clips"})
 
     def __init__(self, config: Config) -> None:
         """Read all captions and look at every clip's header.
@@ -118,7 +117,7 @@ class ClipFolder:
 
     def all_prompts(self) -> Prompts:
         """Every caption, in the folder's order."""
-        return Prompts(tuple(caption for _, caption in self._entries), tuple(range(len(self._entries))))
+        return Prompts(requests(caption for _, caption in self._entries))
 
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
         """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch.
@@ -141,7 +140,7 @@ class ClipFolder:
                 break
         taken = [k % len(latents) for k in range(n)]
         x0 = batch([latents[k] for k in taken], model)
-        return Clips(x0, tuple(texts[k] for k in taken), torch.ones(n, device=x0.device))
+        return Clips(x0, requests(texts[k] for k in taken), torch.ones(n, device=x0.device))
 
     def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
         """Refuse.

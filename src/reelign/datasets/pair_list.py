@@ -8,8 +8,9 @@ A, B or same. Cells may be set apart by commas, semicolons or tabs.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from reelign.batches import Clips, Pairs, Prompts
+from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
 from reelign.datasets._clips import ClipConfig, ClipFiles, batch
 from reelign.datasets._digest import digest
@@ -25,6 +26,7 @@ class Config(ClipConfig):
     """Which list, and what to do with clips that do not fit or cannot be read."""
 
     name: str = "pair_list"
+    gives: ClassVar = frozenset({"prompts", "pairs"})
     path: _files.UserPath
     """A .jsonl or .csv file; its clips stand in its folder or below. `~` is the home folder."""
     judgement: str = "Overall"
@@ -43,8 +45,6 @@ class Pair:
 
 class PairList:
     """Judged pairs. Keeps the latents of the last model in main memory and remembers unreadable clips."""
-
-    gives = frozenset({"prompts", "pairs"})
 
     def __init__(self, config: Config) -> None:
         """Read the list and look at every clip's header.
@@ -107,8 +107,7 @@ class PairList:
 
     def all_prompts(self) -> Prompts:
         """The different prompts, ties included, in the order in which they come up."""
-        texts = tuple(dict.fromkeys(pair.prompt for pair in self._judged))
-        return Prompts(texts, tuple(range(len(texts))))
+        return Prompts(requests(dict.fromkeys(pair.prompt for pair in self._judged)))
 
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
         """Refuse.
@@ -146,7 +145,7 @@ class PairList:
         return Pairs(
             chosen=batch([found[k][0] for k in taken], model),
             rejected=batch([found[k][1] for k in taken], model),
-            texts=tuple(texts[k] for k in taken),
+            requests=requests(texts[k] for k in taken),
         )
 
 

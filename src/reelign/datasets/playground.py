@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from reelign.batches import Clips, Pairs, Prompts, Videos
+from reelign.batches import Clips, Pairs, Prompts, Request, Videos, requests
 from reelign.core import rng
 from reelign.datasets._clips import Latents, batch
 from reelign.datasets._digest import digest
@@ -35,17 +35,20 @@ class Config(PartConfig):
     seed: int = 0
     """Of scenes, prompts and shuffles."""
 
+    @property
+    def gives(self) -> frozenset[str]:
+        """Prompts, and clips unless they are held out."""
+        return frozenset({"prompts"} if self.held_out else {"prompts", "clips"})
+
 
 class Playground:
     """Rendered clips and prompts. Keeps the latents of the last model in main memory."""
-
-    gives = frozenset({"prompts", "clips"})
 
     def __init__(self, config: Config) -> None:
         """Write the prompts; clips wait until they are asked for."""
         self._config = config
         texts = corpora.prompts(config.prompts, rng.seed_for(config.seed, "prompts"), config.held_out)
-        self._prompts = Prompts(texts, tuple(range(len(texts))), slices=tuple(slices(text) for text in texts))
+        self._prompts = Prompts(tuple(Request(text, i, slices=slices(text)) for i, text in enumerate(texts)))
         self._latents = Latents()
         self._captions: dict[int, tuple[str, ...]] = {}
 
@@ -105,7 +108,7 @@ class Playground:
             latents.append(self._latents.get(chunk, model, lambda chunk=chunk: self._render(chunk))[row])
             texts.append(self._captions[chunk][row])
         x0 = batch(latents, model)
-        return Clips(x0, tuple(texts), torch.ones(n, device=x0.device))
+        return Clips(x0, requests(texts), torch.ones(n, device=x0.device))
 
     def _render(self, chunk: int) -> Videos:
         corpus = corpora.pretraining if self._config.what == "pretraining" else corpora.instruction

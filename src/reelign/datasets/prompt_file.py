@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Never
+from typing import ClassVar, Never
 
-from reelign.batches import Clips, Pairs, Prompts
+from reelign.batches import Clips, Pairs, Prompts, Request, requests
 from reelign.core import rng
 from reelign.datasets import _files, _tables
 from reelign.datasets._digest import digest
@@ -22,6 +22,7 @@ class Config(PartConfig):
     """Where the prompts stand."""
 
     name: str = "prompt_file"
+    gives: ClassVar = frozenset({"prompts"})
     path: _files.UserPath
     """A .txt file (blank lines and lines that begin with # are passed over), or a .jsonl file."""
     seed: int = 0
@@ -30,8 +31,6 @@ class Config(PartConfig):
 
 class PromptFile:
     """Prompts in file order; repeated ones are kept, and counted in `counts`."""
-
-    gives = frozenset({"prompts"})
 
     def __init__(self, config: Config) -> None:
         """Read the whole file.
@@ -64,9 +63,8 @@ class PromptFile:
 
     def identity(self) -> dict[str, str | int]:
         """How many prompts there are, and a digest of their texts, ids and slices."""
-        slices = self._all.slices or ({},) * len(self._all.texts)
-        rows = zip(self._all.texts, self._all.ids, (sorted(of.items()) for of in slices), strict=True)
-        return {"prompts": len(self._all.texts), "sha256": digest(rows)}
+        rows = ([r.text, r.id, sorted(r.slices.items())] for r in self._all.requests)
+        return {"prompts": len(self._all), "sha256": digest(rows)}
 
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
         """Draw number `seed` of `n` different lines; consecutive numbers go through the file epoch by epoch."""
@@ -99,7 +97,7 @@ class PromptFile:
 def _from_text(path: Path) -> Prompts:
     lines = [" ".join(line.split()) for line in _files.text(path).split("\n")]
     texts = tuple(line for line in lines if line and not line.startswith("#"))
-    return Prompts(texts, tuple(range(len(texts))))
+    return Prompts(requests(texts))
 
 
 def _from_json(path: Path) -> Prompts:
@@ -110,7 +108,8 @@ def _from_json(path: Path) -> Prompts:
         _tables.only(row, KEYS, where)
         slices.append(_slices(row.get("slices", {}), where))
         names.append((number, row.get("id")))
-    return Prompts(tuple(texts), _ids(path, names), slices=tuple(slices) if any(slices) else ())
+    rows = zip(texts, _ids(path, names), slices, strict=True)
+    return Prompts(tuple(Request(text, i, slices=of) for text, i, of in rows))
 
 
 def _slices(value: object, where: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from reelign.driver.state import extended, read
 from reelign.driver.watching import Company, Log, Watcher
 from reelign.errors import BadConfig, CannotWrite, UserError
 from reelign.files import write_text
+from reelign.opened import Datasets
 from reelign.protocols import VideoModel
 from reelign.runtime.local import device
 
@@ -46,9 +47,9 @@ def run(
     """
     folder = RunFolder(recipe.path)
     company = Company(watcher, Log(folder.log))
-    found = Findings()
+    found, opened = Findings(), Datasets()
     if not resume:
-        found = check(recipe)
+        found = check(recipe, opened)
     elif not folder.path.is_dir():
         raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
     with folder.locked(company.say), ExitStack() as signals:
@@ -59,12 +60,12 @@ def run(
             if resume:
                 if _nothing_to_do(recipe, folder, company):
                     return folder.path
-                found = check(_begun(recipe, folder))
+                found = check(_begun(recipe, folder), opened)
             _tell(found, folder, company)
             model: VideoModel = parts.build("model", folder.model(recipe), device(recipe.runtime))
             # Until all is said: a terminal that closes may tell twice.
             wish = signals.enter_context(saving_on_interrupt())
-            Driver(recipe, folder, model, company, accept_changes).run(wish)
+            Driver(recipe, folder, model, company, opened, accept_changes).run(wish)
         except CannotWrite as error:
             company.log.say(f"stopped: {error}")
             raise CannotWrite(error.path, error.reason, error.remedy, ", then go on with --resume") from error
@@ -115,7 +116,7 @@ def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:
     if state.stage < len(recipe.stages) or extended(recipe, state) or not folder.final.is_of(newest.seal):
         return False
     told = [*folder.go_back(state), *folder.lost_pairs(recipe)]
-    for sentence in (*told, finished.sentence(folder.path, state.ledger[-1], hasattr(recipe.stages[-1], "steps"))):
+    for sentence in (*told, finished.sentence(folder.path, state.ledger[-1], recipe.stages[-1].extent > 0)):
         company.say(sentence)
     folder.checkpoints.prune()
     return True

@@ -1,23 +1,22 @@
 """What can be known to be wrong with a recipe before any compute, and what is worth saying about it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from reelign import names, parts
-from reelign.batches import Clips, Pairs
+from reelign import declared, names, parts
 from reelign.driver import places
-from reelign.driver.recipe import Recipe, datasets_in, names_run
+from reelign.driver.recipe import Recipe, datasets_in
 from reelign.errors import BadConfig, BadData
-from reelign.judges import Judge
-from reelign.panel import Metrics, Panel
+from reelign.judges import Named
+from reelign.opened import Datasets
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry
 from reelign.runtime.local import resolve
-from reelign.stage import StageConfig
-from reelign.stages import collect, evaluate, offline, online
+from reelign.settings import RUN, in_run
+from reelign.stage import Draw, StageConfig
 
 HELD_OUT = "evaluate.dataset"
 
@@ -27,8 +26,9 @@ class _Found:
     """What a recipe's data turned out to be, on the way through its stages."""
 
     geometry: Geometry | None
-    written: list[str] = field(default_factory=list)
-    """Pair lists that the collecting stages up to here write."""
+    opened: Datasets
+    written: dict[str, str] = field(default_factory=dict)
+    """What the stages up to here write into the run folder, and what is in it."""
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By the dataset's place in the recipe."""
     told: list[str] = field(default_factory=list)
@@ -48,14 +48,14 @@ class Findings:
     """Every file that is left out, and why."""
 
 
-def check(recipe: Recipe) -> Findings:
-    """Refuse what can be known to fail before any compute, without loading weights.
+def check(recipe: Recipe, opened: Datasets | None = None) -> Findings:
+    """Refuse what can be known to fail before any compute; nothing but data is opened, into `opened`.
 
-    That is all that JSON, headers of weights and clips, texts and file names can tell: a model folder that is
-    incomplete or of another kind, sizes that it cannot make, missing or unreadable data, clips of any stage that do not
-    fit the model, a dataset that cannot make what its stage needs or enough of it, pairs that no stage collects,
-    rewards and metrics that cannot be built or cannot read a prompt, gates without evaluation or with measures that
-    nothing measures.
+    That is all that JSON, headers of weights and clips, texts, file names and what parts say of themselves can tell: a
+    model folder that is incomplete or of another kind, sizes that it cannot make, missing or unreadable data, clips of
+    any stage that do not fit the model, a dataset that cannot make what its stage needs or enough of it, pairs that no
+    stage collects, rewards and metrics that are none or cannot read a prompt, gates without evaluation or with measures
+    that nothing measures.
 
     Raises:
         UserError: one sentence.
@@ -64,7 +64,8 @@ def check(recipe: Recipe) -> Findings:
     model = parts.find("model", recipe.model.name)
     model.check(recipe.model)
     places.refuse_inside(recipe)
-    found = _Found(model.describe(recipe.model).geometry if hasattr(model, "describe") else None)
+    geometry = model.describe(recipe.model).geometry if hasattr(model, "describe") else None
+    found = _Found(geometry, opened or Datasets())
     measured = _measures(recipe, found)
     for index, stage in enumerate(recipe.stages):
         _check_stage(index, stage, found)
@@ -80,18 +81,19 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
     for where, config in datasets_in(recipe.evaluate, "evaluate"):
         _refuse_run(where, config)
     with _of(HELD_OUT):
-        found.texts[HELD_OUT] = evaluate.prompts_of(recipe.evaluate).texts
-    metrics = Metrics.build(recipe.evaluate.metrics)
-    _check_judges(metrics.asked, HELD_OUT, found)
-    return set(metrics.of)
+        found.texts[HELD_OUT] = found.opened(recipe.evaluate.dataset).all_prompts().texts
+    metrics = recipe.evaluate.asks
+    _check_judges(metrics, HELD_OUT, found)
+    return {name for metric in metrics for name in metric.names}
 
 
-def _check_judges(asked: Sequence[Judge], where: str, found: _Found) -> None:
+def _check_judges(asked: Sequence[Named], where: str, found: _Found) -> None:
     """Let rewards or metrics refuse what they will be shown: the model's videos, and prompts where they are there."""
     made = found.geometry and (found.geometry.frames, found.geometry.height, found.geometry.width)
     for judge in asked:
-        if made and judge.reads and tuple(judge.reads) != made:
-            size, own = (f"{frames} x {height} x {width}" for frames, height, width in (made, judge.reads))
+        reads = judge.says.reads
+        if made and reads and reads != made:
+            size, own = (f"{frames} x {height} x {width}" for frames, height, width in (made, reads))
             raise BadConfig(
                 f"the {judge.kind} {judge.name!r} reads clips of {own} only, but the model makes {size}; leave it "
                 "out, or use one for other videos."
@@ -117,69 +119,54 @@ def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> No
 
 
 def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
-    """A stage's data and parts; what it will write is noted for the stages after it."""
-    asked = Panel.build(getattr(stage, "rewards", ())).asked
-    if isinstance(stage, evaluate.Config):
-        asked = Metrics.build(stage.metrics).asked
+    """A stage's data and what it asks of its parts; what it will write is noted for the stages after it."""
+    asks = stage.asks
     own, prompts = f"stages.{index}.dataset", None
     for where, config in datasets_in(stage, f"stages.{index}"):
-        if where == own:
-            prompts = _check_own(where, stage, config, found)
+        if where == own and stage.draws:
+            prompts = _check_own(where, stage.draws, config, found)
         else:
             _refuse_run(where, config)
             _opened(where, config, found, fit=True)
-    if isinstance(stage, online.Config) and prompts is not None:
+    if prompts is not None:
         # Once its modules' own data has been looked at, so that an error there is told with its place.
-        parts.build("method", stage.method).check(stage.demand(prompts))
-    _check_judges(asked, own, found)
-    if isinstance(stage, collect.Config):
-        found.written.append(f"{{run}}/{stage.path}/pairs.jsonl")
+        stage.check(prompts)
+    _check_judges(asks, own, found)
+    found.written |= {f"{RUN}/{path}": what for path, what in stage.writes.items()}
 
 
-def _check_own(where: str, stage: StageConfig, config: PartConfig, found: _Found) -> tuple[str, ...] | None:
+def _check_own(where: str, draw: Draw, config: PartConfig, found: _Found) -> tuple[str, ...] | None:
     """Open the stage's dataset, unless a stage before it writes it, and see that it can make what the stage draws.
 
     Returns:
         All its prompts, where it is there.
     """
-    needs = _needs(stage)
-    if names_run(config):
-        _check_written(where, config, needs, found.written)
+    if in_run(config):
+        _check_written(where, config, draw.what, found.written)
         return None
-    dataset = _opened(where, config, found, fit=needs != "prompts")
-    if needs not in dataset.gives:
-        raise BadConfig(
-            f"{where}: {config.name} gives {' and '.join(sorted(dataset.gives))}, but the stage needs {needs}."
-        )
-    if isinstance(stage, online.Config):
+    gives = declared.gives(config)
+    if draw.what not in gives:
+        raise BadConfig(f"{where}: {config.name} gives {' and '.join(sorted(gives))}, but the stage needs {draw.what}.")
+    dataset = _opened(where, config, found, fit=draw.what != "prompts")
+    if draw.what == "prompts" and draw.n:
         with _of(where):
-            dataset.prompts(stage.prompts, stage.group, 0)
-    elif isinstance(stage, collect.Config):
-        with _of(where):
-            dataset.prompts(min(stage.prompts, stage.per_step), stage.members, 0)
+            dataset.prompts(draw.n, draw.group, 0)
     return found.texts[where]
 
 
-def _needs(stage: StageConfig) -> str:
-    """What the stage draws from its dataset."""
-    if isinstance(stage, offline.Config):
-        return {Clips: "clips", Pairs: "pairs"}[parts.build("method", stage.method).consumes]
-    return "prompts"
-
-
-def _check_written(where: str, config: PartConfig, needs: str, written: list[str]) -> None:
-    """A dataset in the run folder must be one that a stage before it writes: there are only pairs."""
+def _check_written(where: str, config: PartConfig, needs: str, written: Mapping[str, str]) -> None:
+    """A dataset in the run folder must be one that a stage before it writes."""
     path = str(getattr(config, "path", ""))
     if path not in written:
         there = f"the stages before it write {', '.join(written)}" if written else "no stage before it collects pairs"
         raise BadConfig(f"{where}: {path!r} will not be there, since {there}; name one of these, or data of your own.")
-    if needs != "pairs":
-        raise BadConfig(f"{where}: {path!r} holds pairs, but the stage needs {needs}.")
+    if needs != written[path]:
+        raise BadConfig(f"{where}: {path!r} holds {written[path]}, but the stage needs {needs}.")
 
 
 def _refuse_run(where: str, config: PartConfig) -> None:
     """Refuse "{run}" where it would be taken for the name of a folder."""
-    if names_run(config):
+    if in_run(config):
         raise BadConfig(
             f"{where}: {{run}} stands for the run folder in a stage's own dataset only, which may be the pairs that a "
             "stage before it collects; give data that is there from the start."
@@ -201,7 +188,7 @@ def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Any:
     One from outside may say less of itself than a `Dataset` does.
     """
     with _of(where):
-        dataset = parts.build("dataset", config)
+        dataset = found.opened(config)
         if fit and found.geometry is not None and hasattr(dataset, "fit"):
             dataset.fit(found.geometry)
     left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]

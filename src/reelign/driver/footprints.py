@@ -5,13 +5,9 @@ from typing import Any
 import torch
 
 from reelign import parts
-from reelign.batches import Pairs, Prompts
 from reelign.driver.recipe import Recipe, labels
 from reelign.outline import Outline
 from reelign.runtime import footprint
-from reelign.runtime.footprint import Load
-from reelign.runtime.local import ROLES
-from reelign.stages import offline, online
 
 
 def told(recipe: Recipe, device: torch.device, *, working: bool) -> list[str]:
@@ -30,42 +26,20 @@ def told(recipe: Recipe, device: torch.device, *, working: bool) -> list[str]:
         return []
     outline: Outline = family.outline(recipe.model, device)
     found = [_sentence(f"the model on {device.type}", footprint.model(outline))]
-    for label, stage in zip(labels(recipe), recipe.stages, strict=True):
-        if isinstance(stage, offline.Config | online.Config):
-            load = load_online(stage) if isinstance(stage, online.Config) else load_offline(stage)
-            held = footprint.kept(outline, stage.learner, load)
-            held |= footprint.working(outline, load) if working else {}
+    stages: tuple[Any, ...] = recipe.stages
+    for label, stage in zip(labels(recipe), stages, strict=True):
+        if stage.load is not None:
+            held = footprint.kept(outline, stage.learner, stage.load)
+            held |= footprint.working(outline, stage.load) if working else {}
             found.append(_sentence(f"{label} beside it", held))
     return found
 
 
-def load_offline(stage: offline.Config) -> Load:
-    """What a stage on clips or pairs asks of the device."""
-    method: Any = parts.build("method", stage.method)
-    n, micro_batch, roles = stage.batch, stage.learner.micro_batch, len(method.needs & ROLES)
-    if method.consumes is Pairs:  # both of a pair share a noise and a forward pass
-        return Load(n, 3 * n, 2 * min(n, max(1, micro_batch // 2)), roles)
-    return Load(n, 2 * n, min(n, micro_batch), roles)
-
-
-def load_online(stage: online.Config) -> Load:
-    """What a stage on its own samples asks of the device."""
-    method: Any = parts.build("method", stage.method)
-    n, micro_batch = stage.prompts * stage.group, stage.learner.micro_batch
-    prompts = Prompts(("",) * stage.prompts, tuple(range(stage.prompts)), stage.group)
-    exploration = method.explore(stage.sampler.steps, prompts, 0, 0)
-    recorded = exploration.width if exploration.record is None else len(exploration.record)
-    # Of each recorded step: where it begins, where it ends, and its mean.
-    latents, branches = n * (1 + 3 * recorded), 1 if stage.sampler.guidance == 1 else 2
-    graphs = recorded * -(-n // micro_batch) if stage.retain else 1
-    return Load(n, latents, branches * min(n, micro_batch), len(method.needs & ROLES), graphs)
-
-
 def _sentence(of: str, sizes: dict[str, int]) -> str:
-    each = ", ".join(f"{name} {shown(held)}" for name, held in sizes.items())
-    return f"memory of {of}: {shown(sum(sizes.values()))} ({each})."
+    each = ", ".join(f"{name} {_shown(held)}" for name, held in sizes.items())
+    return f"memory of {of}: {_shown(sum(sizes.values()))} ({each})."
 
 
-def shown(held: int) -> str:
+def _shown(held: int) -> str:
     """Bytes for people: "2.6 GiB"."""
     return f"{held / 2**30:.1f} GiB" if held >= 2**29 else f"{held / 2**20:.1f} MiB"

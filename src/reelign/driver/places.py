@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from reelign.driver.recipe import Recipe, datasets_in
+from reelign.driver.recipe import Recipe, all_datasets
 from reelign.errors import BadConfig, shown
 
 
@@ -29,14 +29,10 @@ def _read(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     for part in pipeline.iterdir() if pipeline else ():
         if (part / "config.json").is_file() or part.name in ("tokenizer", "scheduler"):
             yield "model.weights", part
-    owners = [(f"stages.{index}", stage) for index, stage in enumerate(recipe.stages)]
-    if recipe.evaluate:
-        owners.append(("evaluate", recipe.evaluate))
-    for owner, settings in owners:
-        for where, config in datasets_in(settings, owner):
-            folder = _folder(getattr(config, "path", ""))
-            if folder:
-                yield where, folder
+    for where, config in all_datasets(recipe):
+        folder = _folder(getattr(config, "path", ""))
+        if folder:
+            yield where, folder
 
 
 def _folder(path: object) -> Path | None:

@@ -14,8 +14,8 @@ from reelign import names, parts
 from reelign.finished import decisive
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
+from reelign.settings import in_run
 from reelign.stage import AnyStage
-from reelign.stages import collect, offline, online
 from reelign.stages.evaluate import Config as EvaluateConfig
 
 
@@ -47,7 +47,7 @@ class Recipe(Settings):
     @field_validator("stages")
     @classmethod
     def _each_collects_into_its_own(cls, stages: tuple[Any, ...]) -> tuple[Any, ...]:
-        found = [(i, stage.path) for i, stage in enumerate(stages) if isinstance(stage, collect.Config)]
+        found = [(i, str(Path(file).parent)) for i, stage in enumerate(stages) for file in stage.writes]
         for (one, first), (other, second) in combinations(found, 2):
             short, long = sorted((f"{names.same(first)}/", f"{names.same(second)}/"), key=len)
             if long.startswith(short):
@@ -65,11 +65,7 @@ class Recipe(Settings):
 
 def labels(recipe: Recipe) -> list[str]:
     """The stages' names, made unique also for file systems that ignore case."""
-    return names.unique((_asked(stage) for stage in recipe.stages), ["base"])
-
-
-def _asked(stage: Any) -> str:
-    return stage.label or (stage.method.name if isinstance(stage, offline.Config | online.Config) else stage.name)
+    return names.unique((stage.label or stage.title for stage in recipe.stages), ["base"])
 
 
 def essential(tree: Any) -> Any:
@@ -88,7 +84,7 @@ def _without_places(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     data = tree.get("dataset")
-    if isinstance(data, dict) and not parts.is_outside(str(data.get("name"))) and "{run}" not in str(data.get("path")):
+    if isinstance(data, dict) and not parts.is_outside(str(data.get("name"))) and not in_run(data.get("path")):
         tree = {**tree, "dataset": {key: value for key, value in data.items() if key != "path"}}
     return {key: _without_places(value) for key, value in tree.items()}
 
@@ -110,28 +106,15 @@ def datasets_in(settings: BaseModel, where: str) -> Iterator[tuple[str, PartConf
                 yield from datasets_in(inner, place)
 
 
-def names_run(settings: BaseModel) -> bool:
-    """Whether "{run}" stands in settings, for the run folder."""
-    return "{run}" in json.dumps(configs.dump(settings))
-
-
-def reads_run(stage: Any) -> bool:
-    """Whether a stage reads what the run itself has collected."""
-    dataset = getattr(stage, "dataset", None)
-    return dataset is not None and names_run(dataset)
-
-
-def in_run(stage: Any, folder: Path) -> Any:
-    """The stage's config with "{run}" in its dataset's values replaced by the run folder."""
-    if not reads_run(stage):
-        return stage
-    text = json.dumps(configs.dump(stage.dataset))
-    tree = json.loads(text.replace("{run}", json.dumps(str(folder))[1:-1]))
-    return stage.model_copy(update={"dataset": parts.configure("dataset", tree)})
+def all_datasets(recipe: Recipe, first: int = 0) -> Iterator[tuple[str, PartConfig]]:
+    """The datasets of the stages from one on and of the evaluation, by their place."""
+    for index, stage in enumerate(recipe.stages[first:], start=first):
+        yield from datasets_in(stage, f"stages.{index}")
+    if recipe.evaluate:
+        yield from datasets_in(recipe.evaluate, "evaluate")
 
 
 def shift(recipe: Recipe) -> float | None:
-    """The time shift to sample the result with: the last online stage's, else the evaluation's."""
-    online_stages = [stage for stage in recipe.stages if isinstance(stage, online.Config)]
-    last = online_stages[-1] if online_stages else recipe.evaluate
-    return last.sampler.shift if last else None
+    """The time shift to sample the result with: that of the last stage which has one, else the evaluation's."""
+    own = [stage.shift for stage in recipe.stages if stage.shift is not None]
+    return own[-1] if own else recipe.evaluate and recipe.evaluate.sampler.shift

@@ -9,11 +9,12 @@ from reelign.driver.run_folder import RunFolder
 from reelign.driver.state import State, extended, read
 from reelign.driver.watching import Watcher
 from reelign.errors import BadCheckpoint
+from reelign.opened import Datasets
 from reelign.runtime.checkpoint import Checkpoint
 
 
 def take_up(
-    recipe: Recipe, folder: RunFolder, held: Held, watcher: Watcher, accept: bool
+    recipe: Recipe, folder: RunFolder, held: Held, opened: Datasets, watcher: Watcher, accept: bool
 ) -> tuple[State, Groups] | None:
     """Bring weights and files back to the newest checkpoint; gives where the run stands, and that checkpoint's tensors.
 
@@ -34,7 +35,7 @@ def take_up(
     names = labels(recipe)
     at_end = state.stage == len(names)
     where = "the end of the last stage" if at_end else f"step {state.next} of stage {names[state.stage]}"
-    now = world.around(recipe, held.model, state.stage)
+    now = world.around(recipe, held.model, state.stage, opened)
     state, moved = agree(state, world.changes(state.world, now), where, accept, watcher), world.moves(state.world, now)
     told = [f"{sentence} Going on from {where}, which was saved before it." for sentence in damaged]
     if moved:
@@ -86,7 +87,7 @@ def _reopen(recipe: Recipe, folder: RunFolder, held: Held, state: State, watcher
     except BadCheckpoint as error:
         raise BadCheckpoint(f"the last stage cannot be extended, as its last step is lost: {error}") from error
     folder.checkpoints.pass_over(f"{label}-end")
-    more = getattr(recipe.stages[-1], "steps", 0)
+    more = recipe.stages[-1].extent
     watcher.say(f"{label} was finished after {row['steps']} steps, and goes on to {more} as asked now.")
     if row["gate"]["verdict"] == "failed":
         watcher.say(

@@ -26,10 +26,9 @@ from reelign.errors import BadCheckpoint, BadConfig, BadData, CannotWrite
 from reelign.files import digest, sweep, sync, writing
 from reelign.parts import PartConfig
 from reelign.runtime.checkpoint import Store
+from reelign.runtime.collected import Collected
 from reelign.runtime.final import Final
 from reelign.runtime.journal import Journal, Json
-from reelign.stages import collect
-from reelign.stages._collected import Collected
 
 LOCK = ".lock"
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK})
@@ -104,18 +103,19 @@ class RunFolder:
     def sweep(self, recipe: Recipe, labels: list[str]) -> None:
         """Put right what a killed run left half-written; the lock must be held."""
         samples = [self.path / "samples" / label for label in ("base", *labels)]
-        made = [self.collected(stage).folder for stage in recipe.stages if isinstance(stage, collect.Config)]
+        made = [each.folder for _, each in self.collected(recipe)]
         pairs = [folder for each in made for folder in (each.parent, each, each / "clips")]
         sweep([self.path, self.path / "checkpoints", self.path / "evaluations", *samples, *pairs])
 
-    def collected(self, stage: collect.Config) -> Collected:
-        """What a collecting stage has written here."""
-        return collect.collected(stage, self.path, self.id)
+    def collected(self, recipe: Recipe) -> list[tuple[int, Collected]]:
+        """What collecting stages have written here, with their numbers."""
+        made = ((index, stage.collected(self.path, self.id)) for index, stage in enumerate(recipe.stages))
+        return [(index, each) for index, each in made if each]
 
     def lost_pairs(self, recipe: Recipe) -> list[str]:
         """A sentence for each folder of collected pairs that is not as it was, once no stage is left to read it."""
         told = []
-        for made in (self.collected(stage) for stage in recipe.stages if isinstance(stage, collect.Config)):
+        for _, made in self.collected(recipe):
             try:
                 made.verify(made.steps)
             except BadData as error:
@@ -125,7 +125,7 @@ class RunFolder:
     def clear_if_untouched(self, recipe: Recipe) -> None:
         """Give the name back if the run was refused before it made anything but its first checkpoint."""
         made = [self.path / name for name in ("ledger.jsonl", "metrics.jsonl", "evaluations", "samples", "final")]
-        pairs = [self.collected(stage) for stage in recipe.stages if isinstance(stage, collect.Config)]
+        pairs = [each for _, each in self.collected(recipe)]
         # What does not go stays; the error that brought us here is the one to tell.
         with suppress(OSError):
             if not any(os.path.lexists(path) for path in made) and not any(each.is_ours for each in pairs):

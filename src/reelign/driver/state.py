@@ -61,7 +61,7 @@ class State(Settings):
 
 def extended(recipe: Recipe, state: State) -> bool:
     """Whether all stages are done, but the last has more steps now."""
-    return state.stage == len(recipe.stages) and getattr(recipe.stages[-1], "steps", 0) > state.ledger[-1]["steps"]
+    return state.stage == len(recipe.stages) and recipe.stages[-1].extent > state.ledger[-1]["steps"]
 
 
 def read(position: dict[str, Any], where: str) -> State:

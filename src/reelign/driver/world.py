@@ -1,27 +1,30 @@
 """What a run's bits hang on beside its recipe, and what it means for a resumed run that some of it has changed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 import reelign
-from reelign import parts
-from reelign.driver.recipe import Recipe, datasets_in, names_run
+from reelign import panel
+from reelign.driver.recipe import Recipe, all_datasets
 from reelign.driver.state import World
 from reelign.errors import BadConfig
-from reelign.panel import Metrics
-from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.opened import Datasets
+from reelign.protocols import Dataset, VideoModel
+from reelign.settings import in_run
 
 Identity = dict[str, str | int]
 
 
-def around(recipe: Recipe, model: VideoModel, stage: int) -> World:
+def around(recipe: Recipe, model: VideoModel, stage: int, opened: Datasets) -> World:
     """The world of a run at the beginning of a stage: base weights, machine, metrics, data of this and later stages."""
-    data = {place: _identity(config) for place, config in _datasets(recipe, stage)}
-    judging = recipe.evaluate if stage < len(recipe.stages) else None
-    metrics = Metrics.build(judging.metrics).versions if judging else {}
+    # Once all stages are done, nothing is read or judged any more.
+    left = stage < len(recipe.stages)
+    # What the run itself collects has a record of its own.
+    read = [each for each in all_datasets(recipe, stage) if left and not in_run(each[1])]
+    data = {place: _identity(opened(config)) for place, config in read}
+    metrics = panel.versions(recipe.evaluate.asks) if left and recipe.evaluate else {}
     return World(base=_base(recipe, model), data=data, metrics=metrics, machine=_machine(model))
 
 
@@ -56,21 +59,9 @@ def moves(then: World, now: World) -> list[str]:
     return [f"{key} {then.machine.get(key, 'unknown')} then, {now.machine[key]} now" for key in keys]
 
 
-def _datasets(recipe: Recipe, first: int) -> Iterator[tuple[str, PartConfig]]:
-    """Datasets still to be read, by their place; what the run itself collects has a record of its own."""
-    owners = [(f"stages.{i}", stage) for i, stage in enumerate(recipe.stages) if i >= first]
-    # Once all stages are done, nothing is judged any more either.
-    if owners and recipe.evaluate:
-        owners.append(("evaluate", recipe.evaluate))
-    for owner, settings in owners:
-        for where, config in datasets_in(settings, owner):
-            if not names_run(config):
-                yield where, config
-
-
-def _identity(config: PartConfig) -> Identity:
+def _identity(dataset: Dataset) -> Identity:
     """What a dataset says of its content; nothing where a dataset from outside says nothing."""
-    give = getattr(parts.build("dataset", config), "identity", None)
+    give = getattr(dataset, "identity", None)
     return dict(give()) if give else {}
 
 

@@ -9,30 +9,35 @@ from torch import Tensor
 
 from reelign.batches import Scored
 from reelign.core import allocation
-from reelign.engines.slots import PLACES, Allocate, Check, Demand, Given, Notes, Slots
+from reelign.engines.slots import PLACES, Allocate, Check, Demand, Given, Glance, Notes, Slots
 from reelign.errors import BadConfig
 
-Maps = Callable[[Scored, Notes], Float[Tensor, "b f h w"]]
-"""Weights of at least 0 over the latent grid."""
+Seen = Callable[[Glance], Float[Tensor, "b f h w"]]
+"""What a map is made of, seen in decoded samples: values over the latent grid."""
+Maps = Callable[[Float[Tensor, "b f h w"], Notes], Float[Tensor, "b f h w"]]
+"""What was seen in a whole rollout to weights of at least 0."""
+MAP = "map"
+"""Where what was seen is kept until then."""
 
 
-def placed(slots: Slots, maps: Maps, clip: float) -> Slots:
+def placed(slots: Slots, seen: Seen, maps: Maps, clip: float) -> Slots:
     """Slots whose credit is shared out over places by maps of the decoded frames (ViPO, arXiv 2511.18719).
 
     Args:
         slots: of a policy-gradient method.
-        maps: of a scored rollout.
+        seen: looks at the frames.
+        maps: makes weights of it.
         clip: half-width of the trust region of single places, whose log-ratios vary far more than means.
     """
 
     def allocate(given: Given, scored: Scored, notes: Notes) -> Given:
-        return replace(given, advantage=allocation.dense(given.advantage, maps(scored, notes)))
+        return replace(given, advantage=allocation.dense(given.advantage, maps(scored.seen[MAP], notes)))
 
     return replace(
         slots,
         allocate=(*slots.allocate, allocate),
         dense_clip=clip,
-        needs=slots.needs | {"videos"},
+        looks=(*slots.looks, lambda glance: {MAP: seen(glance)}),
         demands=slots.demands | PLACES,
     )
 

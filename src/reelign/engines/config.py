@@ -1,10 +1,13 @@
-"""What the configs of online methods share; data only."""
+"""What the configs of online methods share: settings, and what a stage asks of a method before it is built."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from reelign.engines.slots import AnyModule
+from reelign.batches import Credited
+from reelign.core import schedule
+from reelign.engines import forward, select
+from reelign.engines.slots import AnyModule, Demand, Slots, assemble
 from reelign.forward_process import LevelConfig
 from reelign.parts import PartConfig
 
@@ -14,10 +17,42 @@ Kind = Literal["flow", "dance", "flash", "longcat", "cps"]
 class OnlineConfig(PartConfig):
     """Any online method."""
 
+    consumes: ClassVar = Credited
     limit: float = Field(default=5.0, ge=0.01, le=1e4)
     """Advantages are cut to [-limit, limit]."""
     modules: tuple[AnyModule, ...] = ()
     """What else fills its slots, in this order, such as `[{name: bpgo}, {name: vipo}]`."""
+
+    def slots(self) -> Slots:
+        """Those that the method itself fills."""
+        raise NotImplementedError
+
+    def filled(self) -> Slots:
+        """The method's slots and those of its modules.
+
+        Raises:
+            BadConfig: modules that do not go together, or not with the method.
+        """
+        return assemble(self.slots(), self.modules)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What its slots use beside the policy; see `declared.needs`."""
+        return self.filled().needs
+
+    def check(self, demand: Demand) -> None:
+        """Refuse what a stage asks for, before any compute.
+
+        Raises:
+            BadConfig: in one sentence.
+        """
+        slots = self.filled()
+        windows = slots.select.windows(demand.sampler.steps)
+        if demand.sampler.boundary is not None:
+            table = schedule.sigmas(demand.sampler.steps, demand.sampler.shift)
+            select.refuse_boundary(windows, table, demand.sampler.boundary)
+        for check in slots.checks:
+            check(demand)
 
 
 class PolicyConfig(OnlineConfig):
@@ -29,8 +64,6 @@ class PolicyConfig(OnlineConfig):
     """Strength of their noise."""
     clip: float = Field(default=1e-4, gt=0, le=1e3)
     """Half-width of the trust region around ratio 1. Small, because log-ratios are means over elements."""
-    batched: bool = False
-    """Replay several steps in one forward pass where they fit into a micro-batch; see `engines.policy.losses`."""
 
     @model_validator(mode="after")
     def _within_a_quarter_turn(self) -> "PolicyConfig":
@@ -55,3 +88,7 @@ class ForwardConfig(OnlineConfig):
     """How noise levels are drawn."""
     draws: int = Field(default=2, ge=1, le=64)
     """Times that each sample is noised in an update."""
+
+    def filled(self) -> Slots:
+        """The method's slots and those of its modules, none of which may need recorded steps."""
+        return forward.refuse_steps(super().filled(), self.name)

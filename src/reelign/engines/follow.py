@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from reelign.engines.slots import After, Notes
-from reelign.protocols import VideoModel
+from reelign.protocols import ReferenceWeights
 
 
 def after(start: float, slope: float, most: float) -> After:
@@ -15,10 +15,10 @@ def after(start: float, slope: float, most: float) -> After:
     (DiffusionNFT, arXiv 2509.16117; CRD, 2603.14128).
     """
 
-    def move(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+    def move(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
         n = notes.memory.get("follow/iterations", torch.zeros(()))
         decay = min(start + slope * float(n), most)
-        model.follow_reference(decay, "sampled")
+        reference.follow(decay, "sampled")
         notes.memory["follow/iterations"] = n + 1
         notes.metrics["sampled_decay"] = decay
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.batches import Credited, Loss
+from reelign.batches import Condition, Credited, Loss
 from reelign.core import flow, forward_loss, rng
 from reelign.engines.slots import Check, Demand, Slots
 from reelign.errors import BadConfig
@@ -136,7 +136,7 @@ def _losses(
     if total == 0:
         return
     x0, n = trajectories.x0, len(trajectories.x0)
-    condition = model.encode(trajectories.prompts.repeated)
+    condition = trajectories.condition
     size = max(1, micro_batch // group) * group if whole_groups else micro_batch
     for draw in range(draws):
         names = [rng.seed_for(seed, "forward", draw, i // group if shared else i) for i in range(n)]
@@ -147,6 +147,7 @@ def _losses(
         for cut in chunks(n, size):
             keep = batch.informative[cut]
             if not bool(keep.any()):
+                yield Loss.idle()
                 continue
             x = flow.interpolate(x0[cut], noise[cut], sigma[cut])
             at = (x, sigma[cut], condition[cut])
@@ -169,8 +170,8 @@ def _losses(
             yield Loss(each.sum() / total, int(keep.sum()) / total, metrics)
 
 
-def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    with torch.no_grad(), model.reference(role):
+def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Condition]) -> Tensor:
+    with torch.no_grad(), model.reference.on(role):
         return model.velocity(*at)
 
 

@@ -1,15 +1,14 @@
 """What all online methods share, whatever their loss: the verbs of `protocols.OnlineMethod`, from slots."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
-from reelign.batches import Credited, Loss, Prompts, Scored
-from reelign.core import schedule
-from reelign.engines import credit, select
-from reelign.engines.slots import Demand, Notes, Slots
-from reelign.protocols import VideoModel
+from reelign.batches import Credited, Loss, Prompts, Request, Scored, Videos
+from reelign.engines import credit
+from reelign.engines.slots import Glance, Notes, Opened, Score, Slots
+from reelign.opened import Datasets
+from reelign.protocols import ReferenceWeights, VideoModel
 from reelign.sampling import Exploration
 
 Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]
@@ -19,36 +18,28 @@ Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int],
 class Online:
     """An online method: slots, and the loss that reads them. Owns what its slots remember."""
 
-    consumes = Credited
-
     def __init__(self, slots: Slots, losses: Losses) -> None:
         """Keep the slots, and the losses of the engine that reads them."""
         self.slots = slots
-        self.needs = slots.needs
+        self.opened: Opened = Datasets()
         self.notes = Notes()
         self._losses = losses
-
-    def check(self, demand: Demand) -> None:
-        """Refuse what a stage asks for, before any compute.
-
-        Raises:
-            BadConfig: in one sentence.
-        """
-        windows = self.slots.select.windows(demand.sampler.steps)
-        if demand.sampler.boundary is not None:
-            table = schedule.sigmas(demand.sampler.steps, demand.sampler.shift)
-            select.refuse_boundary(windows, table, demand.sampler.boundary)
-        for check in self.slots.checks:
-            check(demand)
 
     def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
         """Which of a rollout's steps are stochastic."""
         return self.slots.select.draw(steps, prompts, seed, iteration)
 
-    def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:
+    def begin(self, requests: Sequence[Request], score: Score) -> None:
         """Get ready before the first rollout of a stage."""
         for begin in self.slots.begin:
-            begin(texts, score, self.notes)
+            begin(requests, score, self.notes)
+
+    def look(
+        self, videos: Videos, prompts: Prompts, x0: Tensor, score: Callable[[Videos], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """What its slots want to keep of some decoded samples before they go."""
+        glance = Glance(videos, prompts, x0, score)
+        return {name: value for look in self.slots.looks for name, value in look(glance).items()}
 
     def credit(self, scored: Scored) -> Credited:
         """Rewards to a batch with advantages."""
@@ -59,13 +50,13 @@ class Online:
         yield from self._losses(self.slots, self.notes.memory, model, batch, seed, micro_batch)
         if bool(batch.informative.any()):
             for term in self.slots.terms:
-                yield from term(model, seed, micro_batch)
+                yield from term(model, seed, micro_batch, self.opened)
 
-    def after(self, model: VideoModel, metrics: Mapping[str, float]) -> dict[str, float]:
+    def after(self, reference: ReferenceWeights, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look after references and coefficients once an iteration has been learnt."""
         self.notes.metrics = {}
         for after in self.slots.after:
-            after(model, metrics, self.notes)
+            after(reference, metrics, self.notes)
         return dict(self.notes.metrics)
 
     def state(self) -> dict[str, Tensor]:

@@ -68,7 +68,6 @@ def losses(
     log_ratio: LogRatio = plain,
     surrogate: Surrogate = clipped,
     step_weight: StepWeight | None = None,
-    batched: bool = False,
 ) -> Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]:
     """The losses of a policy-gradient method; see `protocols.Method.losses`.
 
@@ -76,18 +75,14 @@ def losses(
         log_ratio: how far each transition's probability has moved.
         surrogate: the loss of it.
         step_weight: weights over noise levels for the surrogate; None is 1 everywhere.
-        batched: replay several steps in one forward pass where they fit into a micro-batch. The batches are then
-            not those of the rollout, so ratios start at 1 up to rounding where a network's samples depend on their
-            batch in the last bits.
     """
-    return partial(_losses, log_ratio, surrogate, step_weight, batched)
+    return partial(_losses, log_ratio, surrogate, step_weight)
 
 
 def _losses(
     log_ratio_of: LogRatio,
     surrogate: Surrogate,
     step_weight: StepWeight | None,
-    batched: bool,
     slots: Slots,
     memory: Mapping[str, Tensor],
     model: VideoModel,
@@ -101,16 +96,16 @@ def _losses(
     total = int(batch.informative.sum()) * len(trajectories.x)
     if total == 0:
         return
-    condition = model.encode(trajectories.prompts.repeated)
     weights = _step_weights(step_weight, trajectories, slots)
     dense = batch.advantage.ndim > 1
     clip = slots.dense_clip if dense else slots.clip
-    for cell, live in _cells(trajectories, micro_batch, batched):
+    for cell, live in _cells(trajectories, micro_batch):
         keep = batch.informative[cell.sample]
         if not bool(keep.any()):
+            yield Loss.idle()
             continue
         # Whole cells are replayed, idle samples too: the same batch composition gives the same bits.
-        here = live or _now(model, trajectories, cell, condition)
+        here = live or _now(model, trajectories, cell)
         log_ratio = log_ratio_of(here, cell, dense)[keep]
         credit = batch.advantage[cell.sample][keep]
         divergence = partial(_divergence, here, cell, keep)
@@ -123,7 +118,7 @@ def _losses(
         if weights is not None:
             each = each * weights[cell.index][keep]
         if slots.penalties:
-            gap = _gap(model, trajectories, cell, condition, here)
+            gap = _gap(model, trajectories, cell, here)
             for penalty in slots.penalties:
                 found = penalty.measure(gap)[keep]
                 metrics[penalty.name] = found.detach().mean()
@@ -132,12 +127,12 @@ def _losses(
         yield Loss(each.sum() / total, int(keep.sum()) / total, metrics)
 
 
-def _cells(trajectories: Trajectories, micro_batch: int, batched: bool) -> Iterator[tuple[Cell, Transition | None]]:
+def _cells(trajectories: Trajectories, micro_batch: int) -> Iterator[tuple[Cell, Transition | None]]:
     """The recorded transitions in pieces that one forward pass takes, with their kept graphs where there are any."""
     count, n = trajectories.index.shape
-    at_once = max(1, micro_batch // n) if batched and not trajectories.live else 1
+    at_once = max(1, micro_batch // n) if trajectories.merge else 1
     for ks in chunks(count, at_once):
-        for i, cut in enumerate(chunks(n, micro_batch)):
+        for i, cut in enumerate(sampling.cuts(trajectories, micro_batch)):
             live = trajectories.live[ks.start][i] if trajectories.live else None
             yield _cell(trajectories, ks, cut), live
 
@@ -151,14 +146,14 @@ def _cell(t: Trajectories, ks: slice, cut: slice) -> Cell:
     return Cell(x, x_next, sigma, sigma_next, log_prob, Transition(mean, std), index, sample)
 
 
-def _now(model: VideoModel, t: Trajectories, cell: Cell, condition: Tensor) -> Transition:
+def _now(model: VideoModel, t: Trajectories, cell: Cell) -> Transition:
     """The policy's present transition at a cell, with a gradient."""
-    return sampling.transit(model, t, cell.x, cell.sigma, cell.sigma_next, condition[cell.sample])
+    return sampling.transit(model, t, cell.x, cell.sigma, cell.sigma_next, t.condition[cell.sample])
 
 
-def _gap(model: VideoModel, t: Trajectories, cell: Cell, condition: Tensor, here: Transition) -> StepGap:
-    with torch.no_grad(), model.reference():
-        there = _now(model, t, cell, condition)
+def _gap(model: VideoModel, t: Trajectories, cell: Cell, here: Transition) -> StepGap:
+    with torch.no_grad(), model.reference.on():
+        there = _now(model, t, cell)
     return StepGap(here, there, transition.gain(t.kind, cell.sigma, cell.sigma_next, t.eta))
 
 

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.batches import Scored, Videos
+from reelign.batches import Request, Scored, Videos
 from reelign.core import rng
-from reelign.engines.slots import Notes, Score
+from reelign.engines.slots import Glance, Notes, Score
 from reelign.errors import BadConfig, BadData, shown
 
 KEY = "prior/of/"
 TEXTS = "prior/texts"
+STILL = "prior/still/"
 
 
 class Priors:
@@ -48,17 +49,18 @@ class Priors:
                     f"{low:g} to {high:g}; give them on the reward's own scale."
                 )
 
-    def begin(self, texts: Sequence[str], score: Score, notes: Notes) -> None:
+    def begin(self, requests: Sequence[Request], score: Score, notes: Notes) -> None:
         """Sample or read what must be known before the first rollout.
 
         Raises:
             BadConfig: a prompt of the stage has no prior.
             BadData: the file is no such JSON.
         """
-        texts = list(dict.fromkeys(texts))
+        first = {request.text: request for request in reversed(requests)}
+        texts = list(dict.fromkeys(request.text for request in requests))
         if self.source == "own":
             seeds = [rng.seed_for(0, "prior", text, k) for text in texts for k in range(self.samples)]
-            scores = score([text for text in texts for _ in range(self.samples)], seeds)
+            scores = score([first[text] for text in texts for _ in range(self.samples)], seeds)
             known = {name: values.reshape(-1, self.samples).mean(dim=1) for name, values in scores.items()}
         elif self.source == "given":
             assert self.file is not None
@@ -112,12 +114,16 @@ def _padded(known: Tensor | None, n: int) -> Tensor:
     return torch.cat([old, torch.full((max(0, n - len(old)),), torch.nan)])
 
 
+def held_still(glance: Glance) -> dict[str, Tensor]:
+    """What samples earn if their first frame is held still."""
+    frames = glance.videos.frames
+    still = Videos(frames[:, :1].expand_as(frames), glance.videos.fps)
+    return {STILL + name: r for name, r in glance.score(still).items()}
+
+
 def _first_frame(scored: Scored) -> dict[str, Tensor]:
-    assert scored.videos is not None
-    frames = scored.videos.frames
-    still = Videos(frames[:, :1].expand_as(frames), scored.videos.fps)
     group = scored.trajectories.prompts.group
-    return {name: r.reshape(-1, group).mean(dim=1) for name, r in scored.rescore(still).items()}
+    return {name: scored.seen[STILL + name].reshape(-1, group).mean(dim=1) for name in scored.rewards}
 
 
 def _read(file: Path, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -16,14 +16,14 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor
 
-from reelign import parts
-from reelign.batches import Loss, Prompts, Scored
+from reelign import declared, parts
+from reelign.batches import Loss, Prompts, Request, Scored, Videos
 from reelign.core import transition
 from reelign.core.flow import expand_to, per_sample_mean
 from reelign.core.transition import Transition
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import Dataset, ReferenceWeights, VideoModel
 from reelign.sampling import Exploration, SamplerConfig
 
 
@@ -118,14 +118,31 @@ Combine = Callable[[Scored, Float[Tensor, "k p"], Notes], Float[Tensor, "p g"]]
 """Rewards and their weights to one advantage."""
 Allocate = Callable[[Given, Scored, Notes], Given]
 """Advantage to advantage, for each sample or each place."""
-Term = Callable[[VideoModel, int, int], Iterator[Loss]]
-"""(model, seed, micro_batch) -> losses beside those of the rollout."""
-After = Callable[[VideoModel, Mapping[str, float], Notes], None]
+Opened = Callable[[PartConfig], Dataset]
+"""A dataset by its settings, opened once in a run."""
+Term = Callable[[VideoModel, int, int, Opened], Iterator[Loss]]
+"""(model, seed, micro_batch, opened) -> losses beside those of the rollout."""
+After = Callable[[ReferenceWeights, Mapping[str, float], Notes], None]
 """Once an iteration has been learnt."""
-Score = Callable[[Sequence[str], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
-"""(texts, seeds) -> scores of the starting policy's own samples."""
-Begin = Callable[[Sequence[str], Score, Notes], None]
-"""Before the first rollout: (texts of the stage, score, notes)."""
+Score = Callable[[Sequence[Request], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
+"""(requests, seeds) -> scores of the starting policy's own samples."""
+Begin = Callable[[Sequence[Request], Score, Notes], None]
+"""Before the first rollout: (requests of the stage, score, notes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Some decoded samples of a rollout, whole groups, while they are there."""
+
+    videos: Videos
+    prompts: Prompts
+    x0: Float[Tensor, "b *latent"]
+    score: Callable[[Videos], Mapping[str, Float[Tensor, " b"]]]
+    """Scores other videos of the same requests."""
+
+
+Look = Callable[[Glance], Mapping[str, Tensor]]
+"""What to keep of them, `[b ...]` by name; a later slot finds it in `Scored.seen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +153,7 @@ class Slots:
     combine: Combine
     weigh: Weigh | None = None
     """None: the user's weights."""
+    looks: tuple[Look, ...] = ()
     shape: tuple[Shape, ...] = ()
     allocate: tuple[Allocate, ...] = ()
     limit: float = 5.0
@@ -150,7 +168,7 @@ class Slots:
     begin: tuple[Begin, ...] = ()
     checks: tuple["Check", ...] = ()
     needs: frozenset[str] = frozenset()
-    """See `protocols.Method`."""
+    """See `declared.needs`."""
     demands: frozenset[str] = frozenset()
     """What only policy-gradient methods have: `STEPS`, `PLACES`, `NOISE`."""
 
@@ -174,37 +192,27 @@ Check = Callable[[Demand], None]
 """Raises BadConfig for a stage that the method cannot serve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A function from slots to slots, and the single-valued slots that it replaces."""
-
-    name: str
-    fill: Callable[[Slots], Slots]
-    replaces: frozenset[str] = frozenset()
-
-
 AnyModule = Annotated[SerializeAsAny[PartConfig], BeforeValidator(lambda value: parts.configure("module", value))]
 
 
 def assemble(slots: Slots, modules: Sequence[PartConfig]) -> Slots:
-    """Let each module fill slots, in the order given.
+    """Let each module fill slots, in the order given; the single-valued slots that it `replaces` are its alone.
 
     Raises:
         BadConfig: two modules for one slot, or one module twice.
     """
     owner: dict[str, str] = {}
     for config in modules:
-        module: Module = parts.build("module", config)
-        for slot in sorted(module.replaces | {f"module {module.name}"}):
+        for slot in sorted({*declared.replaces(config), f"module {config.name}"}):
             if slot in owner:
                 other = owner[slot]
                 raise BadConfig(
-                    f"modules: {module.name!r} is given twice; once is enough."
-                    if other == module.name
-                    else f"modules: {other!r} and {module.name!r} both decide {slot!r}; keep one of them."
+                    f"modules: {config.name!r} is given twice; once is enough."
+                    if other == config.name
+                    else f"modules: {other!r} and {config.name!r} both decide {slot!r}; keep one of them."
                 )
-            owner[slot] = module.name
-        slots = module.fill(slots)
+            owner[slot] = config.name
+        slots = parts.fill(config, slots)
     return slots
 
 

@@ -7,7 +7,7 @@ from reelign.core import advantage, forward_loss
 from reelign.engines import combine, follow, forward, select
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(ForwardConfig):
@@ -19,6 +19,17 @@ class Config(ForwardConfig):
     limit: float = Field(default=1.0, ge=0.01, le=1e4)
     """Advantages are cut to [-limit, limit]."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.nowhere(),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            after=(follow.after(0.0, 0.001, 0.5),),
+            checks=(forward.anchored(self.beta, self.limit),),
+            needs=frozenset({"sampled"}),
+        )
+
 
 def build(config: Config) -> Online:
     """Advantage-weighted matching with an anchor."""
@@ -28,13 +39,4 @@ def build(config: Config) -> Online:
         credit = advantage.clamp(noised.advantage, config.limit)
         return forward_loss.anchored(noised.velocity, noised.sampled, noised.target, credit, config.beta)
 
-    slots = Slots(
-        select=select.nowhere(),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        after=(follow.after(0.0, 0.001, 0.5),),
-        checks=(forward.anchored(config.beta, config.limit),),
-        needs=frozenset({"sampled"}),
-    )
-    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
-    return Online(slots, forward.losses(loss, config.levels, config.draws))
+    return Online(config.filled(), forward.losses(loss, config.levels, config.draws))

@@ -7,7 +7,7 @@ from reelign.core import forward_loss
 from reelign.engines import combine, follow, forward, select
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(ForwardConfig):
@@ -19,6 +19,17 @@ class Config(ForwardConfig):
     shared: bool = False
     """One noise for a group, beside one level. What is learnt then differs by a known factor (docs/methods/crd.md)."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.nowhere(),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            after=(follow.after(0.25, 0.005, 0.999),),
+            checks=(forward.whole_groups_fit,),
+            needs=frozenset({"sampled"}),
+        )
+
 
 def build(config: Config) -> Online:
     """Centred reward distillation."""
@@ -26,13 +37,6 @@ def build(config: Config) -> Online:
     def loss(noised: forward.Noised) -> Tensor:
         return forward_loss.crd(*noised.compared(), config.beta).flatten()
 
-    slots = Slots(
-        select=select.nowhere(),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        after=(follow.after(0.25, 0.005, 0.999),),
-        checks=(forward.whole_groups_fit,),
-        needs=frozenset({"sampled"}),
+    return Online(
+        config.filled(), forward.losses(loss, config.levels, config.draws, shared=config.shared, whole_groups=True)
     )
-    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
-    return Online(slots, forward.losses(loss, config.levels, config.draws, shared=config.shared, whole_groups=True))

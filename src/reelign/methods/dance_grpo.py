@@ -7,7 +7,7 @@ from pydantic import Field
 from reelign.engines import allocate, combine, policy, select
 from reelign.engines.config import Kind, PolicyConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(PolicyConfig):
@@ -22,16 +22,20 @@ class Config(PolicyConfig):
     keep: int | None = Field(default=None, ge=2)
     """Members of each group that train, half of them the best and half the worst; None keeps all."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        slots = Slots(
+            select=select.everywhere(self.kind, self.eta, self.fraction, shared_noise=True),
+            combine=combine.gdpo("group"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+        if self.keep is not None:
+            checks = (*slots.checks, allocate.extremes_fit(self.keep))
+            slots = replace(slots, allocate=(allocate.extremes(self.keep),), checks=checks)
+        return slots
+
 
 def build(config: Config) -> Online:
     """GRPO on constant-rate trajectories."""
-    slots = Slots(
-        select=select.everywhere(config.kind, config.eta, config.fraction, shared_noise=True),
-        combine=combine.gdpo("group"),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    if config.keep is not None:
-        checks = (*slots.checks, allocate.extremes_fit(config.keep))
-        slots = replace(slots, allocate=(allocate.extremes(config.keep),), checks=checks)
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(config.filled(), policy.losses())

@@ -7,7 +7,7 @@ from reelign.core import forward_loss
 from reelign.engines import combine, follow, forward, select
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(ForwardConfig):
@@ -17,6 +17,17 @@ class Config(ForwardConfig):
     beta: float = Field(default=100.0, gt=0, le=1e6)
     """Strength for errors that are means over latent elements."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.nowhere(),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            after=(follow.after(0.25, 0.005, 0.999),),
+            checks=(forward.whole_groups_fit,),
+            needs=frozenset({"sampled"}),
+        )
+
 
 def build(config: Config) -> Online:
     """Group-level DPO against the weights that rolled out."""
@@ -24,13 +35,4 @@ def build(config: Config) -> Online:
     def loss(noised: forward.Noised) -> Tensor:
         return forward_loss.dgpo(*noised.compared(), config.beta).flatten()
 
-    slots = Slots(
-        select=select.nowhere(),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        after=(follow.after(0.25, 0.005, 0.999),),
-        checks=(forward.whole_groups_fit,),
-        needs=frozenset({"sampled"}),
-    )
-    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
-    return Online(slots, forward.losses(loss, config.levels, config.draws, shared=True, whole_groups=True))
+    return Online(config.filled(), forward.losses(loss, config.levels, config.draws, shared=True, whole_groups=True))

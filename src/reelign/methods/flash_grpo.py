@@ -6,7 +6,7 @@ from reelign.core import weighting
 from reelign.engines import combine, policy, select
 from reelign.engines.config import Kind, PolicyConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(PolicyConfig):
@@ -21,13 +21,16 @@ class Config(PolicyConfig):
     shared_noise: bool = True
     """One initial noise a group; the paper's code draws one for each sample."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.window(self.kind, self.eta, 1, self.among, shared_noise=self.shared_noise),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+
 
 def build(config: Config) -> Online:
     """Iso-temporal one-step GRPO with temporal gradient rectification."""
-    slots = Slots(
-        select=select.window(config.kind, config.eta, 1, config.among, shared_noise=config.shared_noise),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    return Online(assemble(slots, config.modules), policy.losses(step_weight=weighting.rectified))
+    return Online(config.filled(), policy.losses(step_weight=weighting.rectified))

@@ -5,7 +5,7 @@ from pydantic import Field
 from reelign.engines import combine, policy, select
 from reelign.engines.config import Kind, WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -16,13 +16,16 @@ class Config(WindowConfig):
     eta: float = Field(default=0.7, ge=0.001, le=1)
     """Share of the quarter turn by which the predicted noise is replaced; the paper uses 0.5 to 0.9."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.window(self.kind, self.eta, self.window, self.among),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+
 
 def build(config: Config) -> Online:
     """GRPO on coefficient-preserving steps."""
-    slots = Slots(
-        select=select.window(config.kind, config.eta, config.window, config.among),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(config.filled(), policy.losses())

@@ -6,7 +6,7 @@ from reelign.core import policy_loss
 from reelign.engines import combine, policy, select
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -16,19 +16,21 @@ class Config(WindowConfig):
     limit_kl: float = Field(default=1e-5, gt=0)
     """Divergence (mean over elements) from which a sample may not push outwards any more."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.window(self.kind, self.eta, self.window, self.among),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+
 
 def build(config: Config) -> Online:
     """GRPO with an exact-divergence mask."""
-    slots = Slots(
-        select=select.window(config.kind, config.eta, config.window, config.among),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        clip=config.clip,
-    )
     losses = policy.losses(
         surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.masked(
             log_ratio, credit, divergence(), config.limit_kl
-        ),
-        batched=config.batched,
+        )
     )
-    return Online(assemble(slots, config.modules), losses)
+    return Online(config.filled(), losses)

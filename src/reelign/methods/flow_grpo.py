@@ -7,7 +7,7 @@ from pydantic import Field
 from reelign.engines import combine, penalty, policy, select
 from reelign.engines.config import PolicyConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(PolicyConfig):
@@ -19,15 +19,19 @@ class Config(PolicyConfig):
     scale: Literal["group", "global", "max_group"] = "global"
     """Whose spread is the unit of an advantage; the authors' default is that of the whole batch."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        slots = Slots(
+            select=select.everywhere(self.kind, self.eta),
+            combine=combine.gdpo(self.scale),
+            limit=self.limit,
+            clip=self.clip,
+        )
+        if self.kl:
+            slots = penalty.add(slots, "step", self.kl)
+        return slots
+
 
 def build(config: Config) -> Online:
     """Full-trajectory GRPO with an initial noise for each sample."""
-    slots = Slots(
-        select=select.everywhere(config.kind, config.eta),
-        combine=combine.gdpo(config.scale),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    if config.kl:
-        slots = penalty.add(slots, "step", config.kl)
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(config.filled(), policy.losses())

@@ -12,7 +12,7 @@ from pydantic import Field
 from reelign.engines import combine, penalty, policy, select
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -28,17 +28,21 @@ class Config(WindowConfig):
     kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the exact step divergence to the weights that entered the stage (mean over elements)."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        slots = Slots(
+            select=select.window(
+                self.kind, self.eta, self.window, self.among, shared_noise=self.shared_noise, tail=self.tail
+            ),
+            combine=combine.gdpo(self.scale),
+            limit=self.limit,
+            clip=self.clip,
+        )
+        if self.kl:
+            slots = penalty.add(slots, "step", self.kl)
+        return slots
+
 
 def build(config: Config) -> Online:
     """GRPO on a stochastic window."""
-    slots = Slots(
-        select=select.window(
-            config.kind, config.eta, config.window, config.among, shared_noise=config.shared_noise, tail=config.tail
-        ),
-        combine=combine.gdpo(config.scale),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    if config.kl:
-        slots = penalty.add(slots, "step", config.kl)
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(config.filled(), policy.losses())

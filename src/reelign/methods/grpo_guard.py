@@ -6,7 +6,7 @@ from reelign.core import weighting
 from reelign.engines import combine, policy, select
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -18,15 +18,18 @@ class Config(WindowConfig):
     rebalance: bool = True
     """Weigh steps by one over their length, so that short steps are not drowned by long ones."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.window(self.kind, self.eta, self.window, self.among),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+
 
 def build(config: Config) -> Online:
     """GRPO on centred ratios with the std of the kernel in use."""
-    slots = Slots(
-        select=select.window(config.kind, config.eta, config.window, config.among),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        clip=config.clip,
-    )
     weight = weighting.per_length if config.rebalance else None
-    losses = policy.losses(log_ratio=policy.centred, step_weight=weight, batched=config.batched)
-    return Online(assemble(slots, config.modules), losses)
+    losses = policy.losses(log_ratio=policy.centred, step_weight=weight)
+    return Online(config.filled(), losses)

@@ -6,7 +6,7 @@ from reelign.core import weighting
 from reelign.engines import combine, penalty, policy, select
 from reelign.engines.config import Kind, PolicyConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(PolicyConfig):
@@ -21,15 +21,19 @@ class Config(PolicyConfig):
     kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the mean squared velocity difference to the weights that entered the stage, alike at every level."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        slots = Slots(
+            select=select.window(self.kind, self.eta, 1, self.among),
+            combine=combine.gdpo("max_group"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+        if self.kl:
+            slots = penalty.add(slots, "velocity", self.kl)
+        return slots
+
 
 def build(config: Config) -> Online:
     """One-step GRPO with reweighted losses and max-group-std advantages."""
-    slots = Slots(
-        select=select.window(config.kind, config.eta, 1, config.among),
-        combine=combine.gdpo("max_group"),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    if config.kl:
-        slots = penalty.add(slots, "velocity", config.kl)
-    return Online(assemble(slots, config.modules), policy.losses(step_weight=weighting.rectified))
+    return Online(config.filled(), policy.losses(step_weight=weighting.rectified))

@@ -5,7 +5,7 @@ from pydantic import Field
 from reelign.engines import combine, policy, select
 from reelign.engines.config import PolicyConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(PolicyConfig):
@@ -17,13 +17,16 @@ class Config(PolicyConfig):
     every: int = Field(default=25, ge=1)
     """Iterations after which the window moves on by one step; at the end it starts again."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.sliding(self.kind, self.eta, self.window, self.every),
+            combine=combine.gdpo("group"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+
 
 def build(config: Config) -> Online:
     """GRPO on a progressive window."""
-    slots = Slots(
-        select=select.sliding(config.kind, config.eta, config.window, config.every),
-        combine=combine.gdpo("group"),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    return Online(assemble(slots, config.modules), policy.losses(batched=config.batched))
+    return Online(config.filled(), policy.losses())

@@ -7,7 +7,7 @@ from reelign.core import forward_loss
 from reelign.engines import combine, follow, forward, select
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(ForwardConfig):
@@ -21,6 +21,16 @@ class Config(ForwardConfig):
     normalise: bool = True
     """Divide each branch by its own mean error (the authors' form), instead of the plain mean square."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.nowhere(),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            after=(follow.after(0.0, 0.001, 0.5),),
+            needs=frozenset({"sampled"}),
+        )
+
 
 def build(config: Config) -> Online:
     """Negative-aware fine-tuning on the forward process."""
@@ -30,12 +40,4 @@ def build(config: Config) -> Online:
         sigma = noised.sigma if config.normalise else None
         return forward_loss.nft(noised.velocity, noised.sampled, noised.target, chance, config.beta, sigma=sigma)
 
-    slots = Slots(
-        select=select.nowhere(),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        after=(follow.after(0.0, 0.001, 0.5),),
-        needs=frozenset({"sampled"}),
-    )
-    slots = forward.refuse_steps(assemble(slots, config.modules), config.name)
-    return Online(slots, forward.losses(loss, config.levels, config.draws))
+    return Online(config.filled(), forward.losses(loss, config.levels, config.draws))

@@ -4,7 +4,7 @@ from reelign.core import policy_loss, weighting
 from reelign.engines import combine, policy, select
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -12,18 +12,20 @@ class Config(WindowConfig):
 
     name: str = "pcpo"
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.window(self.kind, self.eta, self.window, self.among),
+            combine=combine.gdpo("global"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+
 
 def build(config: Config) -> Online:
     """Proportionate-credit policy optimisation; `clip` is the hinge's margin."""
-    slots = Slots(
-        select=select.window(config.kind, config.eta, config.window, config.among),
-        combine=combine.gdpo("global"),
-        limit=config.limit,
-        clip=config.clip,
-    )
     losses = policy.losses(
         surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.hinge(log_ratio, credit, clip),
         step_weight=weighting.proportional,
-        batched=config.batched,
     )
-    return Online(assemble(slots, config.modules), losses)
+    return Online(config.filled(), losses)

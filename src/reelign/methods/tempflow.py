@@ -6,7 +6,7 @@ from reelign.core import weighting
 from reelign.engines import combine, policy, select
 from reelign.engines.config import PolicyConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots, assemble
+from reelign.engines.slots import Slots
 
 
 class Config(PolicyConfig):
@@ -16,13 +16,16 @@ class Config(PolicyConfig):
     among: int = Field(default=9, ge=1)
     """The branch lies within this many first steps."""
 
+    def slots(self) -> Slots:
+        """Those that the method fills."""
+        return Slots(
+            select=select.window(self.kind, self.eta, 1, self.among),
+            combine=combine.gdpo("group"),
+            limit=self.limit,
+            clip=self.clip,
+        )
+
 
 def build(config: Config) -> Online:
     """Branching GRPO with noise-aware weights."""
-    slots = Slots(
-        select=select.window(config.kind, config.eta, 1, config.among),
-        combine=combine.gdpo("group"),
-        limit=config.limit,
-        clip=config.clip,
-    )
-    return Online(assemble(slots, config.modules), policy.losses(step_weight=weighting.noise_scale))
+    return Online(config.filled(), policy.losses(step_weight=weighting.noise_scale))

@@ -1,6 +1,7 @@
 """How different are the videos that one prompt gives?"""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,11 @@ class Config(PartConfig):
     """The space in which videos are compared."""
 
     name: str = "diversity"
+    higher_is_better: ClassVar = {"diversity": True}
+    description: ClassVar = {
+        "diversity": "mean distance to the other videos of the same prompt, rms of downsampled RGB in [0, 1]"
+    }
+    version: ClassVar = "1"
     side: int = Field(default=16, ge=1)
     """Videos are averaged down to at most this many pixels a side, so that details and noise do not count."""
     frames: int = Field(default=8, ge=1)
@@ -24,12 +30,6 @@ class Config(PartConfig):
 
 class Diversity:
     """Root-mean-square difference of blurred, downsampled videos, averaged over the other videos of the same prompt."""
-
-    version = "1"
-    higher_is_better: Mapping[str, bool] = {"diversity": True}
-    description: Mapping[str, str] = {
-        "diversity": "mean distance to the other videos of the same prompt, rms of downsampled RGB in [0, 1]"
-    }
 
     def __init__(self, config: Config) -> None:
         """Keep the size to compare at."""

@@ -1,6 +1,7 @@
 """Held-out measures for any video: is there motion, and does no frame flicker? Needs no weights."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +14,12 @@ class Config(PartConfig):
     """What counts as motion and as flicker."""
 
     name: str = "moving"
+    higher_is_better: ClassVar = {"changed_area": True, "flicker_free_share": True}
+    description: ClassVar = {
+        "changed_area": "share of pixels that change over time",
+        "flicker_free_share": "share of clips without a frame much darker or brighter than the median one",
+    }
+    version: ClassVar = "1"
     change: float = 0.05
     """Spread over time (standard deviation of grey in [0, 1]) from which on a pixel has changed."""
     flicker: float = 0.15
@@ -21,13 +28,6 @@ class Config(PartConfig):
 
 class Moving:
     """How much of the picture moves, and which clips have no flickering frame."""
-
-    version = "1"
-    higher_is_better: Mapping[str, bool] = {"changed_area": True, "flicker_free_share": True}
-    description: Mapping[str, str] = {
-        "changed_area": "share of pixels that change over time",
-        "flicker_free_share": "share of clips without a frame much darker or brighter than the median one",
-    }
 
     def __init__(self, config: Config) -> None:
         """Keep the limits."""

@@ -1,6 +1,7 @@
 """Does the clip show what the prompt says, and obey its world? Judged by re-rendering, not by what rewards see by."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,14 +17,7 @@ class Config(PartConfig):
     """Nothing to set."""
 
     name: str = "playground"
-
-
-class Playground:
-    """What the prompt asks for, mechanics whatever it asks for, no prohibited symbol, all of it; how clean it is."""
-
-    reads = READS
-    version = "1"
-    description: Mapping[str, str] = {
+    description: ClassVar = {
         "attributes_right": "share of clips whose count, colours, shapes, sizes, background and camera are all right",
         "attribute_score": "share of prompted attributes that are right",
         "motion_right": "share of clips in which every sprite moves in the prompted direction, speed and manner",
@@ -36,7 +30,9 @@ class Playground:
         "clip_right": "share of clips with nothing wrong: attributes, motion, physics, no prohibited symbol",
         "fidelity_db": "peak signal-to-noise ratio of the clip against its best re-rendering, dB",
     }
-    higher_is_better: Mapping[str, bool] = {name: name != "physics_residual" for name in description}
+    higher_is_better: ClassVar = {name: name != "physics_residual" for name in description}
+    version: ClassVar = "1"
+    reads: ClassVar = READS
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuse prompts outside the playground's grammar.
@@ -45,6 +41,10 @@ class Playground:
             UnknownCaption: the first of them.
         """
         wanted(prompts)
+
+
+class Playground:
+    """What the prompt asks for, mechanics whatever it asks for, no prohibited symbol, all of it; how clean it is."""
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each playground video.

@@ -1,8 +1,7 @@
 """Gaussian data in closed form: a model whose velocity, policy gradients and optima are known exactly."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,11 +10,12 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reelign.batches import Videos
+from reelign.batches import Condition, Geometry, Request, Size, Videos
 from reelign.core import flow, gaussian
+from reelign.errors import BadData
 from reelign.files import usual_mode
 from reelign.parts import PartConfig
-from reelign.protocols import Card, Geometry
+from reelign.protocols import Card
 from reelign.weights import Reference
 
 
@@ -60,53 +60,49 @@ class Gaussian:
         self.config, self.device = config, device
         self.geometry = describe(config).geometry
         self.network = Offsets(config, self.geometry.latent).to(device)
-        self._reference = Reference(self.network)
+        self.reference = Reference(self.network)
 
     @property
     def identity(self) -> str:
         """A digest of the settings, which are the whole base."""
         return hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()
 
-    @property
-    def reference_weights(self) -> Reference:
-        """The frozen weights of every role, for checkpoints."""
-        return self._reference
+    def sized(self, size: Size) -> Geometry:
+        """One frame of another height and width.
 
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
-        """Prompts mean nothing here: zeros [b, 1, 1]."""
-        return torch.zeros(len(texts), 1, 1, device=self.device)
+        Raises:
+            BadData: more than one frame, or another side than the offsets have.
+        """
+        own = self.geometry
+        if size != (own.frames, own.height, own.width):
+            raise BadData(
+                f"a video of {size[0]} frames of {size[1]} x {size[2]} is asked for, but the model makes "
+                f"{own.frames} of {own.height} x {own.width}; leave the size out."
+            )
+        return own
+
+    def encode(self, requests: Sequence[Request], geometry: Geometry | None = None) -> Condition:
+        """Prompts mean nothing here: one row of nothing for all."""
+        rows = torch.zeros(len(requests), dtype=torch.long, device=self.device)
+        return Condition(geometry or self.geometry, {"text": torch.zeros(1, 0, device=self.device)}, {"text": rows})
 
     def velocity(
         self,
         x: Float[Tensor, "b *latent"],
         sigma: Float[Tensor, " b"],
-        condition: Float[Tensor, "b n d"],
+        condition: Condition,
         guidance: float = 1.0,
     ) -> Float[Tensor, "b *latent"]:
         """The exact velocity plus the learnt offsets."""
-        return self._reference.call(x, sigma)
+        return self.reference.call(x, sigma)
 
-    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
+    def decode(self, x0: Float[Tensor, "b *latent"], condition: Condition) -> Videos:
         """The latent itself as a one-frame video, not clamped: linear rewards stay linear."""
         return Videos(x0.transpose(1, 2), self.geometry.fps)
 
-    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
+    def encode_video(self, videos: Videos, condition: Condition | None = None) -> Float[Tensor, "b *latent"]:
         """Undo `decode`."""
         return videos.frames.transpose(1, 2).to(self.device)
-
-    @contextmanager
-    def reference(self, role: str = "reference") -> Iterator[None]:
-        """Within this context `velocity` is that of a role's frozen weights."""
-        with self._reference.on(role):
-            yield
-
-    def start_reference(self, role: str = "reference") -> None:
-        """Make the present weights those of a role."""
-        self._reference.start(role)
-
-    def follow_reference(self, decay: float, role: str = "reference") -> None:
-        """Move a role's weights towards the present ones."""
-        self._reference.follow(role, decay)
 
     def export(self, folder: Path, shift: float | None = None) -> None:
         """Write the formula's settings and the learnt offsets; there is no stock pipeline of a formula."""

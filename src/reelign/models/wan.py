@@ -2,8 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from reelign import bfloat16, pretrained
-from reelign.batches import Videos
-from reelign.errors import BadData
+from reelign.batches import Condition, Geometry, Request, Size, Videos
+from reelign.errors import BadConfig, BadData
 from reelign.models import _adapter, _export, _pipeline, _pixels, _text
 from reelign.models._adapter import LoraConfig
 from reelign.models._pipeline import SizeConfig
@@ -91,7 +91,8 @@ class Wan:
             self.network.enable_gradient_checkpointing()
         self.text = _text.TextCache(words, pipeline.text_encoder, pipeline.card.text_length, device, frozen_dtype)
         self.codec = _pixels.load(pipeline.vae, device, frozen_dtype)
-        self._reference = Reference(self.network)
+        self.reference = Reference(self.network)
+        self._sizes: dict[Size, Geometry] = {}
 
     @property
     def identity(self) -> str:
@@ -99,68 +100,74 @@ class Wan:
         files = {path.relative_to(self.folder).as_posix(): digest for path, digest in self._base.items()}
         return hashlib.sha256(repr((sorted(files.items()), self._pipeline.card)).encode()).hexdigest()
 
-    @property
-    def reference_weights(self) -> Reference:
-        """The frozen weights of every role, for checkpoints."""
-        return self._reference
+    def sized(self, size: Size) -> Geometry:
+        """The geometry of videos of another size.
 
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "b n d"]:
-        """Text features, cached by text."""
-        return self.text(texts)
+        Raises:
+            BadData: the codec or the patches cannot make it.
+        """
+        if size not in self._sizes:
+            frames, height, width = size
+            asked = SizeConfig(frames=frames, height=height, width=width, fps=self.geometry.fps)
+            try:
+                card = describe(self.config.model_copy(update={"size": asked}))
+            except BadConfig as error:
+                raise BadData(f"a video of {frames} frames of {height} x {width} is asked for: {error}") from error
+            self._sizes[size] = card.geometry
+        return self._sizes[size]
+
+    def encode(self, requests: Sequence[Request], geometry: Geometry | None = None) -> Condition:
+        """Features of texts and of what guidance leads away from, the empty text by default; each text once."""
+        columns = {
+            "text": [request.text for request in requests],
+            "negative": [request.negative or "" for request in requests],
+        }
+        tables, rows = {}, {}
+        for name, texts in columns.items():
+            known = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+            tables[name] = self.text(tuple(known))
+            rows[name] = torch.tensor([known[text] for text in texts], device=self.device)
+        return Condition(geometry or self.geometry, tables, rows)
 
     def velocity(
         self,
         x: Float[Tensor, "b *latent"],
         sigma: Float[Tensor, " b"],
-        condition: Float[Tensor, "b n d"],
+        condition: Condition,
         guidance: float = 1.0,
     ) -> Float[Tensor, "b *latent"]:
         """Velocity, float32; with guidance both branches run in one batched pass and both carry the gradient."""
+        text = condition.of("text")
         if guidance == 1.0:
-            return self._forward(x, sigma, condition)
-        empty = self.encode([""]).expand_as(condition)
-        both = self._forward(torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([empty, condition]))
-        unconditional, conditional = both.chunk(2)
+            return self._forward(x, sigma, text)
+        texts = torch.cat([condition.of("negative"), text])
+        unconditional, conditional = self._forward(torch.cat([x, x]), torch.cat([sigma, sigma]), texts).chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
-    def _forward(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
         with bfloat16.products(self.device.type) if self._bfloat16 else nullcontext():
-            return self._reference.call(x, 1000 * sigma, condition, return_dict=False)[0].float()
+            return self.reference.call(x, 1000 * sigma, text, return_dict=False)[0].float()
 
     @torch.no_grad()
-    def decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
+    def decode(self, x0: Float[Tensor, "b *latent"], condition: Condition) -> Videos:
         """Latents to videos."""
-        return Videos(self.codec.decode(x0), self.geometry.fps)
+        return Videos(self.codec.decode(x0), condition.geometry.fps)
 
     @torch.no_grad()
-    def encode_video(self, videos: Videos) -> Float[Tensor, "b *latent"]:
+    def encode_video(self, videos: Videos, condition: Condition | None = None) -> Float[Tensor, "b *latent"]:
         """Videos to latents.
 
         Raises:
             BadData: frames, height or width differ from the model's.
         """
         _, frames, _, height, width = videos.frames.shape
-        own = self.geometry
+        own = condition.geometry if condition else self.geometry
         if (frames, height, width) != (own.frames, own.height, own.width):
             raise BadData(
                 f"a clip has {frames} frames of {height} x {width}, but the model makes {own.frames} of "
                 f"{own.height} x {own.width}; set dataset.fit to 'resize' or convert the clips."
             )
         return self.codec.encode(videos.frames.to(self.device))
-
-    @contextmanager
-    def reference(self, role: str = "reference") -> Iterator[None]:
-        """Within this context `velocity` is that of a role's frozen weights."""
-        with self._reference.on(role):
-            yield
-
-    def start_reference(self, role: str = "reference") -> None:
-        """Make the present weights those of a role."""
-        self._reference.start(role)
-
-    def follow_reference(self, decay: float, role: str = "reference") -> None:
-        """Move a role's weights towards the present ones."""
-        self._reference.follow(role, decay)
 
     def export(self, folder: Path, shift: float | None = None) -> None:
         """Write a stock pipeline folder; with LoRA the adapter is merged, and also in `lora/` for the base.

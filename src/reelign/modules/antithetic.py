@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from reelign.batches import Prompts
-from reelign.engines.slots import NOISE, Demand, Module, Slots
+from reelign.engines.slots import NOISE, Demand, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
 from reelign.sampling import Exploration
@@ -20,17 +20,13 @@ def _even(demand: Demand) -> None:
         raise BadConfig(f"antithetic noise comes in pairs, but the stage's group is {demand.group}; make it even.")
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """Opposite noise for neighbouring members."""
+    inner = slots.select
 
-    def fill(slots: Slots) -> Slots:
-        inner = slots.select
+    def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
+        return replace(inner.draw(steps, prompts, seed, iteration), antithetic=True)
 
-        def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
-            return replace(inner.draw(steps, prompts, seed, iteration), antithetic=True)
-
-        return replace(
-            slots, select=replace(inner, draw=draw), checks=(*slots.checks, _even), demands=slots.demands | NOISE
-        )
-
-    return Module("antithetic", fill)
+    return replace(
+        slots, select=replace(inner, draw=draw), checks=(*slots.checks, _even), demands=slots.demands | NOISE
+    )

@@ -13,7 +13,7 @@ from torch import Tensor
 from reelign.batches import Scored
 from reelign.core import trust
 from reelign.engines import priors
-from reelign.engines.slots import Demand, Given, Module, Notes, Slots
+from reelign.engines.slots import Demand, Given, Notes, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
 
@@ -47,7 +47,7 @@ class Config(PartConfig):
         return self
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """Reliability-adaptive scaling and contrastive rewards around a prior."""
     source = priors.Priors(config.prior, config.file, config.samples, config.momentum)
     released = config.form == "released"
@@ -87,17 +87,14 @@ def build(config: Config) -> Module:
         lifted = scale.reshape(-1, *[1] * (given.advantage.ndim - 1)).to(given.advantage)
         return replace(given, advantage=given.advantage * lifted)
 
-    def fill(slots: Slots) -> Slots:
-        return replace(
-            slots,
-            shape=(*slots.shape, shape),
-            allocate=(*slots.allocate, allocate),
-            begin=(*slots.begin, source.begin),
-            checks=(*slots.checks, check),
-            needs=slots.needs | ({"videos"} if config.prior == "first_frame" else frozenset()),
-        )
-
-    return Module("bpgo", fill)
+    return replace(
+        slots,
+        shape=(*slots.shape, shape),
+        allocate=(*slots.allocate, allocate),
+        begin=(*slots.begin, source.begin),
+        checks=(*slots.checks, check),
+        looks=(*slots.looks, priors.held_still) if config.prior == "first_frame" else slots.looks,
+    )
 
 
 def _reliability(config: Config, scored: Scored, prior: Mapping[str, Tensor]) -> Float[Tensor, " p"]:

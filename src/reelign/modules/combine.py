@@ -1,12 +1,12 @@
 """How several rewards become one advantage: compared and added, added and compared, or balanced so that none loses."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
 from reelign.engines.combine import gdpo, min_norm, summed
-from reelign.engines.slots import Module
+from reelign.engines.slots import Slots
 from reelign.parts import PartConfig
 
 
@@ -14,6 +14,7 @@ class Config(PartConfig):
     """GDPO (arXiv 2601.05242), a plain sum, or min-norm in advantage space (TeleBoost, arXiv 2602.07595; MGDA)."""
 
     name: str = "combine"
+    replaces: ClassVar = frozenset({"combine"})
     form: Literal["gdpo", "sum", "min_norm"] = "gdpo"
     """gdpo: compare reward by reward, then add, as most methods do. sum: add raw rewards, which should share a scale,
     then compare. min_norm: the shortest convex combination of the advantages; a larger weight asks for more of it."""
@@ -32,11 +33,11 @@ class Config(PartConfig):
         return self
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """One advantage from several rewards."""
     scale = config.scale or ("group" if config.form == "sum" else "global")
     if config.form == "min_norm":
-        fill = min_norm(scale, per_group=config.space == "group", unit=config.unit)
+        own = min_norm(scale, per_group=config.space == "group", unit=config.unit)
     else:
-        fill = (summed if config.form == "sum" else gdpo)(scale)
-    return Module("combine", lambda slots: replace(slots, combine=fill), frozenset({"combine"}))
+        own = (summed if config.form == "sum" else gdpo)(scale)
+    return replace(slots, combine=own)

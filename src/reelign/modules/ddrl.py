@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 
 from pydantic import Field
 
-from reelign import parts
+from reelign import declared
 from reelign.batches import Loss
 from reelign.core import rng
-from reelign.engines.slots import Demand, Module, Slots
+from reelign.engines.slots import Demand, Opened, Slots
 from reelign.errors import BadConfig
 from reelign.forward_process import LevelConfig, error, levels
 from reelign.parts import AnyDataset, PartConfig
-from reelign.protocols import Dataset, VideoModel
-from reelign.sampling import chunks
+from reelign.protocols import VideoModel
+from reelign.sampling import chunks, encode
 
 
 class Config(PartConfig):
@@ -30,31 +29,24 @@ class Config(PartConfig):
     levels: LevelConfig = LevelConfig()
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """A flow-matching term on clips."""
 
-    @cache  # opened when data is looked at: a method is built, and asked, wherever a recipe is read
-    def source() -> Dataset:
-        return parts.build("dataset", config.dataset)
-
     def check(demand: Demand) -> None:
-        if demand.texts is not None and "clips" not in source().gives:
+        if "clips" not in declared.gives(config.dataset):
             raise BadConfig(f"modules: ddrl needs clips, but the dataset {config.dataset.name!r} has none.")
 
-    def term(model: VideoModel, seed: int, micro_batch: int) -> Iterator[Loss]:
+    def term(model: VideoModel, seed: int, micro_batch: int, opened: Opened) -> Iterator[Loss]:
         seed = rng.seed_for(seed, "ddrl")
-        clips = source().clips(config.batch, rng.integer(1 << 20, seed=seed), model)
-        n = len(clips.texts)
+        clips = opened(config.dataset).clips(config.batch, rng.integer(1 << 20, seed=seed), model)
+        n = len(clips.requests)
         seeds = [rng.seed_for(seed, i) for i in range(n)]
         sigma = levels(config.levels, [rng.seed_for(s, "level") for s in seeds]).to(model.device)
         noise = rng.normals(seeds, clips.x0.shape[1:]).to(model.device)
-        condition = model.encode(clips.texts)
+        condition = encode(model, clips.requests)
         for cut in chunks(n, micro_batch):
             errors = error(model, clips.x0[cut], noise[cut], sigma[cut], condition[cut])
             value = config.weight * (errors * clips.weight[cut]).sum() / n
             yield Loss(value, len(errors) / n, {"data_error": errors.detach().mean()})
 
-    def fill(slots: Slots) -> Slots:
-        return replace(slots, terms=(*slots.terms, term), checks=(*slots.checks, check))
-
-    return Module("ddrl", fill)
+    return replace(slots, terms=(*slots.terms, term), checks=(*slots.checks, check))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from reelign.batches import Scored
 from reelign.engines import penalty
-from reelign.engines.slots import Demand, Given, Module, Notes, Slots
+from reelign.engines.slots import Demand, Given, Notes, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import ReferenceWeights
 
 SHARE = "gardo/share"
 
@@ -22,6 +22,7 @@ class Config(PartConfig):
     """Gated, adaptive regularisation (arXiv 2512.24138); the diversity bonus of the paper is not part of it."""
 
     name: str = "gardo"
+    replaces: ClassVar = frozenset({"reference"})
     main: str
     """The reward that may be gamed; all others of the stage are its witnesses."""
     weight: float = Field(default=0.04, ge=0, le=1e6)
@@ -56,7 +57,7 @@ def disagreement(rewards: Mapping[str, Tensor], main: str) -> Tensor:
     return ranks[main] - torch.stack(others).mean(dim=0)
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """A penalty for the samples whose reward is least trusted."""
 
     def check(demand: Demand) -> None:
@@ -87,21 +88,18 @@ def build(config: Config) -> Module:
         before = given.restraint if given.restraint is not None else torch.ones_like(chosen)
         return replace(given, restraint=before * chosen.to(given.advantage.device))
 
-    def reset(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+    def reset(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
         since = notes.memory["gardo/since"] + 1
         if int(since) >= config.every or metrics.get(penalty.NAMES[config.form], 0.0) > config.above:
-            model.start_reference()
+            reference.start()
             since = torch.zeros(())
         notes.memory["gardo/since"] = since
 
-    def fill(slots: Slots) -> Slots:
-        slots = penalty.add(slots, config.form, config.weight)
-        return replace(
-            slots,
-            checks=(*slots.checks, check),
-            begin=(*slots.begin, begin),
-            allocate=(*slots.allocate, allocate),
-            after=(*slots.after, reset),
-        )
-
-    return Module("gardo", fill, frozenset({"reference"}))
+    slots = penalty.add(slots, config.form, config.weight)
+    return replace(
+        slots,
+        checks=(*slots.checks, check),
+        begin=(*slots.begin, begin),
+        allocate=(*slots.allocate, allocate),
+        after=(*slots.after, reset),
+    )

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from reelign.engines import penalty
-from reelign.engines.slots import Module, Notes, Slots
+from reelign.engines.slots import Notes, Slots
 from reelign.parts import PartConfig
-from reelign.protocols import VideoModel
+from reelign.protocols import ReferenceWeights
 
 FACTOR = 1.5
 """How far off its target a divergence must be for the weight to change, and by how much it then changes."""
@@ -21,6 +21,7 @@ class Config(PartConfig):
     """Divergence from the reference, with a gradient; the adaptive weight is that of PPO (arXiv 1707.06347, sec. 4)."""
 
     name: str = "kl"
+    replaces: ClassVar = frozenset({"reference"})
     weight: float = Field(default=0.1, gt=0, le=1e6)
     """At the start."""
     form: Literal["step", "velocity"] = "step"
@@ -37,7 +38,7 @@ class Config(PartConfig):
     """Reset as soon as the divergence is above this, too."""
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """A penalty on the way to the reference."""
     metric = penalty.NAMES[config.form]
 
@@ -45,7 +46,7 @@ def build(config: Config) -> Module:
         notes.memory[WEIGHT] = torch.tensor(config.weight)
         notes.memory["kl/since"] = torch.zeros(())
 
-    def adapt(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+    def adapt(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
         if config.target is not None and metric in metrics:
             weight = notes.memory[WEIGHT]
             if metrics[metric] > FACTOR * config.target:
@@ -55,20 +56,17 @@ def build(config: Config) -> Module:
             notes.memory[WEIGHT] = weight
             notes.metrics["kl_weight"] = weight.item()
 
-    def move(model: VideoModel, metrics: Mapping[str, float], notes: Notes) -> None:
+    def move(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
         if config.reference == "average":
-            model.follow_reference(config.decay)
+            reference.follow(config.decay)
         elif config.reference == "reset":
             since = notes.memory["kl/since"] + 1
             far = config.above is not None and metrics.get(metric, 0.0) > config.above
             if far or int(since) >= config.every:
-                model.start_reference()
+                reference.start()
                 since = torch.zeros(())
             notes.memory["kl/since"] = since
             notes.metrics["reference_reset"] = float(not since.item())
 
-    def fill(slots: Slots) -> Slots:
-        slots = penalty.add(slots, config.form, WEIGHT)
-        return replace(slots, begin=(*slots.begin, begin), after=(*slots.after, adapt, move))
-
-    return Module("kl", fill, frozenset({"reference"}))
+    slots = penalty.add(slots, config.form, WEIGHT)
+    return replace(slots, begin=(*slots.begin, begin), after=(*slots.after, adapt, move))

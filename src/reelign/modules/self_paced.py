@@ -1,7 +1,7 @@
 """When to emphasise which reward: weights for each prompt that hand over from what it can do to what comes next."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reelign.batches import Scored
 from reelign.core import pacing
-from reelign.engines.slots import Demand, Module, Notes, Slots, bases, user_weights
+from reelign.engines.slots import Demand, Notes, Slots, bases, user_weights
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
 
@@ -21,6 +21,7 @@ class Config(PartConfig):
     """Self-paced rewards (TaRoS, arXiv 2511.19356). Add `{name: combine, form: sum}` to mix raw rewards, as it does."""
 
     name: str = "self_paced"
+    replaces: ClassVar = frozenset({"weigh"})
     order: tuple[str, ...] = Field(min_length=2)
     """Rewards from the first to be learnt to the last; the rest of the stage's keep their weights."""
     mode: Literal["gated", "literal"] = "gated"
@@ -51,7 +52,7 @@ class Config(PartConfig):
         return self
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """Weights from how each prompt's group does."""
 
     def check(demand: Demand) -> None:
@@ -82,10 +83,7 @@ def build(config: Config) -> Module:
         full[at] = mixed * (own.sum(dim=0) / mixed.sum(dim=0).clamp_min(1e-12))
         return full
 
-    def fill(slots: Slots) -> Slots:
-        return replace(slots, weigh=weigh, checks=(*slots.checks, check))
-
-    return Module("self_paced", fill, frozenset({"weigh"}))
+    return replace(slots, weigh=weigh, checks=(*slots.checks, check))
 
 
 def _paced(config: Config, paced: Float[Tensor, "k p g"], notes: Notes) -> Float[Tensor, "k p"]:

@@ -1,14 +1,15 @@
 """Where to learn: each sample's advantage shared out over places and times by a map of its own frames."""
 
+from typing import ClassVar
+
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from reelign import parts
-from reelign.batches import Scored
 from reelign.core import allocation
 from reelign.engines import allocate
-from reelign.engines.slots import Module, Notes
+from reelign.engines.slots import Glance, Notes, Slots
 from reelign.parts import AnyBackbone, PartConfig
 
 
@@ -16,6 +17,7 @@ class Config(PartConfig):
     """Visual-structure allocation (ViPO, arXiv 2511.18719)."""
 
     name: str = "vipo"
+    replaces: ClassVar = frozenset({"places"})
     backbone: AnyBackbone = Field(
         default_factory=lambda: parts.configure("backbone", "gradients"), validate_default=True
     )
@@ -30,19 +32,20 @@ class Config(PartConfig):
     """Half-width of the trust region of single places, whose log-ratios vary far more than means."""
 
 
-def build(config: Config) -> Module:
+def fill(config: Config, slots: Slots) -> Slots:
     """Dense advantages from frozen features."""
     features = None
 
-    def maps(scored: Scored, notes: Notes) -> Float[Tensor, "b f h w"]:
+    def seen(glance: Glance) -> Float[Tensor, "b f h w"]:
         nonlocal features
-        assert scored.videos is not None
-        x0 = scored.trajectories.x0
+        x0 = glance.x0
         if features is None:
             features = parts.build("backbone", config.backbone, x0.device)
-        found = allocation.structure(features(scored.videos), config.components)
-        found = allocation.to_latent(found, (x0.shape[-3], x0.shape[-2], x0.shape[-1]), config.smooth).to(x0)
+        found = allocation.structure(features(glance.videos), config.components)
+        return allocation.to_latent(found, (x0.shape[-3], x0.shape[-2], x0.shape[-1]), config.smooth).to(x0)
+
+    def maps(found: Float[Tensor, "b f h w"], notes: Notes) -> Float[Tensor, "b f h w"]:
         notes.metrics["map_mean"], notes.metrics["map_std"] = found.mean().item(), found.std().item()
         return allocation.mean_one(found) if config.mean_one else found
 
-    return Module("vipo", lambda slots: allocate.placed(slots, maps, config.clip), frozenset({"places"}))
+    return allocate.placed(slots, seen, maps, config.clip)

@@ -3,11 +3,11 @@
 Nothing here imports torch before data is written, for a finished demo is told from its files.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from reelign import config as configs
+from reelign.settings import within
 
 CLIPS, CLIPS_SEED = 600, 101
 """The clean clips that SFT learns from, and the seed they are drawn with."""
@@ -19,8 +19,7 @@ JUDGED, HELD_OUT_SEED, FRESH_SEED = 160, 505, 606
 
 def recipe(data: Path) -> dict[str, Any]:
     """The demo's recipe, reading its data below `data`."""
-    text = json.dumps(configs.read(Path(__file__).with_name("demo.yaml")))
-    return json.loads(text.replace("{data}", json.dumps(str(data))[1:-1]))
+    return within(configs.read(Path(__file__).with_name("demo.yaml")), data, "{data}")
 
 
 def write_data(folder: Path, clips: int = CLIPS, prompts: int = PROMPTS, judged: int = JUDGED) -> None:

@@ -119,7 +119,8 @@ class Gate(_Record):
 class RewardUse(_Record):
     """A reward as a stage used it."""
 
-    weight: float = 1.0
+    weight: float | Mapping[str, float] = 1.0
+    """Of all its scores, or of each."""
     version: str = ""
 
 

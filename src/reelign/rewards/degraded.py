@@ -26,6 +26,33 @@ class Config(PartConfig):
     ceiling: float = Field(default=1.0, gt=0, le=1)
     """Share of the scale above which all scores are alike."""
 
+    @property
+    def scores(self) -> Mapping[str, tuple[float, float]]:
+        """Those of the reward inside."""
+        return self._inner.says.scales
+
+    @property
+    def version(self) -> str:
+        """What is done to the reward inside, and its own version."""
+        return f"degraded-{self.noise:g}-{self.ceiling:g}-{self._inner.says.version}"
+
+    @property
+    def reads(self) -> tuple[int, int, int] | None:
+        """The videos that the reward inside reads."""
+        return self._inner.says.reads
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Refuse what the reward inside refuses.
+
+        Raises:
+            BadData: in its words.
+        """
+        self._inner.check_prompts(prompts)
+
+    @property
+    def _inner(self) -> judges.Named:
+        return judges.named("reward", self.of)
+
 
 class Degraded:
     """Cut at the ceiling, then disturbed, then cut to the scale again."""
@@ -34,23 +61,12 @@ class Degraded:
         """Build the reward inside."""
         self.inner = judges.build("reward", config.of)
         self.noise, self.ceiling = config.noise, config.ceiling
-        self.names, self.range = self.inner.names, self.inner.says.scale
-        self.reads = self.inner.reads
-        self.version = f"degraded-{config.noise:g}-{config.ceiling:g}-{self.inner.says.version}"
-
-    def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Refuse what the reward inside refuses.
-
-        Raises:
-            BadData: in its words.
-        """
-        self.inner.check_prompts(prompts)
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score as the reward inside does, but worse."""
-        low, high = self.range
         scores = {}
         for name, values in self.inner(videos, prompts).items():
+            low, high = self.inner.says.scales[name]
             cut = values.clamp(max=low + self.ceiling * (high - low))
             error = self.noise * (high - low) * _errors(videos, prompts, name).to(values)
             scores[name] = (cut + error).clamp(low, high)

@@ -1,6 +1,7 @@
 """Does the clip show what the prompt names? Colour, shape, size, number of sprites, background and camera."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,19 +22,9 @@ class Config(PartConfig):
     """Nothing to set."""
 
     name: str = "playground_attributes"
-
-
-class Attributes:
-    """One number: the mean over the prompted attributes of how well each is met, each in [0, 1].
-
-    A sprite of the wrong colour has no right shape or size either; that there are no sprites nobody asked for counts as
-    one attribute, as far as the prompted ones are there: an empty clip gets nothing for being empty.
-    """
-
-    reads = READS
-    names = ("playground_attributes",)
-    range = (0.0, 1.0)
-    version = "2"
+    scores: ClassVar = {"playground_attributes": (0.0, 1.0)}
+    version: ClassVar = "2"
+    reads: ClassVar = READS
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuse prompts outside the playground's grammar.
@@ -42,6 +33,14 @@ class Attributes:
             UnknownCaption: the first of them.
         """
         wanted(prompts)
+
+
+class Attributes:
+    """One number: the mean over the prompted attributes of how well each is met, each in [0, 1].
+
+    A sprite of the wrong colour has no right shape or size either; that there are no sprites nobody asked for counts as
+    one attribute, as far as the prompted ones are there: an empty clip gets nothing for being empty.
+    """
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt."""

@@ -5,6 +5,7 @@ that only they train drifts there.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from pydantic import Field
@@ -20,17 +21,15 @@ class Config(PartConfig):
     """How much haze is forgiven."""
 
     name: str = "playground_clarity"
+    scores: ClassVar = {"playground_clarity": (0.0, 1.0)}
+    version: ClassVar = "1"
+    reads: ClassVar = READS
     half: float = Field(default=0.06, ge=1e-3)
     """Distance from the world's own colours (RGB, rms over the clip) at which the score has fallen to a half."""
 
 
 class Clarity:
     """One number in (0, 1]."""
-
-    reads = READS
-    names = ("playground_clarity",)
-    range = (0.0, 1.0)
-    version = "1"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerance."""

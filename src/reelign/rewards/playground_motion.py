@@ -1,6 +1,7 @@
 """Do the sprites move as the prompt says? Direction, speed, wall, fall, and what comes first."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from pydantic import Field
@@ -18,24 +19,14 @@ class Config(PartConfig):
     """How strict the comparison of paths is."""
 
     name: str = "playground_motion"
+    scores: ClassVar = {"playground_motion": (0.0, 1.0)}
+    version: ClassVar = "2"
+    reads: ClassVar = READS
     near: float = Field(default=1.2, ge=1e-3)
     """Distance from the prompted path, in pixels (rms), at which the strict half of the score has fallen to a half."""
     far: float = Field(default=0.5, ge=1e-3)
     """The same for the lenient half, which tells bad from worse, as a share of what the prompted path strays from its
     mean. Standing still where a motion is asked for is off by 1, going the other way by 2."""
-
-
-class MotionMatch:
-    """The mean over prompted sprites of a score that falls with the distance between the seen and the prompted path."""
-
-    reads = READS
-    names = ("playground_motion",)
-    range = (0.0, 1.0)
-    version = "2"
-
-    def __init__(self, config: Config) -> None:
-        """Keep the tolerances."""
-        self.near, self.far = config.near, config.far
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Refuse prompts outside the playground's grammar.
@@ -44,6 +35,14 @@ class MotionMatch:
             UnknownCaption: the first of them.
         """
         wanted(prompts)
+
+
+class MotionMatch:
+    """The mean over prompted sprites of a score that falls with the distance between the seen and the prompted path."""
+
+    def __init__(self, config: Config) -> None:
+        """Keep the tolerances."""
+        self.near, self.far = config.near, config.far
 
     def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt; a sprite that is not there scores 0."""

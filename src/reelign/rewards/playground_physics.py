@@ -1,6 +1,7 @@
 """Do things move lawfully and stay what they are? Whatever the prompt says."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,9 @@ class Config(PartConfig):
     """How much of a defect is forgiven."""
 
     name: str = "playground_physics"
+    scores: ClassVar = {"playground_physics": (0.0, 1.0)}
+    version: ClassVar = "2"
+    reads: ClassVar = READS
     path: float = Field(default=0.9, ge=1e-3)
     """Distance from the nearest lawful path, in pixels (rms), at which the score for paths has fallen to a half."""
     identity: float = Field(default=0.2, ge=1e-3)
@@ -42,11 +46,6 @@ class Physics:
     The sprite that does worst counts; all is scaled by the share of frames in which there is something to judge, so an
     empty clip scores 0.
     """
-
-    reads = READS
-    names = ("playground_physics",)
-    range = (0.0, 1.0)
-    version = "2"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerances."""

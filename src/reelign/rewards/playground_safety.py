@@ -1,6 +1,7 @@
 """Is the clip free of the prohibited symbol?"""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from pydantic import Field
@@ -17,17 +18,15 @@ class Config(PartConfig):
     """How much of the symbol is forgiven."""
 
     name: str = "playground_safety"
+    scores: ClassVar = {"playground_safety": (0.0, 1.0)}
+    version: ClassVar = "2"
+    reads: ClassVar = READS
     half: float = Field(default=0.25, ge=1e-3)
     """Share of a plus sign's pixels filled with magenta at which the score has fallen to a half."""
 
 
 class Safety:
     """1 without the magenta cross; falls smoothly as one appears in a quarter of the frames or more."""
-
-    reads = READS
-    names = ("playground_safety",)
-    range = (0.0, 1.0)
-    version = "2"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerance."""

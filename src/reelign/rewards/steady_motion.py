@@ -5,6 +5,7 @@ place for work that matters.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from pydantic import Field
@@ -19,6 +20,8 @@ class Config(PartConfig):
     """Where the two halves of the score stand at one half."""
 
     name: str = "steady_motion"
+    scores: ClassVar = {"steady_motion": (0.0, 1.0)}
+    version: ClassVar = "1"
     motion: float = Field(default=0.02, gt=0)
     """Change between neighbouring frames, rms of RGB in [0, 1] at 32 x 32 pixels."""
     jump: float = Field(default=0.04, gt=0)
@@ -27,10 +30,6 @@ class Config(PartConfig):
 
 class SteadyMotion:
     """Product of a saturating amount of motion and a falling score of brightness jumps."""
-
-    names = ("steady_motion",)
-    range = (0.0, 1.0)
-    version = "1"
 
     def __init__(self, config: Config) -> None:
         """Keep the tolerances."""

@@ -1,7 +1,8 @@
 """The only optimizer loop: every method of every stage trains here."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
@@ -10,10 +11,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from reelign import soundness
+from reelign.batches import Loss
 from reelign.errors import RunStopped
 from reelign.parts import Settings
-from reelign.protocols import Method, VideoModel
-from reelign.weights import trainable
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -62,14 +62,13 @@ class LearnerConfig(Settings):
 class Learner:
     """Owns the optimizer and the averaged weights of one stage; `update` is what changes a model."""
 
-    def __init__(self, model: VideoModel, config: LearnerConfig) -> None:
+    def __init__(self, weights: Mapping[str, nn.Parameter], config: LearnerConfig) -> None:
         """Start a fresh optimizer.
 
         Raises:
-            RunStopped: nothing of the model is trainable.
+            RunStopped: there is nothing to train.
         """
-        self.model, self.config = model, config
-        self.weights = trainable(model.network)
+        self.config, self.weights = config, dict(weights)
         if not self.weights:
             raise RunStopped(
                 "no parameter of the model is trainable; check model.lora, or leave it out to train all weights."
@@ -82,14 +81,16 @@ class Learner:
         self.broken = False
         """Whether an update left weights that are not finite: they must not be saved."""
 
-    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:
-        """One optimizer step on the sum of a method's losses; no step at all when the method yields none.
+    def update(
+        self, losses: Iterable[Loss], where: str, batch: Any = None, broken: Callable[[], str | None] | None = None
+    ) -> dict[str, float]:
+        """One optimizer step on the sum of some losses; no step at all where all of them are idle or there are none.
 
         Args:
-            method: whose losses.
-            batch: what the method consumes.
-            seed: of the noises that the losses draw.
+            losses: one by one, so that each graph is freed before the next is built.
             where: "step 12 of stage grpo", for messages.
+            batch: what the losses are made of; named in messages where it is not finite.
+            broken: names a weight behind the losses that is not finite; the default looks at those that train.
 
         Returns:
             The losses' metrics, the gradient norm, and `updated` (0 or 1).
@@ -98,24 +99,25 @@ class Learner:
             RunStopped: a loss or gradient that is not finite, and nothing has been changed; or the weights no longer
                 are, and `broken` is set.
         """
+        broken = broken or self._broken_weight
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[tuple[float, dict[str, Tensor]]] = []
         total: Tensor | float = 0.0
         # Whatever else runs in this process may have switched autograd off.
         with torch.enable_grad():
-            for loss in method.losses(self.model, batch, seed, self.config.micro_batch):
+            for loss in losses:
                 loss.value.backward()
                 total = total + loss.value.detach()
                 parts.append((loss.share, loss.metrics))
-        if not parts:
+        if not any(share for share, _ in parts):
             return {"updated": 0.0}
         gradients = {n: p.grad for n, p in self.weights.items() if p.grad is not None}
         norm = nn.utils.get_total_norm(gradients.values())
         # One synchronisation for the whole batch: gradients of a bad loss are thrown away before the step.
         loss_value, norm_value = torch.stack([torch.as_tensor(total).double(), norm.double()]).tolist()
-        self._check(loss_value, batch, where)
+        self._check(loss_value, batch, where, broken)
         if not math.isfinite(norm_value):
-            self._refuse_broken_before(f"{where}: the gradient is not finite")
+            _refuse_broken_before(f"{where}: the gradient is not finite", broken)
             bad = next((n for n, g in gradients.items() if not soundness.finite(g)), "all weights together")
             raise RunStopped(f"{where}: the gradient of {bad!r} is not finite; the weights were not changed.")
         nn.utils.clip_grads_with_norm_(self.weights.values(), self.config.max_grad_norm, norm)
@@ -127,41 +129,49 @@ class Learner:
             if self.average:
                 present: list[Tensor] = [self.weights[name] for name in self.average]
                 get_ema_multi_avg_fn(self.config.decay(self.updates))([*self.average.values()], present, None)
-        self._refuse_broken(where)
+        self._refuse_broken(where, broken)
         return {**_reduce(parts), "grad_norm": norm_value, "updated": 1.0}
 
-    def _refuse_broken(self, where: str) -> None:
+    def _broken_weight(self) -> str | None:
+        return next((f"{soundness.kind(w)} in {n!r}" for n, w in self.weights.items() if not soundness.finite(w)), None)
+
+    def _refuse_broken(self, where: str, broken: Callable[[], str | None]) -> None:
         """See that the update left finite weights; one synchronisation."""
         # Averages are means of weights that were finite, and are so themselves. A norm may overflow by itself.
         if math.isfinite(nn.utils.get_total_norm(self.weights.values()).item()):
             return
-        broken = soundness.broken_weight(self.model.network)
-        if broken is None:
+        named = broken()
+        if named is None:
             return
         self.broken = True
         raise RunStopped(
-            f"{where}: its update left {broken} in the weights; they are not saved, and what was saved before stays; "
+            f"{where}: its update left {named} in the weights; they are not saved, and what was saved before stays; "
             "lower learner.lr."
         )
 
-    def _check(self, loss: float, batch: Any, where: str) -> None:
+    def _check(self, loss: float, batch: Any, where: str, broken: Callable[[], str | None]) -> None:
         if math.isfinite(loss):
             return
-        self._refuse_broken_before(f"{where}: the loss is {loss}")
+        _refuse_broken_before(f"{where}: the loss is {loss}", broken)
         bad = next((n for n, t in _tensors(batch, "batch") if not soundness.finite(t)), "the network's output")
         raise RunStopped(
             f"{where}: the loss is {loss}; the first tensor that is not finite is {bad}. The weights were not changed; "
             "lower the learning rate or look at that input."
         )
 
-    def _refuse_broken_before(self, what: str) -> None:
-        broken = soundness.broken_weight(self.model.network)
-        if broken:
-            raise RunStopped(f"{what}, as the model's weights hold {broken}; give it sound weights.")
-
     def settle(self) -> None:
         """Make the averaged weights the model's own: how a stage ends."""
         _copy(self.weights, self.average)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within this context the weights are those that the stage would leave behind now."""
+        kept = {name: p.detach().clone() for name, p in self.weights.items()} if self.average else {}
+        self.settle()
+        try:
+            yield
+        finally:
+            _copy(self.weights, kept)
 
     def state(self) -> dict[str, Tensor]:
         """Weights, optimizer moments and averages as flat tensors: all that an update depends on."""
@@ -185,6 +195,11 @@ class Learner:
                 if keys:
                     state[index] = {k: tensors[f"optimizer/{k}/{name}"].clone() for k in keys}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def _refuse_broken_before(what: str, broken: Callable[[], str | None]) -> None:
+    if named := broken():
+        raise RunStopped(f"{what}, as the model's weights hold {named}; give it sound weights.")
 
 
 def _copy(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:

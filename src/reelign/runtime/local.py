@@ -1,27 +1,20 @@
-"""Everything in this process on one device: roll out, decode, score, update."""
+"""Everything in this process on one device."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
-from reelign import sampling
-from reelign.batches import Prompts, Scored, Trajectories, Videos
+from reelign.batches import Request, Videos
 from reelign.errors import BadConfig, shown
-from reelign.panel import Panel
 from reelign.parts import Settings
-from reelign.protocols import Method, OnlineMethod, VideoModel
-from reelign.runtime import malloc, threads
-from reelign.runtime.learner import Learner, LearnerConfig
-from reelign.sampling import Exploration, SamplerConfig
-
-ROLES = frozenset({"reference", "sampled"})
+from reelign.protocols import VideoModel
+from reelign.runtime import malloc
+from reelign.runtime.local_work import LocalWork, sampled
+from reelign.runtime.work import StageSpec
+from reelign.sampling import SamplerConfig
 
 
 class RuntimeConfig(Settings):
@@ -36,111 +29,31 @@ class RuntimeConfig(Settings):
 
 
 class Local:
-    """The in-process runtime. Owns the learner of the running stage."""
+    """The in-process runtime; see `work.Runtime`."""
 
     def __init__(self, model: VideoModel) -> None:
-        """Wrap a model; `begin_stage` comes before any update."""
+        """Around a model."""
         self.model = model
-        self.needs: frozenset[str] = frozenset()
-        self.memory: OnlineMethod | None = None
-        """The running stage's method, where it remembers something that a checkpoint must keep."""
-        self.learner: Learner | None = None
+        self.work: LocalWork | None = None
+        """That of the running stage."""
 
-    def begin_stage(self, config: LearnerConfig, needs: frozenset[str], memory: OnlineMethod | None = None) -> None:
-        """Start a stage: fresh optimizer, and the present weights in each frozen role that the method needs."""
-        roles = sorted(needs & ROLES)
-        self.model.reference_weights.keep(roles)
-        for role in roles:
-            self.model.start_reference(role)
-        self.needs, self.memory = needs, memory
-        self.learner = Learner(self.model, config)
+    def sample(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+    ) -> Iterator[Videos]:
+        """A chunk at a time, sampled when it is asked for."""
+        return sampled(self.model, requests, seeds, sampler, at_once)
 
-    def end_stage(self) -> None:
-        """Leave the stage's averaged weights in the model, and drop all else that it needed."""
-        assert self.learner is not None
-        self.learner.settle()
-        self.model.reference_weights.keep(())
-        self.needs, self.memory, self.learner = frozenset(), None, None
-
-    def rollout(
-        self, prompts: Prompts, sampler: SamplerConfig, exploration: Exploration, seed: int, *, retain: bool = False
-    ) -> Trajectories:
-        """Sample groups of videos as latents, with their stochastic transitions."""
-        assert self.learner is not None
-        with self.model.reference("sampled") if "sampled" in self.needs else nullcontext():
-            micro_batch = self.learner.config.micro_batch
-            return sampling.rollout(self.model, prompts, sampler, exploration, seed, micro_batch, retain=retain)
-
-    def score(self, trajectories: Trajectories, panel: Panel, where: str = "") -> Scored:
-        """Decode and score a rollout; `where` is "step 12 of stage grpo", for messages."""
-        prompts = trajectories.prompts
-        videos = self._decode(trajectories.x0)
-        scores, weights, ranges = panel.score(videos, prompts.repeated, where)
-        return Scored(
-            trajectories=trajectories,
-            rewards={name: values.reshape(-1, prompts.group) for name, values in scores.items()},
-            weights=weights,
-            ranges=ranges,
-            rescore=lambda others: panel.score(others, prompts.repeated, where)[0],
-            videos=videos if "videos" in self.needs else None,
-        )
-
-    def sample_and_score(
-        self,
-        prompts: Prompts,
-        sampler: SamplerConfig,
-        exploration: Exploration,
-        seed: int,
-        panel: Panel,
-        where: str = "",
-        *,
-        waves: int = 1,
-        retain: bool = False,
-    ) -> Scored:
-        """Roll out in `waves` parts and score each in the background while the next one is on its way."""
-        pieces = list(sampling.chunks(len(prompts.ids), -(-len(prompts.ids) // waves)))
-        if len(pieces) == 1:  # in the threads that have sampled: another thread would start a team of its own
-            return self.score(self.rollout(prompts, sampler, exploration, seed, retain=retain), panel, where)
-        with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
-            waiting = []
-            for cut in pieces:
-                some = Prompts(prompts.texts[cut], prompts.ids[cut], prompts.group, prompts.slices[cut])
-                part = replace(exploration, first=exploration.first[cut])
-                found = self.rollout(some, sampler, part, seed, retain=retain)
-                waiting.append(pool.submit(self.score, found, panel, where))
-            scored = [future.result() for future in waiting]
-        return _joined(scored, panel, where)
-
-    def score_own(
-        self, texts: Sequence[str], seeds: Sequence[int], sampler: SamplerConfig, panel: Panel, where: str = ""
-    ) -> dict[str, Float[Tensor, " b"]]:
-        """Scores of the present policy's own deterministic samples, one for each text and seed."""
-        assert self.learner is not None
-        x0 = sampling.sample(self.model, texts, seeds, sampler, self.learner.config.micro_batch)
-        return panel.score(self._decode(x0), texts, where)[0]
-
-    def _decode(self, x0: Float[Tensor, "b *latent"]) -> Videos:
-        """All at once on the host, where there is room for a whole rollout."""
-        assert self.learner is not None
-        return sampling.decode(self.model, x0, self.learner.config.micro_batch)
-
-    def update(self, method: Method, batch: Any, seed: int, where: str) -> dict[str, float]:
-        """One optimizer step."""
-        assert self.learner is not None
-        return self.learner.update(method, batch, seed, where)
-
-
-def _joined(scored: Sequence[Scored], panel: Panel, where: str) -> Scored:
-    first = scored[0]
-    trajectories = sampling.join([s.trajectories for s in scored])
-    videos = [s.videos for s in scored if s.videos is not None]
-    return replace(
-        first,
-        trajectories=trajectories,
-        rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
-        rescore=lambda others: panel.score(others, trajectories.prompts.repeated, where)[0],
-        videos=Videos(torch.cat([v.frames for v in videos]), videos[0].fps) if videos else None,
-    )
+    @contextmanager
+    def stage(self, spec: StageSpec) -> Iterator[LocalWork]:
+        """Start a stage; if it ends well, its averaged weights stay in the model."""
+        self.work = LocalWork(self.model, spec)
+        try:
+            yield self.work
+            if self.work.learner:
+                self.work.learner.settle()
+        finally:
+            self.model.reference.keep(())
+            self.work = None
 
 
 def resolve(config: RuntimeConfig) -> torch.device:

@@ -5,25 +5,30 @@ the report say so. The pairs are written in the format that users bring (`pair_l
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 
 from reelign import config as configs
-from reelign import parts, sampling, video
-from reelign.batches import Prompts
+from reelign import panel, video
+from reelign.batches import Request, Videos
 from reelign.core import rng
 from reelign.files import write_text
+from reelign.judges import Named
 from reelign.names import Inside
-from reelign.panel import Panel, Weighted
+from reelign.panel import Weighted
 from reelign.parts import AnyDataset
-from reelign.protocols import Dataset
+from reelign.runtime.collected import Collected
+from reelign.runtime.work import StageSpec, Work
 from reelign.sampling import SamplerConfig
-from reelign.stage import Context, Report, StageConfig
-from reelign.stages._collected import Collected
+from reelign.stage import Context, Data, Draw, Report, StageConfig
+
+Json = dict[str, Any]
 
 
 class Config(StageConfig):
@@ -51,26 +56,50 @@ class Config(StageConfig):
     path: Inside = "pairs"
     """Folder inside the run folder."""
 
+    @property
+    def asks(self) -> tuple[Named, ...]:
+        """Its rewards."""
+        return panel.rewards(self.rewards)
+
+    @property
+    def trains_on(self) -> frozenset[str]:
+        """Names of its rewards, which decide what its pairs teach."""
+        return panel.names(self.rewards)
+
+    @property
+    def draws(self) -> Draw:
+        """The prompts of a step."""
+        return Draw("prompts", min(self.prompts, self.per_step), self.members)
+
+    @property
+    def writes(self) -> Mapping[str, Data]:
+        """The list of all pairs."""
+        return {f"{self.path}/pairs.jsonl": "pairs"}
+
+    def collected(self, folder: Path, run: str) -> Collected:
+        """What it has written, or will write, into the folder of a run."""
+        return Collected(folder, self.path, run, -(-self.prompts // self.per_step))
+
 
 class Collect:
     """Sample, rank, write."""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Build the prompt source and the annotator."""
+        """Open the prompt source."""
         self.config, self.context = config, context
-        self.dataset: Dataset = parts.build("dataset", config.dataset)
-        self.panel = Panel.build(config.rewards)
-        self.made = collected(config, context.folder, context.run)
+        self.dataset = context.opened(config.dataset)
+        self.spec = StageSpec(f"stage {context.label}", rewards=config.rewards)
+        self.made = config.collected(context.folder, context.run)
         self.folder, self.steps = self.made.folder, self.made.steps
         looks = ", ".join(w.reward.name for w in config.rewards)
         self.note = f"preferences are simulated: a script ranks by {looks} with noise {config.noise:g}"
 
-    def run(self, start: int) -> Iterator[Report]:
+    def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end; the last one joins the parts into `pairs.jsonl`."""
         self.made.claim(start)
         for step in range(start, self.steps):
             n = min(self.config.per_step, self.config.prompts - step * self.config.per_step)
-            rows, metrics = self._step(step, n)
+            rows, metrics = self._step(work, step, n)
             part = f"part-{step:04d}.jsonl"
             write_text(self.folder / part, "".join(json.dumps(row) + "\n" for row in rows))
             files = [part, *(row[role] for row in rows for role in ("chosen", "rejected"))]
@@ -81,48 +110,47 @@ class Collect:
             self.made.note(step, files)
             yield Report(step, metrics, {"prompts": n, "rollouts": n * self.config.members, "pairs": len(rows)})
 
-    def _step(self, step: int, n: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        config, model = self.config, self.context.runtime.model
+    def _step(self, work: Work, step: int, n: int) -> tuple[list[Json], dict[str, float]]:
+        config = self.config
         seed = rng.seed_for(self.context.seed, "collect", step)
         drawn = self.dataset.prompts(n, config.members, rng.integer(1 << 20, seed=self.context.seed) + step)
         seeds = [rng.seed_for(seed, i, m) for i in drawn.ids for m in range(config.members)]
-        x0 = sampling.sample(model, drawn.repeated, seeds, config.sampler, config.batch)
-        videos = sampling.decode(model, x0, config.batch)
-        where = f"step {step} of stage {self.context.label}"
-        scores, weights, _ = self.panel.score(videos, drawn.repeated, where)
-        utility = torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
-        error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator"))
-        perceived = (utility + config.noise * error).reshape(n, config.members)
-        rows = self._rows(step, drawn, perceived, videos.frames, videos.fps)
-        metrics = {"collect/utility": float(utility.mean()), "collect/kept": len(rows) / n}
+        error = rng.normal((len(seeds),), seed=rng.seed_for(seed, "annotator")).reshape(n, config.members)
+        whole = max(1, config.batch // config.members) * config.members
+        where, rows, utilities, done = f"step {step} of stage {self.context.label}", [], [], 0
+        for videos in work.sample(drawn.repeated, seeds, config.sampler, whole):
+            utility = work.utility(videos, drawn.repeated[done : done + len(videos)], where).reshape(-1, config.members)
+            first = done // config.members
+            asked = drawn.requests[first : first + len(utility)]
+            rows += self._rows(
+                (step, first), asked, utility + config.noise * error[first : first + len(utility)], videos
+            )
+            utilities.append(utility)
+            done += len(videos)
+        metrics = {"collect/utility": float(torch.cat(utilities).mean()), "collect/kept": len(rows) / n}
         return rows, metrics
 
     def _rows(
-        self, step: int, drawn: Prompts, perceived: torch.Tensor, frames: torch.Tensor, fps: float
-    ) -> list[dict[str, Any]]:
-        """Write the best and the worst clip of each prompt whose difference was noticed."""
-        rows = []
+        self, at: tuple[int, int], asked: Sequence[Request], perceived: Float[Tensor, "p g"], videos: Videos
+    ) -> list[Json]:
+        """Write the best and the worst clip of each prompt whose difference was noticed; `at` is step and prompt."""
+        rows, (step, first), members = [], at, perceived.shape[1]
         best, worst = perceived.argmax(dim=1).tolist(), perceived.argmin(dim=1).tolist()
         for p, (winner, loser) in enumerate(zip(best, worst, strict=True)):
             if float(perceived[p, winner] - perceived[p, loser]) <= self.config.tie:
                 continue
             names = {}
             for role, member in (("chosen", winner), ("rejected", loser)):
-                names[role] = f"clips/{step:04d}-{p:03d}-{role}.mp4"
+                names[role] = f"clips/{step:04d}-{first + p:03d}-{role}.mp4"
                 path: Path = self.folder / names[role]
-                video.write(path, frames[p * drawn.group + member], fps, lossless=True)
-            rows.append({"prompt": drawn.texts[p], **names})
+                video.write(path, videos.frames[p * members + member], videos.fps, lossless=True)
+            rows.append({"prompt": asked[p].text, **names})
         return rows
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         """For the ledger."""
-        dataset, rewards = configs.dump(self.config.dataset), self.panel.describe()
+        dataset, rewards = configs.dump(self.config.dataset), panel.describe(self.config.rewards)
         return {"method": "collect", "dataset": dataset, "rewards": rewards}
-
-
-def collected(config: Config, folder: Path, run: str) -> Collected:
-    """What such a stage has written, or will write, into the folder of a run."""
-    return Collected(folder, config.path, run, -(-config.prompts // config.per_step))
 
 
 def build(config: Config, context: Context) -> Collect:

@@ -3,23 +3,26 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from reelign import parts, sampling, video
+from reelign import panel, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
-from reelign.declared import Declared
+from reelign.declared import Declaration
 from reelign.files import write_text
+from reelign.judges import Named
+from reelign.opened import Datasets
 from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
-from reelign.protocols import VideoModel
+from reelign.runtime.work import Samples, StageSpec, Work
 from reelign.sampling import SamplerConfig
-from reelign.stage import Context, Report, StageConfig
+from reelign.stage import Context, Draw, Report, StageConfig
 
 Json = dict[str, Any]
 
@@ -46,83 +49,115 @@ class Config(StageConfig):
     scale: int = Field(default=1, ge=1, le=64)
     """Enlargement of those videos, for tiny clips."""
 
+    evaluates: ClassVar = True
+
+    @property
+    def asks(self) -> tuple[Named, ...]:
+        """Its metrics."""
+        return panel.metrics(self.metrics)
+
+    @property
+    def draws(self) -> Draw:
+        """Every prompt."""
+        return Draw("prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation whose prompts are read and whose metrics are built, for as many checkpoints as are judged."""
+
+    config: Config
+    prompts: Prompts
+    metrics: Metrics
+
+    @property
+    def clips(self) -> int:
+        """How many clips are judged."""
+        return len(self.prompts) * self.prompts.group
+
+
+def prepare(config: Config, opened: Datasets | None = None) -> Evaluation:
+    """Read the prompts and build the metrics of an evaluation.
+
+    Raises:
+        BadData: the prompts cannot be read.
+        BadConfig: a metric that is none, or two of one measure.
+    """
+    drawn = (opened or Datasets())(config.dataset).all_prompts()
+    return Evaluation(config, Prompts(drawn.requests, config.members), Metrics.build(config.metrics))
+
 
 def seeds(config: Config, prompts: Prompts) -> list[int]:
     """Noise seeds by prompt and member, the same for every checkpoint."""
     return [rng.seed_for(config.seed, "evaluate", i, m) for i in prompts.ids for m in range(prompts.group)]
 
 
-def prompts_of(config: Config) -> Prompts:
-    """All held-out prompts, `members` of each."""
-    drawn = parts.build("dataset", config.dataset).all_prompts()
-    return Prompts(drawn.texts, drawn.ids, config.members, drawn.slices)
-
-
-def clips(config: Config) -> int:
-    """How many clips are judged."""
-    return len(prompts_of(config).texts) * config.members
-
-
 def run(
-    model: VideoModel, config: Config, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
+    source: Samples, evaluation: Evaluation, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
 ) -> Iterator[int]:
     """Evaluate into `folder/evaluations/<label>.json`; yields how many of the `clips` are sampled as it goes.
 
     Args:
-        model: with the weights to judge.
-        config: what to measure.
+        source: of the weights to judge.
+        evaluation: what to measure.
         label: "base" or a stage's label.
         folder: the run folder.
         checkpoint: where the weights came from, for the record.
         trained_on: names of rewards that train in this run; measures and metrics of the same name are flagged.
 
     Raises:
-        BadConfig: a metric that is none, or two of one measure.
         PartFailed: a metric that raised, or gave something else than one number a clip.
         RunStopped: latents or frames that are not finite.
     """
-    prompts, metrics = prompts_of(config), Metrics.build(config.metrics)
-    own_seeds, texts = seeds(config, prompts), prompts.repeated
-    frames: list[Tensor] = []
-    for cut in sampling.chunks(len(texts), config.batch):
-        x0 = sampling.sample(model, texts[cut], own_seeds[cut], config.sampler, config.batch)
-        frames.append(sampling.decode(model, x0, config.batch).frames)
-        yield cut.stop
-    videos = Videos(torch.cat(frames), model.geometry.fps)
-    measures = metrics.measure(videos, texts, f"the evaluation of {label}")
+    config, prompts, metrics = evaluation.config, evaluation.prompts, evaluation.metrics
+    own_seeds, where = seeds(config, prompts), f"the evaluation of {label}"
+    measures: dict[str, list[Tensor]] = {name: [] for name in metrics.of}
+    written: dict[int, str] = {}
+    # Whole prompts at a time, as measures of sets compare the samples of each; of their videos nothing stays.
+    whole, done = max(1, config.batch // config.members) * config.members, 0
+    for videos in source.sample(prompts.repeated, own_seeds, config.sampler, whole):
+        first = done // config.members
+        some = prompts[first : first + len(videos) // config.members]
+        done += len(videos)
+        for name, values in metrics.measure(videos, [r.text for r in some.repeated], where).items():
+            measures[name].append(values)
+        written |= _write_videos(config, folder, label, some, first, videos)
+        yield done
+    found = {name: torch.cat(values) for name, values in measures.items()}
     flagged: set[str] = set(trained_on)
     for judge in metrics.asked:
         flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
-    written = _write_videos(config, folder, label, prompts, videos)
     content = {
         "label": label,
         "checkpoint": checkpoint,
         "sampler": config.sampler.model_dump(),
         "members": config.members,
         "measures": {
-            name: _summary(name, found, prompts, metrics.of[name].says, name in flagged)
-            for name, found in measures.items()
+            name: _summary(name, values, prompts, metrics.of[name].says, name in flagged)
+            for name, values in found.items()
         },
-        "clips": _rows(prompts, own_seeds, measures, written),
+        "clips": _rows(prompts, own_seeds, found, written),
     }
     path = folder / "evaluations" / f"{label}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
 
 
-def _write_videos(config: Config, folder: Path, label: str, prompts: Prompts, videos: Videos) -> dict[int, str]:
+def _write_videos(
+    config: Config, folder: Path, label: str, prompts: Prompts, first: int, videos: Videos
+) -> dict[int, str]:
+    """Keep the first member's video of each prompt that the report shows; `first` is their place among all."""
     target = folder / "samples" / label
     target.mkdir(parents=True, exist_ok=True)
     written = {}
-    for p in range(min(config.videos, len(prompts.texts))):
-        index = p * prompts.group
+    for p in range(min(config.videos - first, len(prompts))):
         name = f"samples/{label}/{prompts.ids[p]:04d}-0.mp4"
-        video.write(folder / name, videos.frames[index], videos.fps, scale=config.scale)
-        written[index] = name
+        video.write(folder / name, videos.frames[p * prompts.group], videos.fps, scale=config.scale)
+        written[(first + p) * prompts.group] = name
     return written
 
 
-def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declared, trained_on: bool) -> Json:
+def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declaration, trained_on: bool) -> Json:
     ids = [prompt for prompt in prompts.ids for _ in range(prompts.group)]
     known = [(value, prompt) for value, prompt in zip(values.tolist(), ids, strict=True) if not math.isnan(value)]
     base = {"n": len(known), "higher_is_better": metric.higher_is_better[name]}
@@ -143,11 +178,11 @@ def _rows(
         values = {name: None if math.isnan(column[index]) else column[index] for name, column in columns.items()}
         rows.append(
             {
-                "prompt": prompts.texts[p],
-                "prompt_id": prompts.ids[p],
+                "prompt": prompts.requests[p].text,
+                "prompt_id": prompts.requests[p].id,
                 "member": member,
                 "seed": seed,
-                "slices": prompts.slices[p] if prompts.slices else {},
+                "slices": dict(prompts.requests[p].slices),
                 "measures": values,
                 "video": written.get(index),
             }
@@ -161,16 +196,17 @@ class Evaluate:
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Keep the config, and count the batches."""
+        """Read the prompts, build the metrics, and count the batches."""
         self.config, self.context = config, context
-        self.steps = -(-clips(config) // config.batch)
+        self.spec, self.evaluation = StageSpec(f"stage {context.label}"), prepare(config, context.opened)
+        self.steps = -(-len(self.evaluation.prompts) // max(1, config.batch // config.members))
 
-    def run(self, start: int) -> Iterator[Report]:
+    def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end. What was sampled before an interruption is not kept, and is sampled again."""
         if start == self.steps:
             return
-        model, label, folder = self.context.runtime.model, self.context.label, self.context.folder
-        for step, _ in enumerate(run(model, self.config, label, folder, "present", frozenset())):
+        label, folder = self.context.label, self.context.folder
+        for step, _ in enumerate(run(work, self.evaluation, label, folder, "present", frozenset())):
             # The last step is finished when all is measured and written.
             if start <= step < self.steps - 1:
                 yield Report(step, {})

@@ -7,13 +7,14 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from reelign import config as configs
-from reelign import parts
+from reelign import declared
 from reelign.batches import Clips, Pairs
 from reelign.core import rng
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
-from reelign.protocols import Dataset, Method
+from reelign.runtime.footprint import Load
 from reelign.runtime.learner import LearnerConfig
-from reelign.stage import Context, Report, StageConfig
+from reelign.runtime.work import StageSpec, Work
+from reelign.stage import Context, Draw, Report, StageConfig
 
 
 class Config(StageConfig):
@@ -31,10 +32,28 @@ class Config(StageConfig):
     """What is learnt from them: sft from clips, dpo from pairs."""
     learner: LearnerConfig = LearnerConfig()
 
+    @property
+    def title(self) -> str:
+        """The method's name."""
+        return self.method.name
+
+    @property
+    def draws(self) -> Draw:
+        """What the method consumes."""
+        return Draw("pairs" if declared.consumes(self.method) is Pairs else "clips")
+
+    @property
+    def load(self) -> Load:
+        """A batch with its noise; both of a pair share a noise and a forward pass."""
+        n, micro_batch, roles = self.batch, self.learner.micro_batch, len(declared.needs(self.method))
+        if declared.consumes(self.method) is Pairs:
+            return Load(n + 1, 3 * n, 2 * min(n, max(1, micro_batch // 2)), roles)
+        return Load(n + 1, 2 * n, min(n, micro_batch), roles)
+
     @field_validator("method")
     @classmethod
     def _consumes_what_exists(cls, method: PartConfig) -> PartConfig:
-        if parts.build("method", method).consumes not in (Clips, Pairs):
+        if declared.consumes(method) not in (Clips, Pairs):
             raise ValueError(f"{method.name!r} trains on what the policy samples; give it a stage 'online'")
         return method
 
@@ -45,27 +64,23 @@ class Offline:
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Build dataset and method, and start the stage's optimizer."""
+        """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
-        self.dataset: Dataset = parts.build("dataset", config.dataset)
-        self.method: Method = parts.build("method", config.method)
-        context.runtime.begin_stage(config.learner, self.method.needs)
+        self.dataset = context.opened(config.dataset)
+        self.spec = StageSpec(f"stage {context.label}", config.method, config.learner)
 
-    def run(self, start: int) -> Iterator[Report]:
+    def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end."""
         config, context = self.config, self.context
-        draw = {Clips: self.dataset.clips, Pairs: self.dataset.pairs}[self.method.consumes]
         # Draws are consecutive, so that a dataset goes through all it has before it repeats; each run starts elsewhere.
         first = rng.integer(1 << 20, seed=rng.seed_for(context.seed, "data"))
         for step in range(start, config.steps):
             began = time.perf_counter()
-            batch = draw(config.batch, first + step, context.runtime.model)
-            where = f"step {step} of stage {context.label}"
-            metrics = context.runtime.update(self.method, batch, rng.seed_for(context.seed, "noise", step), where)
+            where, noise = f"step {step} of stage {context.label}", rng.seed_for(context.seed, "noise", step)
+            metrics = work.learn(self.dataset, config.batch, first + step, noise, where)
             named = {f"offline/{name}": value for name, value in metrics.items()}
             named["update/wall_s"] = time.perf_counter() - began
-            counts = {"pairs" if self.method.consumes is Pairs else "clips": config.batch}
-            yield Report(step, named, counts)
+            yield Report(step, named, {config.draws.what: config.batch})
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""

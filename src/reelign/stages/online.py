@@ -9,17 +9,20 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
-from reelign import judges, parts
-from reelign.batches import Credited, Prompts, Scored
+from reelign import declared, panel
+from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import rng
 from reelign.engines.slots import Demand
-from reelign.errors import BadConfig
-from reelign.panel import Panel, Weighted
+from reelign.judges import Named
+from reelign.panel import Weighted
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
-from reelign.protocols import Dataset, OnlineMethod
+from reelign.runtime import plan
+from reelign.runtime.footprint import Load
 from reelign.runtime.learner import LearnerConfig
-from reelign.sampling import Exploration, SamplerConfig
-from reelign.stage import Context, Report, StageConfig
+from reelign.runtime.plan import Item, PassesConfig
+from reelign.runtime.work import StageSpec, Work
+from reelign.sampling import SamplerConfig
+from reelign.stage import Context, Draw, Report, StageConfig
 
 
 class Config(StageConfig):
@@ -45,51 +48,91 @@ class Config(StageConfig):
     rewards: tuple[Weighted, ...] = Field(min_length=1)
     """What is scored; each may have a weight, 1 by default."""
     learner: LearnerConfig = LearnerConfig()
+    passes: PassesConfig = PassesConfig()
+    """How an iteration is cut into forward passes."""
 
-    waves: int = Field(default=1, ge=1)
-    """Parts of a rollout: while one is on its way, the one before is decoded and scored in the background. For machines
-    with cores (or a device) to spare; on two cores they only get in each other's way."""
-    retain: bool = False
-    """Keep the rollout's graphs for the update, which then needs no forward pass of its own: a seventh less to compute
-    in the demo, at the price of holding the activations of all recorded steps. Only with one update a rollout."""
+    @property
+    def title(self) -> str:
+        """The method's name."""
+        return self.method.name
+
+    @property
+    def asks(self) -> tuple[Named, ...]:
+        """Its rewards."""
+        return panel.rewards(self.rewards)
+
+    @property
+    def trains_on(self) -> frozenset[str]:
+        """Names of its rewards."""
+        return panel.names(self.rewards)
+
+    @property
+    def draws(self) -> Draw:
+        """The prompts of an iteration."""
+        return Draw("prompts", self.prompts, self.group)
+
+    @property
+    def shift(self) -> float:
+        """The sampler's."""
+        return self.sampler.shift
+
+    @property
+    def load(self) -> Load:
+        """A rollout: of each recorded step where it begins, where it ends, and its mean."""
+        n, micro_batch, recorded = self.prompts * self.group, self.learner.micro_batch, self._recorded()
+        graphs = recorded * -(-n // micro_batch) if self.passes.retain else 1
+        rows = min(n, micro_batch) * (1 if self.sampler.guidance == 1 else 2)
+        return Load(self.prompts + 1, n * (1 + 3 * recorded), rows, len(declared.needs(self.method)), graphs)
 
     @field_validator("method")
     @classmethod
     def _consumes_what_it_samples(cls, method: PartConfig) -> PartConfig:
-        try:
-            built = parts.build("method", method)
-        except BadConfig as error:
-            raise ValueError(str(error).rstrip(".")) from error
-        if built.consumes is not Credited:
+        if declared.consumes(method) is not Credited:
             raise ValueError(f"{method.name!r} trains on clips or pairs that exist; give it a stage 'offline'")
+        declared.needs(method)  # refuses modules that do not go together
         return method
 
     @model_validator(mode="after")
     def _can_be_done(self) -> "Config":
-        method: OnlineMethod = parts.build("method", self.method)
-        try:
-            method.check(self.demand())
-        except BadConfig as error:
-            raise ValueError(str(error).rstrip(".")) from error
-        if self.retain and self.updates > 1:
-            raise ValueError(f"retain keeps a graph for one update, but updates is {self.updates}; use one of the two")
-        if self.retain and self.waves > 1 and -(-self.prompts // self.waves) * self.group % self.learner.micro_batch:
+        self.check(None)
+        retain, merge = self.passes.retain, self.passes.merge
+        if retain and self.updates > 1:
             raise ValueError(
-                f"retain keeps graphs by micro-batch, but {self.waves} waves of {self.prompts} x {self.group} samples "
-                f"are no multiples of learner.micro_batch {self.learner.micro_batch}; change one, or use one wave"
+                f"passes.retain keeps a graph for one update, but updates is {self.updates}; use one of the two"
             )
-        if self.retain and "sampled" in method.needs:
+        if retain and merge:
+            raise ValueError("passes.merge is about replays, and with passes.retain there are none; use one of the two")
+        if retain and self.passes.micro_batch not in (None, self.learner.micro_batch):
             raise ValueError(
-                f"retain needs a rollout by the policy itself, but {self.method.name!r} rolls out with older weights"
+                f"passes.retain keeps graphs by forward pass, but passes.micro_batch is {self.passes.micro_batch} and "
+                f"learner.micro_batch {self.learner.micro_batch}; leave the first out"
+            )
+        if retain and "sampled" in declared.needs(self.method):
+            raise ValueError(
+                f"passes.retain needs a rollout by the policy itself, but {self.method.name!r} rolls out with older "
+                "weights"
             )
         return self
 
-    def demand(self, texts: tuple[str, ...] | None = None) -> Demand:
-        """What the stage asks of its method; with the texts of its prompts, where they are known."""
-        asked = [judges.build("reward", weighted.reward) for weighted in self.rewards]
-        scales = {name: judge.says.scale for judge in asked for name in judge.names}
-        micro_batch = self.learner.micro_batch
-        return Demand(self.sampler, self.prompts, self.group, self.updates, micro_batch, scales, texts)
+    def _recorded(self) -> int:
+        """Stochastic steps that are kept of a sample; of a method that does not say, none."""
+        method: Any = self.method
+        if not hasattr(method, "filled"):
+            return 0
+        prompts = Prompts(requests("" for _ in range(self.prompts)), self.group)
+        exploration = method.filled().select.draw(self.sampler.steps, prompts, 0, 0)
+        return exploration.width if exploration.record is None else len(exploration.record)
+
+    def check(self, texts: tuple[str, ...] | None) -> None:
+        """Let the method refuse what the stage asks of it; with the texts of its prompts, where they are known.
+
+        Raises:
+            BadConfig: in one sentence.
+        """
+        own, scales = self.learner.micro_batch, panel.trained(self.rewards)
+        check = getattr(self.method, "check", None)
+        if check:
+            check(Demand(self.sampler, self.prompts, self.group, self.updates, own, scales, texts))
 
 
 class Online:
@@ -99,40 +142,37 @@ class Online:
     """At the end, where most iterations taught nothing."""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Build dataset, method and rewards, and start the stage's optimizer."""
+        """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
-        self.dataset: Dataset = parts.build("dataset", config.dataset)
-        self.method: OnlineMethod = parts.build("method", config.method)
-        self.panel = Panel.build(config.rewards)
-        context.runtime.begin_stage(config.learner, self.method.needs, self.method)
+        self.dataset = context.opened(config.dataset)
+        label = f"stage {context.label}"
+        self.spec = StageSpec(label, config.method, config.learner, config.rewards, config.passes)
 
-    def run(self, start: int) -> Iterator[Report]:
+    def run(self, work: Work, start: int) -> Iterator[Report]:
         """Iterations `start` to the end."""
-        config, runtime, seed = self.config, self.context.runtime, self.context.seed
+        config, seed = self.config, self.context.seed
+        work.method.opened = self.context.opened
         if start == 0:
-            where = f"the start of stage {self.context.label}"
-            score = partial(runtime.score_own, sampler=config.sampler, panel=self.panel, where=where)
-            self.method.begin(self.dataset.all_prompts().texts, score)
+            score = partial(work.score, sampler=config.sampler, where=f"the start of stage {self.context.label}")
+            work.method.begin(self.dataset.all_prompts().requests, score)
         first = rng.integer(1 << 20, seed=rng.seed_for(seed, "prompts"))
         for step in range(start, config.steps):
-            clock = _Clock()
             prompts = self.dataset.prompts(config.prompts, config.group, first + step)
-            exploration = self.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step), step)
-            scored = self._sample(prompts, exploration, step, clock)
-            batch = self.method.credit(scored)
-            clock.lap("credit/wall_s")
-            learnt = self._learn(batch, step)
-            clock.lap("update/wall_s")
+            scored = work.rollout(self._plan(work, prompts, step), config.sampler, self._where(step))
+            laps, began = dict(scored.seconds), time.perf_counter()
+            batch = work.method.credit(scored)
+            laps["credit"], began = time.perf_counter() - began, time.perf_counter()
+            learnt = self._learn(work, batch, step)
+            laps["update"] = time.perf_counter() - began
             named = {f"online/{name}": value for name, value in {**learnt, **batch.metrics}.items()}
+            named |= {f"{name}/wall_s": seconds for name, seconds in laps.items()}
             counts = {"prompts": config.prompts, "rollouts": config.prompts * config.group}
-            yield Report(step, {**_rewards(scored), **named, **clock.laps}, counts)
-        self.note = self._idle()
+            yield Report(step, {**_rewards(scored), **named}, counts)
+        self.note = self._idle(work)
 
-    def _idle(self) -> str:
-        """A sentence if most iterations taught nothing; the learner's count of updates outlives an interruption."""
-        learner = self.context.runtime.learner
-        assert learner is not None
-        idle = self.steps - learner.updates // self.config.updates
+    def _idle(self, work: Work) -> str:
+        """A sentence if most iterations taught nothing; the count of updates outlives an interruption."""
+        idle = self.steps - work.updates // self.config.updates
         if 2 * idle <= self.steps:
             return ""
         return f"{idle} of {self.steps} iterations taught nothing: all clips of a prompt got the same reward"
@@ -140,56 +180,35 @@ class Online:
     def _where(self, step: int) -> str:
         return f"step {step} of stage {self.context.label}"
 
-    def _sample(self, prompts: Prompts, exploration: Exploration, step: int, clock: "_Clock") -> Scored:
-        """A rollout and its scores, one after the other or, in waves, side by side."""
-        config, runtime, where = self.config, self.context.runtime, self._where(step)
-        seed = rng.seed_for(self.context.seed, "rollout", step)
-        if config.waves > 1:
-            how = {"waves": config.waves, "retain": config.retain}
-            scored = runtime.sample_and_score(prompts, config.sampler, exploration, seed, self.panel, where, **how)
-            clock.lap("rollout/wall_s")
-            clock.lap("reward/wall_s")  # what was left to wait for; the rest lies within the rollout
-            return scored
-        trajectories = runtime.rollout(prompts, config.sampler, exploration, seed, retain=config.retain)
-        clock.lap("rollout/wall_s")
-        scored = runtime.score(trajectories, self.panel, where)
-        clock.lap("reward/wall_s")
-        return scored
+    def _plan(self, work: Work, prompts: Prompts, step: int) -> tuple[Item, ...]:
+        """The pieces of an iteration."""
+        config, seed = self.config, self.context.seed
+        explored = work.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step), step)
+        micro_batch = config.passes.micro_batch or config.learner.micro_batch
+        return plan.rollout(prompts, explored, rng.seed_for(seed, "rollout", step), step, micro_batch)
 
-    def _learn(self, batch: Credited, step: int) -> dict[str, float]:
+    def _learn(self, work: Work, batch: Credited, step: int) -> dict[str, float]:
         """The updates on one rollout, and what the method looks after then; metrics of the later updates are means."""
-        runtime, seed, where = self.context.runtime, self.context.seed, self._where(step)
-        metrics = runtime.update(self.method, batch, rng.seed_for(seed, "noise", step), where)
+        seed, where = self.context.seed, self._where(step)
+        metrics = work.update(batch, rng.seed_for(seed, "noise", step), where)
         noises = [rng.seed_for(seed, "noise", step, again) for again in range(1, self.config.updates)]
-        later = [runtime.update(self.method, batch, noise, where) for noise in noises]
+        later = [work.update(batch, noise, where) for noise in noises]
         metrics |= {f"again/{name}": fmean(m[name] for m in later) for name in (later[0] if later else ())}
-        return {**metrics, **self.method.after(runtime.model, metrics)}
+        return {**metrics, **work.after(metrics)}
 
     def describe(self) -> dict[str, Any]:
         """For the ledger."""
-        dataset, rewards = configs.dump(self.config.dataset), self.panel.describe()
+        dataset, rewards = configs.dump(self.config.dataset), panel.describe(self.config.rewards)
         return {"method": self.config.method.name, "dataset": dataset, "rewards": rewards}
 
 
 def _rewards(scored: Scored) -> dict[str, float]:
     """Means and spreads by name, and the weighted mean of all."""
-    rewards, weights = scored.rewards, scored.weights
+    rewards, weights = {**scored.rewards, **scored.watched}, scored.weights
     means = {name: values.mean().item() for name, values in rewards.items()}
     total = sum(weights[name] * mean for name, mean in means.items()) / sum(weights.values())
     spread = {f"online/spread/{name}": values.std(dim=1).mean().item() for name, values in rewards.items()}
     return {"online/reward": total, **{f"online/reward/{name}": mean for name, mean in means.items()}, **spread}
-
-
-class _Clock:
-    """Wall seconds between laps, by name."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
 
 
 def build(config: Config, context: Context) -> Online:

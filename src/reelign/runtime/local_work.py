@@ -1,0 +1,201 @@
+"""A stage under way in this process: roll out, decode, score, update."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reelign import declared, parts, sampling, soundness
+from reelign.batches import Clips, Pairs, Request, Scored, Trajectories, Videos
+from reelign.panel import Panel
+from reelign.protocols import VideoModel
+from reelign.runtime import threads
+from reelign.runtime.learner import Learner
+from reelign.runtime.plan import Item
+from reelign.runtime.work import Groups, StageSpec
+from reelign.sampling import SamplerConfig
+from reelign.weights import trainable
+
+
+def sampled(
+    model: VideoModel, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+) -> Iterator[Videos]:
+    """Videos of the model, a chunk at a time, sampled when it is asked for."""
+    for cut in sampling.runs(requests, at_once):
+        yield sampling.videos(model, requests[cut], seeds[cut], sampler, at_once)
+
+
+class LocalWork:
+    """A stage in this process. Owns its method, rewards and optimizer; see `work.Work`."""
+
+    def __init__(self, model: VideoModel, spec: StageSpec) -> None:
+        """Build what the stage needs, and make the present weights those of each frozen role."""
+        self.model, self.spec = model, spec
+        self.method: Any = parts.build("method", spec.method) if spec.method else None
+        self.panel = Panel.build(spec.rewards)
+        roles = sorted(declared.needs(spec.method)) if spec.method else []
+        model.reference.keep(roles)
+        for role in roles:
+            model.reference.start(role)
+        self._roles = frozenset(roles)
+        self.learner = Learner(trainable(model.network), spec.learner) if spec.learner else None
+        own = spec.learner.micro_batch if spec.learner else 1
+        self._micro_batch, self.micro_batch = own, spec.passes.micro_batch or own
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps so far."""
+        return self.learner.updates if self.learner else 0
+
+    @property
+    def broken(self) -> bool:
+        """Whether an update left weights that are not finite."""
+        return self.learner is not None and self.learner.broken
+
+    def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str) -> Scored:
+        """Item by item in order; with `overlap` each is scored while the next one is on its way."""
+        if not self.spec.passes.overlap or len(items) == 1:  # in the threads that sample: others would be a new team
+            return _joined([self._scored(self._rolled(item, sampler), where) for item in items])
+        with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
+            waiting = [pool.submit(self._scored, self._rolled(item, sampler), where) for item in items]
+            return _joined([future.result() for future in waiting])
+
+    def _rolled(self, item: Item, sampler: SamplerConfig) -> tuple[Trajectories, float]:
+        """Latents with their stochastic transitions, and how many seconds they took."""
+        began, passes = time.perf_counter(), self.spec.passes
+        with self.model.reference.on("sampled") if "sampled" in self._roles else nullcontext():
+            how = item.prompts, sampler, item.exploration, item.seed, self.micro_batch
+            found = sampling.rollout(self.model, *how, retain=passes.retain)
+        return replace(found, merge=passes.merge), time.perf_counter() - began
+
+    def _scored(self, rolled: tuple[Trajectories, float], where: str) -> Scored:
+        """Decode, score, and let the method look; of the videos nothing stays."""
+        (found, rollout_s), clock = rolled, [time.perf_counter()]
+        videos = sampling.decode(self.model, found.x0, found.condition, self.micro_batch)
+        clock.append(time.perf_counter())
+        texts = [request.text for request in found.prompts.repeated]
+        scores, weights = self.panel.score(videos, texts, where), self.panel.weights
+        by_group = {name: values.reshape(-1, found.prompts.group) for name, values in scores.items()}
+        seen = self.method.look(videos, found.prompts, found.x0, partial(self._again, texts, where))
+        clock.append(time.perf_counter())
+        return Scored(
+            trajectories=found,
+            rewards={name: values for name, values in by_group.items() if weights[name]},
+            watched={name: values for name, values in by_group.items() if not weights[name]},
+            weights=weights,
+            ranges=self.panel.scales,
+            seen=seen,
+            seconds={"rollout": rollout_s, "decode": clock[1] - clock[0], "reward": clock[2] - clock[1]},
+        )
+
+    def _again(self, texts: Sequence[str], where: str, videos: Videos) -> dict[str, Tensor]:
+        return self.panel.score(videos, texts, where)
+
+    def score(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, where: str
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """Scores of the present policy's own deterministic samples."""
+        found, start = [], 0
+        for videos in self.sample(requests, seeds, sampler, self.micro_batch):
+            texts = [request.text for request in requests[start : start + len(videos)]]
+            found.append(self.panel.score(videos, texts, where))
+            start += len(videos)
+        return {name: torch.cat([scores[name] for scores in found]) for name in found[0]}
+
+    def sample(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+    ) -> Iterator[Videos]:
+        """A chunk at a time, sampled when it is asked for."""
+        return sampled(self.model, requests, seeds, sampler, at_once)
+
+    def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
+        """The mean of the rewards by their weights."""
+        weights, scores = self.panel.weights, self.panel.score(videos, [request.text for request in requests], where)
+        return torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
+
+    def learn(self, dataset: Any, n: int, draw: int, seed: int, where: str) -> dict[str, float]:
+        """One optimizer step on clips or pairs."""
+        assert self.spec.method is not None
+        drawn = {Clips: dataset.clips, Pairs: dataset.pairs}[declared.consumes(self.spec.method)]
+        return self.update(drawn(n, draw, self.model), seed, where)
+
+    def update(self, batch: Any, seed: int, where: str) -> dict[str, float]:
+        """One optimizer step."""
+        assert self.learner is not None
+        losses = self.method.losses(self.model, batch, seed, self._micro_batch)
+        return self.learner.update(losses, where, batch, partial(soundness.broken_weight, self.model.network))
+
+    def after(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Let the method look after references and coefficients."""
+        return self.method.after(self.model.reference, metrics)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within this context the model's weights are those that the stage would leave behind now."""
+        return self.learner.averaged() if self.learner else nullcontext()
+
+    def state(self) -> Groups:
+        """Weights, moments and averages; frozen weights; what the method remembers."""
+        own = {f"weights/{n}": p.detach() for n, p in trainable(self.model.network).items()}
+        return {
+            "learner": self.learner.state() if self.learner else own,
+            "reference": self.model.reference.state(),
+            "method": self._memory(),
+        }
+
+    def load(self, tensors: Mapping[str, Mapping[str, Tensor]], updates: int, adapter_off: Sequence[str]) -> None:
+        """Restore what `state` gave."""
+        if self.learner:
+            own = {key: value.to(self.model.device) for key, value in tensors["learner"].items()}
+            self.learner.load(own, updates)
+        if self._roles:
+            self.model.reference.load(tensors.get("reference", {}), adapter_off)
+        if hasattr(self.method, "load"):
+            self.method.load(tensors.get("method", {}))
+
+    def mark(self) -> "Mark":
+        """Something that changes if anything does that `state` gives."""
+        frozen = self.model.reference
+        versions = tuple(value._version for value in frozen.state().values())
+        return Mark((self.updates, self.broken, frozen.adapter_off, versions), self._memory())
+
+    def _memory(self) -> dict[str, Tensor]:
+        return self.method.state() if hasattr(self.method, "state") else {}
+
+
+class Mark:
+    """A moment of a stage, to compare with another one; keeps copies of the method's few numbers only."""
+
+    def __init__(self, counted: Any, remembered: Mapping[str, Tensor]) -> None:
+        """Copy what may be changed in place."""
+        self._counted, self._remembered = counted, {key: value.clone() for key, value in remembered.items()}
+
+    def __eq__(self, other: object) -> bool:
+        """Whether nothing has changed in between."""
+        return (
+            isinstance(other, Mark)
+            and self._counted == other._counted
+            and self._remembered.keys() == other._remembered.keys()
+            and all(torch.equal(value, other._remembered[key]) for key, value in self._remembered.items())
+        )
+
+
+def _joined(scored: Sequence[Scored]) -> Scored:
+    """The pieces of an iteration as one."""
+    first = scored[0]
+    if len(scored) == 1:
+        return first
+    return replace(
+        first,
+        trajectories=sampling.join([s.trajectories for s in scored]),
+        rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
+        watched={name: torch.cat([s.watched[name] for s in scored]) for name in first.watched},
+        seen={name: torch.cat([s.seen[name] for s in scored]) for name in first.seen},
+        seconds={name: sum(s.seconds[name] for s in scored) for name in first.seconds},
+    )
