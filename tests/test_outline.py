@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from reelign.batches import requests
 from reelign.models import wan as family
 from reelign.outline import Outline, measured, passes, size
 
@@ -41,7 +42,7 @@ def test_sizes_and_passes_are_those_of_the_model_with_weights(
     assert trains == [name for name, p in model.network.named_parameters() if p.requires_grad]
     assert told.beside["text encoder"] == size(model.text._encoder.parameters())
     assert told.beside["autoencoder"] == size(model.codec._vae.parameters())
-    assert told.text == model.encode(["a red circle"]).nbytes
+    assert told.text == model.encode(requests(["a red circle"])).tables["text"].nbytes
     shapes = told.inputs(3)
     assert shapes[0] == (3, *model.geometry.latent)
     real = measured(model.network, [torch.randn(shape) for shape in shapes], told.bfloat16)

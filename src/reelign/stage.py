@@ -111,7 +111,7 @@ class StageConfig(PartConfig):
 
     @property
     def load(self) -> Load | None:
-        """What it asks of the device beside its `learner`; None where it trains nothing, or does not say."""
+        """What it asks of its device's memory beside the state of its `learner`; None where it trains nothing."""
         return None
 
     def check(self, texts: tuple[str, ...]) -> None:

@@ -7,36 +7,34 @@ import pytest
 import torch
 
 from reelign import parts, sampling
-from reelign.batches import Prompts
+from reelign.batches import Prompts, requests
 from reelign.models import wan as family
 from reelign.outline import passes
 from reelign.runtime import footprint
 from reelign.runtime.footprint import Load
-from reelign.runtime.learner import LearnerConfig
-from reelign.runtime.local import Local
+from reelign.runtime.learner import Learner, LearnerConfig
+from reelign.weights import trainable
 
 PACKAGED = family.outline(family.Config(), torch.device("cpu"))
 PAIRS = {"name": "pair_list", "path": "nowhere.jsonl"}
 
 
-@pytest.mark.parametrize("adapter", [None, {"name": "lora", "rank": 4}])
+@pytest.mark.parametrize("adapter", [None, {"rank": 4}])
 def test_a_learner_holds_what_is_said(wan: Callable[..., Any], tiny_wan21: Any, adapter: Any) -> None:
-    model = wan(adapter=adapter)
+    model = wan(lora=adapter)
     with torch.no_grad():
         for name, p in model.network.named_parameters():
             if "lora_B" in name:
                 p.add_(0.1)  # else its reference would be the network without it, for nothing
-    runtime = Local(model)
-    runtime.begin_stage(LearnerConfig(ema=0.9), frozenset({"reference"}))
-    learner = runtime.learner
-    assert learner is not None
+    model.reference.start("reference")
+    learner = Learner(trainable(model.network), LearnerConfig(ema=0.9))
     for p in learner.weights.values():
         p.grad = torch.zeros_like(p)
     learner.optimizer.step()
     state = learner.state()
     held = {kind: sum(t.nbytes for n, t in state.items() if n.startswith(kind)) for kind in ("weights", "average")}
     moments = sum(t.nbytes for name, t in state.items() if name.startswith("optimizer/exp_avg"))
-    copies = sum(t.nbytes for t in model.reference_weights.state().values())
+    copies = sum(t.nbytes for t in model.reference.state().values())
     told = family.outline(model.config, torch.device("cpu"))
     found = footprint.kept(told, LearnerConfig(ema=0.9), Load(1, 1, 1, roles=1))
     assert (found["moments"], found["averages"], found["frozen copies"]) == (moments, held["average"], copies)
@@ -60,11 +58,11 @@ def test_a_rollout_holds_what_is_said(gaussian: Callable[..., Any], method: Any)
     stage, model = _online(method=method), gaussian(side=2)
     told = stage.load
     built = parts.build("method", stage.method)
-    prompts = Prompts(("a", "b", "c"), (0, 1, 2), 2)
+    prompts = Prompts(requests("abc"), 2)
     found = sampling.rollout(model, prompts, stage.sampler, built.explore(8, prompts, 0, 0), 0)
     kept = sum(t.nbytes for t in (found.x0, found.x, found.x_next, found.mean))
     assert told.latents * found.x0[0].nbytes == kept
-    assert told.texts == 6
+    assert told.texts == 4  # and the empty one
 
 
 def test_rows_and_graphs_follow_the_micro_batch_the_guidance_and_kept_graphs() -> None:
@@ -78,6 +76,6 @@ def test_rows_and_graphs_follow_the_micro_batch_the_guidance_and_kept_graphs() -
 
 def test_pairs_share_a_forward_pass() -> None:
     tree = {"name": "offline", "steps": 1, "batch": 5, "dataset": PAIRS, "method": "dpo", "learner": {"micro_batch": 4}}
-    assert parts.configure("stage", tree).load == Load(5, 15, 4, roles=1)
+    assert parts.configure("stage", tree).load == Load(6, 15, 4, roles=1)
     clips = {**tree, "method": "sft", "dataset": "playground"}
-    assert parts.configure("stage", clips).load == Load(5, 10, 4)
+    assert parts.configure("stage", clips).load == Load(6, 10, 4)

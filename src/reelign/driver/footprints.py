@@ -28,19 +28,18 @@ def told(recipe: Recipe, device: torch.device, *, working: bool) -> list[str]:
     found = [_sentence(f"the model on {device.type}", footprint.model(outline))]
     stages: tuple[Any, ...] = recipe.stages
     for label, stage in zip(labels(recipe), stages, strict=True):
-        load = stage.load
-        if load is not None:
-            held = footprint.kept(outline, stage.learner, load)
-            held |= footprint.working(outline, load) if working else {}
+        if stage.load is not None:
+            held = footprint.kept(outline, stage.learner, stage.load)
+            held |= footprint.working(outline, stage.load) if working else {}
             found.append(_sentence(f"{label} beside it", held))
     return found
 
 
 def _sentence(of: str, sizes: dict[str, int]) -> str:
-    each = ", ".join(f"{name} {shown(held)}" for name, held in sizes.items())
-    return f"memory of {of}: {shown(sum(sizes.values()))} ({each})."
+    each = ", ".join(f"{name} {_shown(held)}" for name, held in sizes.items())
+    return f"memory of {of}: {_shown(sum(sizes.values()))} ({each})."
 
 
-def shown(held: int) -> str:
+def _shown(held: int) -> str:
     """Bytes for people: "2.6 GiB"."""
     return f"{held / 2**30:.1f} GiB" if held >= 2**29 else f"{held / 2**20:.1f} MiB"

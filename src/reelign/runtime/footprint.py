@@ -12,7 +12,7 @@ class Load:
     """What a stage asks of the device beside its learner's state."""
 
     texts: int
-    """Prompts whose features lie there at once, one for each clip of a batch or rollout, or for each pair."""
+    """Different texts whose features lie there at once, the one that guidance leads away from included."""
     latents: int
     """Tensors of a latent's size: the clips themselves, their noises, recorded steps."""
     rows: int

@@ -44,11 +44,11 @@ class Config(StageConfig):
 
     @property
     def load(self) -> Load:
-        """Clips or pairs, their noises, and a forward pass of some of them."""
+        """A batch with its noise; both of a pair share a noise and a forward pass."""
         n, micro_batch, roles = self.batch, self.learner.micro_batch, len(declared.needs(self.method))
-        if self.draws.what == "pairs":  # both of a pair share a noise and a forward pass
-            return Load(n, 3 * n, 2 * min(n, max(1, micro_batch // 2)), roles)
-        return Load(n, 2 * n, min(n, micro_batch), roles)
+        if declared.consumes(self.method) is Pairs:
+            return Load(n + 1, 3 * n, 2 * min(n, max(1, micro_batch // 2)), roles)
+        return Load(n + 1, 2 * n, min(n, micro_batch), roles)
 
     @field_validator("method")
     @classmethod

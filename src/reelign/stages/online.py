@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import declared, panel
-from reelign.batches import Credited, Prompts, Request, Scored
+from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.judges import Named
@@ -72,23 +72,17 @@ class Config(StageConfig):
         return Draw("prompts", self.prompts, self.group)
 
     @property
-    def load(self) -> Load:
-        """A rollout's latents with what is recorded of it, and a forward pass of some of them."""
-        n, micro_batch, recorded = self.prompts * self.group, self.learner.micro_batch, 0
-        filled = getattr(self.method, "filled", None)
-        if filled:
-            prompts = Prompts((Request(""),) * self.prompts, self.group)
-            explored = filled().select.draw(self.sampler.steps, prompts, 0, 0)
-            recorded = explored.width if explored.record is None else len(explored.record)
-        # Of each recorded step: where it begins, where it ends, and its mean.
-        latents, branches = n * (1 + 3 * recorded), 1 if self.sampler.guidance == 1 else 2
-        graphs = recorded * -(-n // micro_batch) if self.passes.retain else 1
-        return Load(n, latents, branches * min(n, micro_batch), len(declared.needs(self.method)), graphs)
-
-    @property
     def shift(self) -> float:
         """The sampler's."""
         return self.sampler.shift
+
+    @property
+    def load(self) -> Load:
+        """A rollout: of each recorded step where it begins, where it ends, and its mean."""
+        n, micro_batch, recorded = self.prompts * self.group, self.learner.micro_batch, self._recorded()
+        graphs = recorded * -(-n // micro_batch) if self.passes.retain else 1
+        rows = min(n, micro_batch) * (1 if self.sampler.guidance == 1 else 2)
+        return Load(self.prompts + 1, n * (1 + 3 * recorded), rows, len(declared.needs(self.method)), graphs)
 
     @field_validator("method")
     @classmethod
@@ -119,6 +113,15 @@ class Config(StageConfig):
                 "weights"
             )
         return self
+
+    def _recorded(self) -> int:
+        """Stochastic steps that are kept of a sample; of a method that does not say, none."""
+        method: Any = self.method
+        if not hasattr(method, "filled"):
+            return 0
+        prompts = Prompts(requests("" for _ in range(self.prompts)), self.group)
+        exploration = method.filled().select.draw(self.sampler.steps, prompts, 0, 0)
+        return exploration.width if exploration.record is None else len(exploration.record)
 
     def check(self, texts: tuple[str, ...] | None) -> None:
         """Let the method refuse what the stage asks of it; with the texts of its prompts, where they are known.
