@@ -16,8 +16,8 @@ FORMS: list[dict[str, Any]] = [
     {},
     {"checkpointing": True},
     {"precision": "bfloat16"},
-    {"lora": {"rank": 4}},
-    {"lora": {"rank": 4}, "checkpointing": True, "precision": "bfloat16"},
+    {"adapter": {"name": "lora", "rank": 4}},
+    {"adapter": {"name": "lora", "rank": 4}, "checkpointing": True, "precision": "bfloat16"},
 ]
 
 
@@ -40,8 +40,8 @@ def test_sizes_and_passes_are_those_of_the_model_with_weights(
     assert size(told.network.parameters()) == size(model.network.parameters())
     trains = [name for name, p in told.network.named_parameters() if p.requires_grad]
     assert trains == [name for name, p in model.network.named_parameters() if p.requires_grad]
-    assert told.beside["text encoder"] == size(model.text._encoder.parameters())
-    assert told.beside["autoencoder"] == size(model.codec._vae.parameters())
+    assert told.beside["text encoder"] == model.text.encoder.nbytes
+    assert told.beside["autoencoder"] == model.codec.vae.nbytes
     assert told.text == model.encode(requests(["a red circle"])).tables["text"].nbytes
     shapes = told.inputs(3)
     assert shapes[0] == (3, *model.geometry.latent)

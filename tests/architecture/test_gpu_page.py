@@ -29,7 +29,7 @@ TRANSFORMERS = {
 }
 """The transformers of Wan2.1 text-to-video, as their config.json files say; all else is the classes' default."""
 TEXT = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
-ADAPTED = {"lora": {"rank": 32}}
+ADAPTED = {"adapter": {"name": "lora", "rank": 32}}
 ROW = re.compile(
     r"^\| (1\.3B|14B) \| (\d+) x (\d+) x (\d+) \| (LoRA 32|all weights) \| (yes|no) \| (.*) \|$", re.MULTILINE
 )

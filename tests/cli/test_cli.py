@@ -169,7 +169,7 @@ def test_parts_are_listed_for_programs_and_people(reelign: Call) -> None:
     code, out, _ = reelign("parts", "--json")
     rows = json.loads(out)
     assert code == 0
-    kinds = {"method", "module", "backbone", "reward", "metric", "model", "dataset", "stage", "sink"}
+    kinds = {"method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage", "sink"}
     assert {row["kind"] for row in rows} == kinds
     assert all(row.keys() == {"kind", "name", "about"} and row["about"] for row in rows)
     assert "grpo" in reelign("parts", "method")[1]

@@ -111,7 +111,8 @@ def test_each_part_of_a_shipped_recipe_is_built_once_for_the_stage_that_uses_it(
     recipe = _recipe(name, tmp_path, tiny_wan21)
     assert not counted  # nor is anything opened
     driver.check(recipe)
-    assert _kinds(counted) == {"dataset"}
+    # An adapter holds nothing until it is attached: it is compared with the network's form.
+    assert _kinds(counted) - {"adapter"} == {"dataset"}
     assert set(counted.values()) == {1}
     counted.clear()
     driver.run(recipe, [Watcher()])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tests.driver.toys import DATA, Watcher, interrupt, outcome_of, recipe_in, rows_of
+from tests.driver.toys import DATA, Watcher, go, interrupt, outcome_of, recipe_in, rows_of
 from tests.parts import network_reward
 
 from reelign import driver
@@ -35,10 +35,10 @@ TASTE: dict[str, Any] = {
 
 
 def test_a_stage_from_outside_runs_is_judged_saved_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    whole = driver.run(recipe_in(tmp_path / "whole", stages=[MIXED]), [Watcher()])
+    whole = go(recipe_in(tmp_path / "whole", stages=[MIXED]), Watcher())
     with pytest.raises(driver.Interrupted, match="saved after step 3 of stage mixed"):
-        driver.run(recipe_in(tmp_path, stages=[MIXED]), [Watcher("mixed 3", interrupt)])
-    again = driver.run(recipe_in(tmp_path, stages=[MIXED]), [Watcher()], resume=True)
+        go(recipe_in(tmp_path, stages=[MIXED]), Watcher("mixed 3", interrupt))
+    again = go(recipe_in(tmp_path, stages=[MIXED]), Watcher(), resume=True)
     assert outcome_of(again) == outcome_of(whole)
     assert [row["mixed/turn"] for row in rows_of(whole / "metrics.jsonl")] == [0, 1, 2, 0, 1, 2]
     (row,) = rows_of(whole / "ledger.jsonl")
@@ -48,10 +48,10 @@ def test_a_stage_from_outside_runs_is_judged_saved_and_goes_on_to_the_same_bits(
 
 def test_a_stage_from_outside_can_be_extended(tmp_path: Path) -> None:
     stage = {**MIXED, "gate": None}
-    long = driver.run(recipe_in(tmp_path / "long", stages=[stage]), [Watcher()])
-    driver.run(recipe_in(tmp_path, stages=[{**stage, "steps": 4}]), [Watcher()])
+    long = go(recipe_in(tmp_path / "long", stages=[stage]), Watcher())
+    go(recipe_in(tmp_path, stages=[{**stage, "steps": 4}]), Watcher())
     watcher = Watcher()
-    more = driver.run(recipe_in(tmp_path, stages=[stage]), watcher, resume=True)
+    more = go(recipe_in(tmp_path, stages=[stage]), watcher, resume=True)
     assert "mixed was finished after 4 steps, and goes on to 6 as asked now." in watcher.said
     assert outcome_of(more)["final"] == outcome_of(long)["final"]
 
@@ -64,7 +64,7 @@ def test_the_data_of_a_stage_from_outside_is_checked_with_its_place(tmp_path: Pa
 
 def test_a_rewards_network_stays_on_its_device_and_out_of_the_policy(tmp_path: Path) -> None:
     network_reward.BUILT.clear()
-    run = driver.run(recipe_in(tmp_path, stages=[TASTE], evaluate=None), [Watcher()])
+    run = go(recipe_in(tmp_path, stages=[TASTE], evaluate=None), Watcher())
     (taste,) = network_reward.BUILT
     assert taste.saw == {torch.device("cpu")}
     again = network_reward.build(network_reward.Config(name="tests.parts.network_reward"))
@@ -78,7 +78,7 @@ def test_a_rewards_network_stays_on_its_device_and_out_of_the_policy(tmp_path: P
 def test_a_score_without_a_weight_is_logged_and_does_not_train(tmp_path: Path) -> None:
     def trained(name: str, weight: Any) -> tuple[Path, bytes]:
         stage = {**TASTE, "rewards": [{**TASTE["rewards"][0], "weight": weight}]}
-        run = driver.run(recipe_in(tmp_path / name, stages=[stage], evaluate=None), [Watcher()])
+        run = go(recipe_in(tmp_path / name, stages=[stage], evaluate=None), Watcher())
         return run, (run / "final" / "offsets.safetensors").read_bytes()
 
     weights = {"part": {"taste": 2.0}, "same": {"taste": 2.0, "fuss": 0}, "both": 2.0}

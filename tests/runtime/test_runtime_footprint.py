@@ -19,9 +19,9 @@ PACKAGED = family.outline(family.Config(), torch.device("cpu"))
 PAIRS = {"name": "pair_list", "path": "nowhere.jsonl"}
 
 
-@pytest.mark.parametrize("adapter", [None, {"rank": 4}])
+@pytest.mark.parametrize("adapter", [None, {"name": "lora", "rank": 4}])
 def test_a_learner_holds_what_is_said(wan: Callable[..., Any], tiny_wan21: Any, adapter: Any) -> None:
-    model = wan(lora=adapter)
+    model = wan(adapter=adapter)
     with torch.no_grad():
         for name, p in model.network.named_parameters():
             if "lora_B" in name:
