@@ -1,7 +1,8 @@
 """The driver: runs a recipe's stages in a row, and decides what happens between updates - save, judge, gate, resume."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from reelign import config as configs
@@ -83,7 +84,7 @@ def run(
         with folder.locked(company.say), ExitStack() as heard:
             settled = {} if resume else started.settled(recipe.model)
             folder.prepare(recipe, resume, {**(about or {}), "notes": found.cautions, **settled})
-            try:
+            with _ending(company, (lambda: None) if resume else partial(folder.clear_if_untouched, recipe)):
                 folder.sweep(recipe, labels(recipe))
                 if resume:
                     if _nothing_to_do(recipe, folder, company):
@@ -92,28 +93,9 @@ def run(
                 company.join(Standing(folder.status), *_sinks(recipe, folder))
                 _tell(found, folder, company)
                 model = equip.build(folder.model(recipe), recipe.runtime, recipe.run.root)
-                # Until all is said: a terminal that closes may tell twice.
-                heeded = heard.enter_context(wish)
                 driver = Driver(recipe, folder, model, company, opened, pace or AsAsked(recipe), accept_changes)
-                driver.run(heeded)
-                _end(company, "done")
-            except CannotWrite as error:
-                _end(company, "failed", str(error))
-                raise CannotWrite(error.path, error.reason, error.remedy, ", then go on with --resume") from error
-            except UserError as error:
-                _end(company, "failed", str(error))
-                if not resume:
-                    folder.clear_if_untouched(recipe)
-                raise
-            except Interrupted as error:
-                _end(company, "stopped", str(error))
-                raise
-            except KeyboardInterrupt as error:
-                _end(company, "stopped", "at once")
-                raise Interrupted("stopped at once; go on from the last checkpoint with --resume.") from error
-            except Exception as error:
-                _end(company, "failed", f"{type(error).__name__}: {error}")
-                raise
+                # Until all is said: a terminal that closes may tell twice.
+                driver.run(heard.enter_context(wish))
     return folder.path
 
 
@@ -139,11 +121,34 @@ def _sinks(recipe: Recipe, folder: RunFolder) -> list[Sink]:
     return [parts.build("sink", config, about) for config in recipe.sinks]
 
 
-def _end(company: Company, phase: str, why: str = "") -> None:
-    """Tell that the run is over, and the log why it was not done."""
-    if why:
-        company.log.say(f"stopped: {why}")
-    company.send("phase", data={"phase": phase, "text": why})
+@contextmanager
+def _ending(company: Company, give_back: Callable[[], object]) -> Iterator[None]:
+    """Tell how a run ended, and the log why it was not done; one that was refused gives its name back."""
+
+    def end(phase: str, why: str = "") -> None:
+        if why:
+            company.log.say(f"stopped: {why}")
+        company.send("phase", data={"phase": phase, "text": why})
+
+    try:
+        yield
+        end("done")
+    except CannotWrite as error:
+        end("failed", str(error))
+        raise CannotWrite(error.path, error.reason, error.remedy, ", then go on with --resume") from error
+    except UserError as error:
+        end("failed", str(error))
+        give_back()
+        raise
+    except Interrupted as error:
+        end("stopped", str(error))
+        raise
+    except KeyboardInterrupt as error:
+        end("stopped", "at once")
+        raise Interrupted("stopped at once; go on from the last checkpoint with --resume.") from error
+    except Exception as error:
+        end("failed", f"{type(error).__name__}: {error}")
+        raise
 
 
 def _tell(found: Findings, folder: RunFolder, company: Company) -> None:
