@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from reelign.batches import Credited
 from reelign.core import schedule
-from reelign.engines import forward, select
-from reelign.engines.slots import AnyModule, Demand, Slots, assemble
+from reelign.engines import combine, forward, select
+from reelign.engines.slots import After, AnyModule, Check, Demand, Select, Slots, assemble
 from reelign.forward_process import LevelConfig
 from reelign.parts import PartConfig
 
@@ -65,6 +65,10 @@ class PolicyConfig(OnlineConfig):
     clip: float = Field(default=1e-4, gt=0, le=1e3)
     """Half-width of the trust region around ratio 1. Small, because log-ratios are means over elements."""
 
+    def usual(self, choice: Select, unit: str = "global") -> Slots:
+        """Rewards compared one by one, in a unit, on the steps of a choice; with these settings' limit and clip."""
+        return Slots(choice, combine.gdpo(unit), limit=self.limit, clip=self.clip)
+
     @model_validator(mode="after")
     def _within_a_quarter_turn(self) -> "PolicyConfig":
         if self.kind == "cps" and self.eta > 1:
@@ -80,6 +84,10 @@ class WindowConfig(PolicyConfig):
     among: int = Field(default=6, ge=1)
     """The window lies within this many first steps, at a place drawn for each prompt."""
 
+    def slots(self) -> Slots:
+        """The usual ones on the window."""
+        return self.usual(select.window(self.kind, self.eta, self.window, self.among))
+
 
 class ForwardConfig(OnlineConfig):
     """Any forward-process method."""
@@ -88,6 +96,11 @@ class ForwardConfig(OnlineConfig):
     """How noise levels are drawn."""
     draws: int = Field(default=2, ge=1, le=64)
     """Times that each sample is noised in an update."""
+
+    def usual(self, *after: After, checks: tuple[Check, ...] = ()) -> Slots:
+        """A deterministic rollout by older weights, and rewards compared one by one in the batch's unit."""
+        own = {"limit": self.limit, "after": after, "checks": checks, "needs": frozenset({"sampled"})}
+        return Slots(select.nowhere(), combine.gdpo(), **own)
 
     def filled(self) -> Slots:
         """The method's slots and those of its modules, none of which may need recorded steps."""

@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reelign.core import advantage, forward_loss
-from reelign.engines import combine, follow, forward, select
+from reelign.engines import follow, forward
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -21,14 +21,7 @@ class Config(ForwardConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        return Slots(
-            select=select.nowhere(),
-            combine=combine.gdpo("global"),
-            limit=self.limit,
-            after=(follow.after(0.0, 0.001, 0.5),),
-            checks=(forward.anchored(self.beta, self.limit),),
-            needs=frozenset({"sampled"}),
-        )
+        return self.usual(follow.after(0.0, 0.001, 0.5), checks=(forward.anchored(self.beta, self.limit),))
 
 
 def build(config: Config) -> Online:

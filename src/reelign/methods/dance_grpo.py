@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from reelign.engines import allocate, combine, policy, select
+from reelign.engines import allocate, policy, select
 from reelign.engines.config import Kind, PolicyConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -24,12 +24,7 @@ class Config(PolicyConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        slots = Slots(
-            select=select.everywhere(self.kind, self.eta, self.fraction, shared_noise=True),
-            combine=combine.gdpo("group"),
-            limit=self.limit,
-            clip=self.clip,
-        )
+        slots = self.usual(select.everywhere(self.kind, self.eta, self.fraction, shared_noise=True), "group")
         if self.keep is not None:
             checks = (*slots.checks, allocate.extremes_fit(self.keep))
             slots = replace(slots, allocate=(allocate.extremes(self.keep),), checks=checks)

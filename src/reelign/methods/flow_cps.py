@@ -2,10 +2,9 @@
 
 from pydantic import Field
 
-from reelign.engines import combine, policy, select
+from reelign.engines import policy
 from reelign.engines.config import Kind, WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -15,15 +14,6 @@ class Config(WindowConfig):
     kind: Kind = "cps"
     eta: float = Field(default=0.7, ge=0.001, le=1)
     """Share of the quarter turn by which the predicted noise is replaced; the paper uses 0.5 to 0.9."""
-
-    def slots(self) -> Slots:
-        """Those that the method fills."""
-        return Slots(
-            select=select.window(self.kind, self.eta, self.window, self.among),
-            combine=combine.gdpo("global"),
-            limit=self.limit,
-            clip=self.clip,
-        )
 
 
 def build(config: Config) -> Online:

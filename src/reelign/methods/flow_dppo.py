@@ -3,10 +3,9 @@
 from pydantic import Field
 
 from reelign.core import policy_loss
-from reelign.engines import combine, policy, select
+from reelign.engines import policy
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -15,15 +14,6 @@ class Config(WindowConfig):
     name: str = "flow_dppo"
     limit_kl: float = Field(default=1e-5, gt=0)
     """Divergence (mean over elements) from which a sample may not push outwards any more."""
-
-    def slots(self) -> Slots:
-        """Those that the method fills."""
-        return Slots(
-            select=select.window(self.kind, self.eta, self.window, self.among),
-            combine=combine.gdpo("global"),
-            limit=self.limit,
-            clip=self.clip,
-        )
 
 
 def build(config: Config) -> Online:

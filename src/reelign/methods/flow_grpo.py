@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from reelign.engines import combine, penalty, policy, select
+from reelign.engines import penalty, policy, select
 from reelign.engines.config import PolicyConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -21,12 +21,7 @@ class Config(PolicyConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        slots = Slots(
-            select=select.everywhere(self.kind, self.eta),
-            combine=combine.gdpo(self.scale),
-            limit=self.limit,
-            clip=self.clip,
-        )
+        slots = self.usual(select.everywhere(self.kind, self.eta), self.scale)
         if self.kl:
             slots = penalty.add(slots, "step", self.kl)
         return slots

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from reelign.engines import combine, penalty, policy, select
+from reelign.engines import penalty, policy, select
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -30,13 +30,9 @@ class Config(WindowConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        slots = Slots(
-            select=select.window(
-                self.kind, self.eta, self.window, self.among, shared_noise=self.shared_noise, tail=self.tail
-            ),
-            combine=combine.gdpo(self.scale),
-            limit=self.limit,
-            clip=self.clip,
+        slots = self.usual(
+            select.window(self.kind, self.eta, self.window, self.among, shared_noise=self.shared_noise, tail=self.tail),
+            self.scale,
         )
         if self.kl:
             slots = penalty.add(slots, "step", self.kl)

@@ -3,10 +3,9 @@
 from pydantic import Field
 
 from reelign.core import weighting
-from reelign.engines import combine, policy, select
+from reelign.engines import policy
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
@@ -17,15 +16,6 @@ class Config(WindowConfig):
     """Half-width of the trust region; smaller than for plain ratios, because each is multiplied by its step's std."""
     rebalance: bool = True
     """Weigh steps by one over their length, so that short steps are not drowned by long ones."""
-
-    def slots(self) -> Slots:
-        """Those that the method fills."""
-        return Slots(
-            select=select.window(self.kind, self.eta, self.window, self.among),
-            combine=combine.gdpo("global"),
-            limit=self.limit,
-            clip=self.clip,
-        )
 
 
 def build(config: Config) -> Online:

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from reelign.core import weighting
-from reelign.engines import combine, penalty, policy, select
+from reelign.engines import penalty, policy, select
 from reelign.engines.config import Kind, PolicyConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -23,12 +23,7 @@ class Config(PolicyConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        slots = Slots(
-            select=select.window(self.kind, self.eta, 1, self.among),
-            combine=combine.gdpo("max_group"),
-            limit=self.limit,
-            clip=self.clip,
-        )
+        slots = self.usual(select.window(self.kind, self.eta, 1, self.among), "max_group")
         if self.kl:
             slots = penalty.add(slots, "velocity", self.kl)
         return slots

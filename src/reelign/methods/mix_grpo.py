@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from reelign.engines import combine, policy, select
+from reelign.engines import policy, select
 from reelign.engines.config import PolicyConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -19,12 +19,7 @@ class Config(PolicyConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        return Slots(
-            select=select.sliding(self.kind, self.eta, self.window, self.every),
-            combine=combine.gdpo("group"),
-            limit=self.limit,
-            clip=self.clip,
-        )
+        return self.usual(select.sliding(self.kind, self.eta, self.window, self.every), "group")
 
 
 def build(config: Config) -> Online:

@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reelign.core import forward_loss
-from reelign.engines import combine, follow, forward, select
+from reelign.engines import follow, forward
 from reelign.engines.config import ForwardConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -23,13 +23,7 @@ class Config(ForwardConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        return Slots(
-            select=select.nowhere(),
-            combine=combine.gdpo("global"),
-            limit=self.limit,
-            after=(follow.after(0.0, 0.001, 0.5),),
-            needs=frozenset({"sampled"}),
-        )
+        return self.usual(follow.after(0.0, 0.001, 0.5))
 
 
 def build(config: Config) -> Online:

@@ -1,25 +1,15 @@
 """PCPO: a hinge on log-ratios in place of a clip on ratios, and credit in proportion to the length of a step."""
 
 from reelign.core import policy_loss, weighting
-from reelign.engines import combine, policy, select
+from reelign.engines import policy
 from reelign.engines.config import WindowConfig
 from reelign.engines.method import Online
-from reelign.engines.slots import Slots
 
 
 class Config(WindowConfig):
     """PCPO (arXiv 2509.25774)."""
 
     name: str = "pcpo"
-
-    def slots(self) -> Slots:
-        """Those that the method fills."""
-        return Slots(
-            select=select.window(self.kind, self.eta, self.window, self.among),
-            combine=combine.gdpo("global"),
-            limit=self.limit,
-            clip=self.clip,
-        )
 
 
 def build(config: Config) -> Online:

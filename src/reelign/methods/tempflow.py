@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from reelign.core import weighting
-from reelign.engines import combine, policy, select
+from reelign.engines import policy, select
 from reelign.engines.config import PolicyConfig
 from reelign.engines.method import Online
 from reelign.engines.slots import Slots
@@ -18,12 +18,7 @@ class Config(PolicyConfig):
 
     def slots(self) -> Slots:
         """Those that the method fills."""
-        return Slots(
-            select=select.window(self.kind, self.eta, 1, self.among),
-            combine=combine.gdpo("group"),
-            limit=self.limit,
-            clip=self.clip,
-        )
+        return self.usual(select.window(self.kind, self.eta, 1, self.among), "group")
 
 
 def build(config: Config) -> Online:
