@@ -36,7 +36,7 @@ class Card:
     """Networks that share the noise levels, in the order in which a sampler meets them."""
     boundary: float | None = None
     """Noise level below which the second expert takes over."""
-    kinds: frozenset[str] = frozenset()
+    takes: frozenset[str] = frozenset()
     """What a request may give beside its text, such as "first_frame"."""
 
 
@@ -136,10 +136,12 @@ class VideoModel(Protocol):
     What flows is what is generated: what is given (a first frame) stays in the condition, and the family puts it in
     its place within `velocity`, `decode` and `encode_video`. So noise, log-probabilities and losses need no mask.
 
-    One whose base may change between two starts of a run may have the property `identity`, a text that tells the base
-    as it was loaded from another one. One that keeps what it encodes has a `store`, which a runtime replaces by its
-    own; with `codec_identity`, a text that says all that a clip's latents hang on beside its frames, these are kept
-    there too. Networks that may leave the device while `network` computes are its `guests` (`models/_guest.py`).
+    One that begins from what requests give has `takes`, the kinds of it, such as {"first_frame"}: the clips that it
+    trains on then give it themselves. One whose base may change between two starts of a run may have the property
+    `identity`, a text that tells the base as it was loaded from another one. One that keeps what it encodes has a
+    `store`, which a runtime replaces by its own; with `codec_identity`, a text that says all that a clip's latents
+    hang on beside its frames, these are kept there too. Networks that may leave the device while `network` computes
+    are its `guests` (`models/_guest.py`).
     """
 
     geometry: Geometry

@@ -65,7 +65,7 @@ class _Course:
 
     @classmethod
     def of(cls, model: VideoModel, sampler: SamplerConfig, geometry: Geometry, micro_batch: int) -> "_Course":
-        table = schedule.sigmas(sampler.steps, sampler.shift).to(model.device)
+        table = model.levels(sampler, geometry).to(model.device)
         return cls(model, table, sampler.guidance, micro_batch)
 
     @property

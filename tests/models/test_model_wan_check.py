@@ -81,7 +81,7 @@ def test_two_experts_and_their_boundary_are_read_from_the_index(folder: Path) ->
     second = ["diffusers", "WanTransformer3DModel"]
     _edit(folder / "model_index.json", transformer_2=second, boundary_ratio=0.875)
     found = family.describe(_config(folder))
-    assert (found.experts, found.boundary, found.kinds) == (("high", "low"), 0.875, frozenset())
+    assert (found.experts, found.boundary, found.takes) == (("high", "low"), 0.875, frozenset())
     for wrong in (None, 1.0, "0.9", 0):
         _edit(folder / "model_index.json", boundary_ratio=wrong)
         with pytest.raises(BadCheckpoint, match=r"gives boundary_ratio as .*, but between two networks it is a noise"):

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from reelign import video
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.core import rng
 from reelign.datasets import _fit, _latents
 from reelign.datasets._digest import digest
@@ -33,6 +33,15 @@ REMEDIES = {
     "resize": "use longer clips, or remove these",
 }
 """What can be done about clips that are left out; about a misfit, by what fitting was asked for."""
+
+
+GIVEN = ("first_frame", "last_frame")
+"""What a clip can give of itself."""
+
+
+def asked(text: str, path: Path, place: int, model: VideoModel) -> Request:
+    """What a clip shows, as a request for it: with its own frames, where the model begins from such."""
+    return Request(text, place, given={kind: path for kind in GIVEN if kind in getattr(model, "takes", ())})
 
 
 class ClipConfig(PartConfig):

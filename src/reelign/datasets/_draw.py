@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from reelign.batches import Prompts
+from reelign.batches import Prompts, Request, Size
 from reelign.core import rng
 from reelign.errors import BadData
 
@@ -35,11 +35,15 @@ def order(size: int, n: int, draw: int, seed: int) -> list[int]:
 
 
 def drawn(everything: Prompts, n: int, group: int, draw: int, seed: int, source: str) -> Prompts:
-    """Draw number `draw` of `n` different prompts.
+    """Draw number `draw` of `n` different prompts, all of one size: which one, the number of the draw decides.
+
+    Consecutive numbers show every prompt once an epoch, those of all sizes mixed.
 
     Raises:
-        BadData: there are fewer than `n`; the same prompt twice would get the same noise, hence the same videos.
+        BadData: there are fewer than `n` of a size; the same prompt twice would get the same noise, hence the same
+            videos.
     """
+    everything, draw = _bucket(everything, n, draw, seed)
     size = len(everything)
     if n > size:
         raise BadData(
@@ -47,3 +51,18 @@ def drawn(everything: Prompts, n: int, group: int, draw: int, seed: int, source:
         )
     chosen = order(size, n, draw, seed)[:n]
     return Prompts(tuple(everything.requests[i] for i in chosen), group)
+
+
+def _bucket(everything: Prompts, n: int, draw: int, seed: int) -> tuple[Prompts, int]:
+    """The prompts of the size that a draw takes, and which of their own draws it is."""
+    buckets: dict[Size | None, list[Request]] = {}
+    for request in everything.requests:
+        buckets.setdefault(request.size, []).append(request)
+    if len(buckets) < 2:
+        return everything, draw
+    # As many places in an epoch as a size needs draws to show all its prompts.
+    places = [size for size, own in buckets.items() for _ in range(-(-len(own) // n))]
+    epoch, slot = divmod(draw, len(places))
+    mixed = [places[i] for i in _order(len(places), rng.seed_for(seed, "sizes"), epoch)]
+    size = mixed[slot]
+    return Prompts(tuple(buckets[size]), everything.group), epoch * places.count(size) + mixed[:slot].count(size)

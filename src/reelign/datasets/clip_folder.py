@@ -18,7 +18,7 @@ import torch
 
 from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _folder, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles
+from reelign.datasets._clips import ClipConfig, ClipFiles, asked
 from reelign.datasets._digest import digest
 from reelign.datasets._draw import drawn, order
 from reelign.datasets._latents import batch
@@ -130,18 +130,18 @@ class ClipFolder:
             BadData: too many clips do not fit the model or are unreadable.
         """
         self.fit(model.geometry)
-        latents, texts = [], []
+        latents, shown = [], []
         for index in order(len(self._entries), n, seed, self._config.seed):
             path, caption = self._entries[index]
             latent = self._files.latent(path, model)
             if latent is not None:
                 latents.append(latent)
-                texts.append(caption)
+                shown.append(asked(caption, path, len(shown), model))
             if len(latents) == n:
                 break
         taken = [k % len(latents) for k in range(n)]
         x0 = batch([latents[k] for k in taken], model)
-        return Clips(x0, requests(texts[k] for k in taken), torch.ones(n, device=x0.device))
+        return Clips(x0, tuple(shown[k] for k in taken), torch.ones(n, device=x0.device))
 
     def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
         """Refuse.

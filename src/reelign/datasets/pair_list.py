@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from reelign.batches import Clips, Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles
+from reelign.datasets._clips import ClipConfig, ClipFiles, asked
 from reelign.datasets._digest import digest
 from reelign.datasets._draw import drawn, order
 from reelign.datasets._latents import batch
@@ -128,13 +128,13 @@ class PairList:
             BadData: too many clips do not fit the model or are unreadable.
         """
         self.fit(model.geometry)
-        found, texts = [], []
+        found, shown = [], []
         for index in order(len(self._pairs), n, seed, self._config.seed):
             pair = self._pairs[index]
             chosen, rejected = self._files.latent(pair.chosen, model), self._files.latent(pair.rejected, model)
             if chosen is not None and rejected is not None:
                 found.append((chosen, rejected))
-                texts.append(pair.prompt)
+                shown.append(asked(pair.prompt, pair.chosen, len(shown), model))
             if len(found) == n:
                 break
         if not found:
@@ -146,7 +146,7 @@ class PairList:
         return Pairs(
             chosen=batch([found[k][0] for k in taken], model),
             rejected=batch([found[k][1] for k in taken], model),
-            requests=requests(texts[k] for k in taken),
+            requests=tuple(shown[k] for k in taken),
         )
 
 

@@ -1,10 +1,15 @@
-"""Prompts from a file: `.txt`, one a line, or `.jsonl`, one `{"prompt": ..., "slices": {...}, "id": ...}` a line."""
+"""Prompts from a file: `.txt`, one a line, or `.jsonl`, one `{"prompt": ..., "slices": {...}, "id": ...}` a line.
+
+A .jsonl line may also say what guidance leads away from (`negative`), a picture or clip to begin from (`first_frame`,
+`last_frame`, `clip`: a file beside the list), and `size`, `[frames, height, width]`. A draw takes prompts of one size.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Never
 
-from reelign.batches import Clips, Pairs, Prompts, Request, requests
+from reelign.batches import Clips, Pairs, Prompts, Request, Size, requests
 from reelign.core import rng
 from reelign.datasets import _files, _tables
 from reelign.datasets._digest import digest
@@ -13,7 +18,8 @@ from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.parts import PartConfig
 from reelign.protocols import Geometry, VideoModel
 
-KEYS = ("prompt", "slices", "id")
+GIVEN = ("first_frame", "last_frame", "clip")
+KEYS = ("prompt", "negative", *GIVEN, "size", "slices", "id")
 LARGEST_ID = 2**63
 """Ids are below it, either way."""
 
@@ -63,7 +69,7 @@ class PromptFile:
 
     def identity(self) -> dict[str, str | int]:
         """How many prompts there are, and a digest of their texts, ids and slices."""
-        rows = ([r.text, r.id, sorted(r.slices.items())] for r in self._all.requests)
+        rows = (_row(r) for r in self._all.requests)
         return {"prompts": len(self._all), "sha256": digest(rows)}
 
     def prompts(self, n: int, group: int, seed: int) -> Prompts:
@@ -101,15 +107,28 @@ def _from_text(path: Path) -> Prompts:
 
 
 def _from_json(path: Path) -> Prompts:
-    texts, slices, names = [], [], []
+    root, found, names = path.parent.resolve(), [], []
     for number, row in _tables.json_rows(path):
         where = f"{path}, line {number}"
-        texts.append(_tables.line(row, "prompt", where))
+        text = _tables.line(row, "prompt", where)
         _tables.only(row, KEYS, where)
-        slices.append(_slices(row.get("slices", {}), where))
         names.append((number, row.get("id")))
-    rows = zip(texts, _ids(path, names), slices, strict=True)
-    return Prompts(tuple(Request(text, i, slices=of) for text, i, of in rows))
+        given = {k: _files.inside(root, _tables.string(row, k, where), where) for k in GIVEN if k in row}
+        negative = _tables.line(row, "negative", where) if row.get("negative") else row.get("negative")
+        if negative not in (None, "") and not isinstance(negative, str):
+            raise BadData(f"{where}: 'negative' is {shown(negative)}; write what guidance is to lead away from.")
+        slices, size = _slices(row.get("slices", {}), where), _size(row.get("size"), where)
+        found.append(Request(text, negative=negative, given=given, slices=slices, size=size))
+    return Prompts(tuple(replace(request, id=i) for request, i in zip(found, _ids(path, names), strict=True)))
+
+
+def _size(value: object, where: str) -> Size | None:
+    if value is None:
+        return None
+    if isinstance(value, list) and len(value) == 3 and all(type(v) is int and v > 0 for v in value):
+        frames, height, width = value
+        return frames, height, width
+    raise BadData(f"{where}: 'size' is {shown(value)}; write frames, height and width, as in [49, 480, 832].")
 
 
 def _slices(value: object, where: str) -> dict[str, str]:
@@ -136,6 +155,12 @@ def _ids(path: Path, names: Sequence[tuple[int, object]]) -> tuple[int, ...]:
             raise BadData(f"{where}: id {shown(name)} stands in line {first_line[key]} too; ids must differ.")
         first_line[key] = number
     return tuple(first_line)
+
+
+def _row(request: Request) -> list[object]:
+    """All of a request, without what it does not have."""
+    more = [request.negative, sorted((k, path.name) for k, path in request.given.items()), request.size]
+    return [request.text, request.id, sorted(request.slices.items()), *(more if any(more) else ())]
 
 
 def build(config: Config) -> PromptFile:

@@ -7,13 +7,14 @@ from types import ModuleType
 from typing import Any
 
 from reelign import declared, names, parts
+from reelign.batches import Geometry, Prompts
 from reelign.driver import places
 from reelign.driver.recipe import Recipe, datasets_in
-from reelign.errors import BadConfig, BadData
+from reelign.errors import BadConfig, BadData, cut
 from reelign.judges import Named
 from reelign.opened import Datasets
 from reelign.parts import PartConfig
-from reelign.protocols import Geometry
+from reelign.protocols import Card
 from reelign.runtime.local import resolve
 from reelign.settings import RUN, in_run
 from reelign.stage import Draw, StageConfig
@@ -25,7 +26,8 @@ HELD_OUT = "evaluate.dataset"
 class _Found:
     """What a recipe's data turned out to be, on the way through its stages."""
 
-    geometry: Geometry | None
+    card: Card | None
+    """Of the model, where its family gives one."""
     opened: Datasets
     written: dict[str, str] = field(default_factory=dict)
     """What the stages up to here write into the run folder, and what is in it."""
@@ -34,6 +36,24 @@ class _Found:
     told: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Of the videos that the model makes."""
+        return self.card.geometry if self.card else None
+
+    def take(self, where: str, prompts: Prompts) -> None:
+        """Keep a dataset's texts, if the model can begin from what goes with them.
+
+        Raises:
+            BadData: it cannot.
+        """
+        self.texts[where] = prompts.texts
+        takes = self.card.takes if self.card else frozenset[str]()
+        for request in prompts.requests if self.card else ():
+            if odd := sorted(request.given.keys() - takes):
+                able = f"begins from {' and '.join(sorted(takes))} only" if takes else "makes videos from text alone"
+                raise BadData(f"the prompt {cut(request.text, 60)!r} gives a {odd[0]}, but the model {able}; drop it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +86,8 @@ def check(recipe: Recipe, opened: Datasets | None = None) -> Findings:
     places.refuse_inside(recipe)
     for config in recipe.sinks:
         getattr(parts.find("sink", config.name), "check", lambda _: None)(config)
-    geometry = model.describe(recipe.model).geometry if hasattr(model, "describe") else None
-    found = _Found(geometry, opened or Datasets())
+    card = model.describe(recipe.model) if hasattr(model, "describe") else None
+    found = _Found(card, opened or Datasets())
     measured = _measures(recipe, found)
     for index, stage in enumerate(recipe.stages):
         _check_stage(index, stage, found)
@@ -83,7 +103,7 @@ def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
     for where, config in datasets_in(recipe.evaluate, "evaluate"):
         _refuse_run(where, config)
     with _of(HELD_OUT):
-        found.texts[HELD_OUT] = found.opened(recipe.evaluate.dataset).all_prompts().texts
+        found.take(HELD_OUT, found.opened(recipe.evaluate.dataset).all_prompts())
     metrics, best = recipe.evaluate.asks, recipe.evaluate.best
     _check_judges(metrics, HELD_OUT, found)
     measured = {name for metric in metrics for name in metric.names}
@@ -201,7 +221,8 @@ def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Any:
     found.told += said
     found.cautions += said if left_out else ()
     found.left_out += left_out
-    found.texts[where] = dataset.all_prompts().texts
+    with _of(where):
+        found.take(where, dataset.all_prompts())
     return dataset
 
 
