@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from reelign.core.transition import Transition
@@ -205,6 +205,18 @@ class Trajectories:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A sample of a rollout, kept for people to look at."""
+
+    request: Request
+    member: int
+    frames: UInt8[Tensor, "f 3 H W"]
+    fps: float
+    rewards: dict[str, float]
+    """By name, before weighting."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """A rollout and what it earned."""
 
@@ -217,6 +229,8 @@ class Scored:
     """The declared scale of each reward."""
     seen: dict[str, Float[Tensor, "b *seen"]] = field(default_factory=dict)
     """What the method looked for in the decoded samples while they were there, by its own names."""
+    shown: tuple[Shown, ...] = ()
+    """The first members of the first prompts, as many as were asked for."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of "rollout", "decode" and "reward"."""
     watched: dict[str, Float[Tensor, "p g"]] = field(default_factory=dict)

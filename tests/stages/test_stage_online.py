@@ -8,7 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from reelign import parts
+from reelign import parts, video
+from reelign.core import rng
 from reelign.runtime.local import Local
 from reelign.stage import Context
 from reelign.stages import online
@@ -81,3 +82,33 @@ def test_every_step_says_where_its_time_went(gaussian: Make, tmp_path: Path, ove
 def test_what_cannot_be_is_refused_when_the_recipe_is_read(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         online.Config.model_validate({**STAGE, **settings})
+
+
+def test_samples_are_kept_at_a_cadence_with_their_rewards_and_move_no_bit(gaussian: Make, tmp_path: Path) -> None:
+    shown = {"every": 2, "prompts": 3}
+    config = online.Config.model_validate({**STAGE, "show": shown})
+    stage = parts.build("stage", config, Context(3, tmp_path, "grpo"))
+    model = gaussian(side=2, bins=4)
+    with Local(model).stage(stage.spec) as work:
+        reports = list(stage.run(work, 0))
+    assert [len(report.samples) for report in reports] == [3, 0, 3]
+    first = reports[0].samples[0]
+    assert first.video == f"samples/grpo/step-000000-{first.prompt_id}-0.mp4"
+    frames = video.read(tmp_path / first.video)[0]
+    assert frames.shape == (1, 3, 2, 2)
+    prompts = stage.dataset.prompts(4, 3, rng.integer(1 << 20, seed=rng.seed_for(3, "prompts")))
+    assert [sample.prompt for sample in reports[0].samples] == list(prompts.texts[:3])
+    assert first.rewards.keys() == {"linear"}
+    _, plain = _run(gaussian(side=2, bins=4), tmp_path, show={"every": 0})
+    assert all(torch.equal(plain[name], p) for name, p in trainable(model.network).items())
+
+
+@pytest.mark.parametrize("passes", [{}, {"overlap": True}])
+def test_what_is_shown_are_the_first_prompts_whatever_the_pieces(gaussian: Make, passes: dict[str, Any]) -> None:
+    config = online.Config.model_validate({**STAGE, "passes": passes, "show": {"prompts": 3}})
+    stage = parts.build("stage", config, Context(3, Path("nowhere"), "grpo"))
+    with Local(gaussian(side=2)).stage(stage.spec) as work:
+        prompts = stage.dataset.prompts(4, 3, 0)
+        scored = work.rollout(stage._plan(work, prompts, 0), config.sampler, "here", show=3)
+    assert [(shown.request, shown.member) for shown in scored.shown] == [(r, 0) for r in prompts.requests[:3]]
+    assert [shown.rewards["linear"] for shown in scored.shown] == scored.rewards["linear"][:3, 0].tolist()

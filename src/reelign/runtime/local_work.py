@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign import declared, parts, sampling, soundness
-from reelign.batches import Clips, Pairs, Request, Scored, Trajectories, Videos
+from reelign.batches import Clips, Pairs, Prompts, Request, Scored, Shown, Trajectories, Videos
 from reelign.panel import Panel
 from reelign.protocols import VideoModel
 from reelign.runtime import threads
@@ -59,12 +59,16 @@ class LocalWork:
         """Whether an update left weights that are not finite."""
         return self.learner is not None and self.learner.broken
 
-    def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str) -> Scored:
+    def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str, show: int = 0) -> Scored:
         """Item by item in order; with `overlap` each is scored while the next one is on its way."""
+        before = [sum(len(item.prompts) for item in items[:i]) for i in range(len(items))]
+        shows = [max(0, show - n) for n in before]
         if not self.spec.passes.overlap or len(items) == 1:  # in the threads that sample: others would be a new team
-            return _joined([self._scored(self._rolled(item, sampler), where) for item in items])
+            each = zip(items, shows, strict=True)
+            return _joined([self._scored(self._rolled(item, sampler), where, few) for item, few in each])
         with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
-            waiting = [pool.submit(self._scored, self._rolled(item, sampler), where) for item in items]
+            each = zip(items, shows, strict=True)
+            waiting = [pool.submit(self._scored, self._rolled(item, sampler), where, few) for item, few in each]
             return _joined([future.result() for future in waiting])
 
     def _rolled(self, item: Item, sampler: SamplerConfig) -> tuple[Trajectories, float]:
@@ -75,8 +79,8 @@ class LocalWork:
             found = sampling.rollout(self.model, *how, retain=passes.retain)
         return replace(found, merge=passes.merge), time.perf_counter() - began
 
-    def _scored(self, rolled: tuple[Trajectories, float], where: str) -> Scored:
-        """Decode, score, and let the method look; of the videos nothing stays."""
+    def _scored(self, rolled: tuple[Trajectories, float], where: str, show: int) -> Scored:
+        """Decode, score, and let the method look; of the videos nothing stays but the first of so many prompts."""
         (found, rollout_s), clock = rolled, [time.perf_counter()]
         videos = sampling.decode(self.model, found.x0, found.condition, self.micro_batch)
         clock.append(time.perf_counter())
@@ -92,6 +96,7 @@ class LocalWork:
             weights=weights,
             ranges=self.panel.scales,
             seen=seen,
+            shown=_shown(found.prompts, videos, scores, show),
             seconds={"rollout": rollout_s, "decode": clock[1] - clock[0], "reward": clock[2] - clock[1]},
         )
 
@@ -186,6 +191,16 @@ class Mark:
         )
 
 
+def _shown(prompts: Prompts, videos: Videos, scores: Mapping[str, Tensor], show: int) -> tuple[Shown, ...]:
+    """The first member of the first prompts."""
+    found = []
+    for p, request in enumerate(prompts.requests[:show]):
+        at = p * prompts.group
+        frames = (255 * videos.frames[at].clamp(0, 1)).round().to(torch.uint8)
+        found.append(Shown(request, 0, frames, videos.fps, {name: float(v[at]) for name, v in scores.items()}))
+    return tuple(found)
+
+
 def _joined(scored: Sequence[Scored]) -> Scored:
     """The pieces of an iteration as one."""
     first = scored[0]
@@ -197,5 +212,6 @@ def _joined(scored: Sequence[Scored]) -> Scored:
         rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
         watched={name: torch.cat([s.watched[name] for s in scored]) for name in first.watched},
         seen={name: torch.cat([s.seen[name] for s in scored]) for name in first.seen},
+        shown=tuple(shown for s in scored for shown in s.shown),
         seconds={name: sum(s.seconds[name] for s in scored) for name in first.seconds},
     )

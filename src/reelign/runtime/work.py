@@ -60,8 +60,11 @@ class Work(Samples, Protocol):
         """Whether an update left weights that are not finite."""
         ...
 
-    def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str) -> Scored:
-        """Sample all items of an iteration, decode, score, and let the method look; nothing decoded is kept."""
+    def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str, show: int = 0) -> Scored:
+        """Sample all items of an iteration, decode, score, and let the method look.
+
+        Nothing decoded is kept but the first samples of the first `show` prompts, in 8 bits.
+        """
         ...
 
     def score(

@@ -9,13 +9,14 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from reelign import config as configs
-from reelign import declared, panel
+from reelign import declared, panel, video
 from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import rng
 from reelign.engines.slots import Demand
 from reelign.judges import Named
 from reelign.panel import Weighted
-from reelign.parts import AnyDataset, AnyMethod, PartConfig
+from reelign.parts import AnyDataset, AnyMethod, PartConfig, Settings
+from reelign.records import Sample
 from reelign.runtime import plan
 from reelign.runtime.footprint import Load
 from reelign.runtime.learner import LearnerConfig
@@ -23,6 +24,17 @@ from reelign.runtime.plan import Item, PassesConfig
 from reelign.runtime.work import StageSpec, Work
 from reelign.sampling import SamplerConfig
 from reelign.stage import Context, Draw, Report, StageConfig
+
+
+class ShownConfig(Settings):
+    """Which samples of a stage under way people can look at."""
+
+    every: int = Field(default=20, ge=0, le=10**9)
+    """Iterations between two of which some samples are kept, with their rewards; 0 keeps none."""
+    prompts: int = Field(default=2, ge=1, le=1000)
+    """So many of its prompts, one sample each."""
+    scale: int = Field(default=1, ge=1, le=64)
+    """Enlargement of their videos, for tiny clips."""
 
 
 class Config(StageConfig):
@@ -48,6 +60,8 @@ class Config(StageConfig):
     rewards: tuple[Weighted, ...] = Field(min_length=1)
     """What is scored; each may have a weight, 1 by default."""
     learner: LearnerConfig = LearnerConfig()
+    show: ShownConfig = ShownConfig()
+    """What is kept for the report while it trains."""
     passes: PassesConfig = PassesConfig()
     """How an iteration is cut into forward passes."""
 
@@ -158,7 +172,8 @@ class Online:
         first = rng.integer(1 << 20, seed=rng.seed_for(seed, "prompts"))
         for step in range(start, config.steps):
             prompts = self.dataset.prompts(config.prompts, config.group, first + step)
-            scored = work.rollout(self._plan(work, prompts, step), config.sampler, self._where(step))
+            show = config.show.prompts if config.show.every and step % config.show.every == 0 else 0
+            scored = work.rollout(self._plan(work, prompts, step), config.sampler, self._where(step), show)
             laps, began = dict(scored.seconds), time.perf_counter()
             batch = work.method.credit(scored)
             laps["credit"], began = time.perf_counter() - began, time.perf_counter()
@@ -167,8 +182,20 @@ class Online:
             named = {f"online/{name}": value for name, value in {**learnt, **batch.metrics}.items()}
             named |= {f"{name}/wall_s": seconds for name, seconds in laps.items()}
             counts = {"prompts": config.prompts, "rollouts": config.prompts * config.group}
-            yield Report(step, {**_rewards(scored), **named}, counts)
+            yield Report(step, {**_rewards(scored), **named}, counts, self._kept(scored, step))
         self.note = self._idle(work)
+
+    def _kept(self, scored: Scored, step: int) -> tuple[Sample, ...]:
+        """Write what is shown of a rollout."""
+        kept, seed = [], rng.seed_for(self.context.seed, "rollout", step)
+        for shown in scored.shown:
+            request, member = shown.request, shown.member
+            path = f"samples/{self.context.label}/step-{step:06d}-{request.id}-{member}.mp4"
+            (self.context.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            video.write(self.context.folder / path, shown.frames / 255, shown.fps, scale=self.config.show.scale)
+            about = {"prompt": request.text, "prompt_id": request.id, "member": member, "seed": seed}
+            kept.append(Sample(**about, rewards=shown.rewards, video=path))
+        return tuple(kept)
 
     def _idle(self, work: Work) -> str:
         """A sentence if most iterations taught nothing; the count of updates outlives an interruption."""
