@@ -1,12 +1,14 @@
 """Videos that begin from a given frame, and prompts of two sizes, through a whole run; the family is from outside."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.driver.toys import rows_of
+from tests.parts import framed_model, sized_data
 
 from reelign import config as configs
 from reelign import driver, parts, sampling, video
@@ -104,3 +106,26 @@ def test_a_draw_is_of_one_size_and_an_epoch_shows_all_prompts_of_both(data: Path
     assert [drawn.requests[0].size for drawn in draws[:6]] not in ([None] * 3 + [WIDE] * 3, [WIDE] * 3 + [None] * 3)
     with pytest.raises(BadData, match="has 3 prompts, but 4 different ones are drawn at once"):
         dataset.prompts(4, 2, 0)
+
+
+def test_a_data_set_from_outside_trains_on_clips_of_two_sizes(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = {size: data / f"{size[2]}.mp4" for size in sized_data.SIZES}
+    for (_, height, width), path in frames.items():
+        video.write(path, torch.rand(1, 3, height, width), 8.0, lossless=True)
+    seen: list[tuple[int, ...]] = []
+    encode = framed_model.Framed.encode
+
+    def noting(self: Any, requests: Any, geometry: Any = None) -> Any:
+        sizes = [request.size for request in requests]
+        fitting = [replace(r, given={"first_frame": frames[size]}) for r, size in zip(requests, sizes, strict=True)]
+        seen.append(geometry.latent)
+        return encode(self, fitting, geometry)
+
+    monkeypatch.setattr(framed_model.Framed, "encode", noting)
+    config = {"name": "tests.parts.sized_data", "first_frame": str(data / "0.mp4")}
+    stage = {"name": "offline", "steps": 4, "batch": 3, "method": "sft", "dataset": config, "learner": {"lr": 0.01}}
+    folder = driver.run(_recipe(tmp_path, data, stages=[stage], evaluate=None))
+    assert set(seen) == {(3, 2, 4, 4), (3, 2, 4, 8)}
+    assert [row["offline/updated"] for row in rows_of(folder / "metrics.jsonl")] == [1] * 4
