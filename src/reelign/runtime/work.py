@@ -61,7 +61,7 @@ class Work(Samples, Protocol):
         ...
 
     def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str) -> Scored:
-        """Sample all items of an iteration, decode, score, and let the method look; nothing decoded is kept."""
+        """Sample all items of an iteration, decode, score, and let the method see; nothing decoded is kept."""
         ...
 
     def score(
