@@ -31,7 +31,7 @@ Make = Callable[..., Any]
 
 
 def _features(model: Any, texts: Sequence[str]) -> Tensor:
-    return model.encode(requests(texts)).of("text")
+    return model.text.padded(model.encode(requests(texts)).values["text"])
 
 
 def _inputs(model: Any, n: int = 2) -> tuple[Tensor, Tensor, Tensor]:

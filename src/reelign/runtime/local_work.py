@@ -61,19 +61,20 @@ class LocalWork:
 
     def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str) -> Scored:
         """Item by item in order; with `overlap` each is scored while the next one is on its way."""
+        whole = sampling.Gathered(sum(len(item.prompts) * item.prompts.group for item in items))
         if not self.spec.passes.overlap or len(items) == 1:  # in the threads that sample: others would be a new team
-            return _joined([self._scored(self._rolled(item, sampler), where) for item in items])
+            return _joined([self._scored(self._rolled(item, sampler, whole), where) for item in items], whole)
         with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
-            waiting = [pool.submit(self._scored, self._rolled(item, sampler), where) for item in items]
-            return _joined([future.result() for future in waiting])
+            waiting = [pool.submit(self._scored, self._rolled(item, sampler, whole), where) for item in items]
+            return _joined([future.result() for future in waiting], whole)
 
-    def _rolled(self, item: Item, sampler: SamplerConfig) -> tuple[Trajectories, float]:
+    def _rolled(self, item: Item, sampler: SamplerConfig, whole: sampling.Gathered) -> tuple[Trajectories, float]:
         """Latents with their stochastic transitions, and how many seconds they took."""
         began, passes = time.perf_counter(), self.spec.passes
         with self.model.reference.on("sampled") if "sampled" in self._roles else nullcontext():
             how = item.prompts, sampler, item.exploration, item.seed, self.micro_batch
             found = sampling.rollout(self.model, *how, retain=passes.retain)
-        return replace(found, merge=passes.merge), time.perf_counter() - began
+        return whole.add(replace(found, merge=passes.merge)), time.perf_counter() - began
 
     def _scored(self, rolled: tuple[Trajectories, float], where: str) -> Scored:
         """Decode, score, and let the method look; of the videos nothing stays."""
@@ -107,6 +108,7 @@ class LocalWork:
             texts = [request.text for request in requests[start : start + len(videos)]]
             found.append(self.panel.score(videos, texts, where))
             start += len(videos)
+            del videos  # before the next ones are made
         return {name: torch.cat([scores[name] for scores in found]) for name in found[0]}
 
     def sample(
@@ -186,14 +188,14 @@ class Mark:
         )
 
 
-def _joined(scored: Sequence[Scored]) -> Scored:
+def _joined(scored: Sequence[Scored], whole: sampling.Gathered) -> Scored:
     """The pieces of an iteration as one."""
     first = scored[0]
     if len(scored) == 1:
         return first
     return replace(
         first,
-        trajectories=sampling.join([s.trajectories for s in scored]),
+        trajectories=whole.whole(),
         rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
         watched={name: torch.cat([s.watched[name] for s in scored]) for name in first.watched},
         seen={name: torch.cat([s.seen[name] for s in scored]) for name in first.seen},
