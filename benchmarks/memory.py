@@ -8,7 +8,7 @@ at most. Main memory is the kernel's high-water mark, a device's is torch's own 
 |---|---|---|
 | evaluation | 16, 160 prompts | nothing |
 | online | 2, 16 prompts, the same micro-batch | latents of the rollout, `COPIES` a sample |
-| vipo | the same, with maps from DINOv2 | the same, and the maps |
+| vipo | the same, with maps from DINOv2 | the same, and the maps, of the size of one latent |
 | captions | 20, 20,000 texts | what the store may hold in main memory |
 
 Prints a table, and exits with 1 where a case grows.
@@ -34,8 +34,8 @@ GROWTH = 0.05
 SIZE = {"frames": 33, "height": 240, "width": 416, "fps": 16.0}
 LATENT = (4, 17, 30, 52)
 GROUP, MICRO_BATCH = 2, 2
-COPIES = 8
-"""Latents of a sample that a rollout holds: noise, x0, x, x_next and mean of its one recorded step, sums of these."""
+COPIES = 4
+"""Latents of a sample that a rollout holds: x0, and x, x_next and mean of its one recorded step."""
 RAM_GIB = 0.05
 """What the store of the captions may hold in main memory."""
 TEXT_LENGTH, TEXT_WIDTH = 64, 4096
@@ -171,7 +171,7 @@ def _latents(n: int, copies: int = COPIES) -> float:
 CASES = {
     "evaluation": Case(16, 160, lambda n: 0.0, _evaluation),
     "online": Case(2, 16, _latents, _online),
-    "vipo": Case(2, 16, lambda n: _latents(n, COPIES + 2), _vipo),
+    "vipo": Case(2, 16, lambda n: _latents(n, COPIES + 1), _vipo),
     "captions": Case(20, 20_000, lambda n: RAM_GIB if n > 20 else 0.0, None),
 }
 

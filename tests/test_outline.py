@@ -48,7 +48,7 @@ def test_sizes_and_passes_are_those_of_the_model_with_weights(
     assert trains == [name for name, p in model.network.named_parameters() if p.requires_grad]
     assert told.beside["text encoder"] == model.text.encoder.nbytes
     assert told.beside["autoencoder"] == model.codec.vae.nbytes
-    assert told.text == model.encode(requests(["a red circle"])).tables["text"].nbytes
+    assert told.text == model.encode(requests(["red " * 99])).values["text"][0].nbytes
     shapes = told.inputs(3)
     assert shapes[0] == (3, *model.geometry.latent)
     real = measured(model.network, [torch.randn(shape) for shape in shapes], told.bfloat16)

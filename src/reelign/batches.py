@@ -85,46 +85,31 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Requests as a network takes them; opaque to everyone but the family that has encoded them.
-
-    What many samples share is held once: a tensor of `tables` has a row for each different value, and `rows` says which
-    of them each sample has.
-    """
+    """Requests as a network takes them; opaque to everyone but the family that has encoded them."""
 
     geometry: Geometry
     """One for the batch."""
-    tables: Mapping[str, Tensor]
-    rows: Mapping[str, Int[Tensor, " b"]]
+    values: Mapping[str, tuple[Tensor, ...]]
+    """By name, one a sample. Samples may share a tensor, so none is to be written to."""
 
     def __len__(self) -> int:
         """How many samples."""
-        return len(next(iter(self.rows.values())))
+        return len(next(iter(self.values.values())))
 
     def __getitem__(self, cut: "slice | Int[Tensor, ' n']") -> "Condition":
         """That of some samples."""
-        return replace(self, rows={name: rows[cut] for name, rows in self.rows.items()})
+        rows = range(len(self))[cut] if isinstance(cut, slice) else cut.tolist()
+        return replace(self, values={name: tuple(own[i] for i in rows) for name, own in self.values.items()})
 
     def repeated(self, group: int) -> "Condition":
         """Each sample's `group` times, prompt-major."""
-        return replace(self, rows={name: rows.repeat_interleave(group) for name, rows in self.rows.items()})
-
-    def of(self, name: str) -> Float[Tensor, "b *value"]:
-        """One tensor, a row a sample."""
-        return self.tables[name][self.rows[name]]
+        return self[torch.arange(len(self)).repeat_interleave(group)]
 
 
 def joined(parts: Sequence[Condition]) -> Condition:
     """The conditions of several batches of one geometry as that of one."""
-    if len(parts) == 1:
-        return parts[0]
-    tables = {name: torch.cat([part.tables[name] for part in parts]) for name in parts[0].tables}
-    before = dict.fromkeys(tables, 0)
-    rows: dict[str, list[Tensor]] = {name: [] for name in tables}
-    for part in parts:
-        for name, own in part.rows.items():
-            rows[name].append(own + before[name])
-            before[name] += len(part.tables[name])
-    return Condition(parts[0].geometry, tables, {name: torch.cat(own) for name, own in rows.items()})
+    values = {name: tuple(value for part in parts for value in part.values[name]) for name in parts[0].values}
+    return Condition(parts[0].geometry, values)
 
 
 @dataclass(frozen=True, slots=True)

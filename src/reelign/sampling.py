@@ -6,13 +6,14 @@ of a fresh rollout is exactly 1.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from reelign import soundness
+from reelign import pages, soundness
 from reelign.batches import Condition, Geometry, Prompts, Request, Trajectories, Videos, joined
 from reelign.core import rng, schedule, transition
 from reelign.core.transition import Transition
@@ -167,7 +168,13 @@ def decode(model: VideoModel, x0: Float[Tensor, "b *latent"], condition: Conditi
     Raises:
         RunStopped: frames that are not finite.
     """
-    frames = torch.cat([model.decode(x0[cut], condition[cut]).frames.cpu() for cut in chunks(len(x0), micro_batch)])
+    made = (model.decode(x0[cut], condition[cut]).frames for cut in chunks(len(x0), micro_batch))
+    first = next(made).cpu()
+    frames = first.contiguous()
+    if len(first) < len(x0):
+        frames = pages.empty((len(x0), *first.shape[1:]), first.dtype, first.device)
+        for cut, part in zip(chunks(len(x0), micro_batch), chain([first], made), strict=True):
+            frames[cut] = part
     soundness.refuse(frames, "the decoded frames", model.experts, "look at the weights of the VAE")
     return Videos(frames, condition.geometry.fps)
 
@@ -322,18 +329,40 @@ def _takeoff(course: _Course, prompts: Prompts, condition: Condition, exploratio
     return flight
 
 
-def join(parts: Sequence[Trajectories]) -> Trajectories:
-    """One rollout of the prompts of several, in their order; all of one sampler, exploration and size."""
-    first, prompts = parts[0], [part.prompts for part in parts]
-    return replace(
-        first,
-        prompts=Prompts(tuple(request for p in prompts for request in p.requests), prompts[0].group),
-        condition=joined([part.condition for part in parts]),
-        x0=torch.cat([part.x0 for part in parts]),
-        **{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in _BY_SAMPLE},
-        pieces=tuple(piece for part in parts for piece in part.pieces or (len(part.x0),)),
-        live=tuple(sum(rows, ()) for rows in zip(*(part.live for part in parts), strict=True)),
-    )
+class Gathered:
+    """The rollout of an iteration, piece by piece; all of one sampler, exploration and size.
+
+    Each piece is copied into tensors of all samples as it comes, so that none is held twice.
+    """
+
+    def __init__(self, n: int) -> None:
+        """Of `n` samples."""
+        self._n, self._parts = n, list[Trajectories]()
+        self._tensors: dict[str, Tensor] = {}
+
+    def add(self, part: Trajectories) -> Trajectories:
+        """The next piece; its tensors now lie in those of the whole."""
+        start, count = sum(len(known.x0) for known in self._parts), len(part.x0)
+        own: dict[str, Tensor] = {}
+        for name in ("x0", *_BY_SAMPLE) if count < self._n else ():
+            value, axis = getattr(part, name), 0 if name == "x0" else 1
+            if name not in self._tensors:
+                self._tensors[name] = value.new_empty(*value.shape[:axis], self._n, *value.shape[axis + 1 :])
+            own[name] = self._tensors[name].narrow(axis, start, count).copy_(value)
+        self._parts.append(replace(part, **own))
+        return self._parts[-1]
+
+    def whole(self) -> Trajectories:
+        """All that was added, prompts in their order."""
+        parts, prompts = self._parts, [part.prompts for part in self._parts]
+        return replace(
+            parts[0],
+            prompts=Prompts(tuple(request for p in prompts for request in p.requests), prompts[0].group),
+            condition=joined([part.condition for part in parts]),
+            **self._tensors,
+            pieces=tuple(len(part.x0) for part in parts),
+            live=tuple(sum(rows, ()) for rows in zip(*(part.live for part in parts), strict=True)),
+        )
 
 
 def cuts(trajectories: Trajectories, micro_batch: int) -> Iterator[slice]:

@@ -9,7 +9,6 @@ of processes may use a folder at a time: files appear whole, by a rename, and on
 import errno
 import hashlib
 import logging
-import mmap
 import os
 import re
 import shutil
@@ -31,6 +30,7 @@ from torch import Tensor
 from reelign.errors import CannotWrite, reason
 from reelign.files import is_left, replacing, usual_mode, writing
 from reelign.names import Root
+from reelign.pages import Pages
 from reelign.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Memory:
     def __init__(self, gib: float = 2.0) -> None:
         """Empty; it holds at most `gib`."""
         self._limit, self._size = int(gib * GIB), 0
-        self._known: dict[str, _Kept] = {}
+        self._known: dict[str, Pages] = {}
         """From the value that was used longest ago to that used last."""
         self._lock = Lock()
 
@@ -92,7 +92,9 @@ class Memory:
             if found is not None:
                 self._known[key] = found
                 return found.tensor()
-        made = _Kept(_on_host(make()))
+        computed = make().detach()
+        made = Pages(computed.shape, computed.dtype)
+        made.tensor().copy_(computed)
         with self._lock:
             before = self._known.pop(key, None)  # of another thread
             self._size += made.size - (before.size if before else 0)
@@ -100,28 +102,6 @@ class Memory:
             while self._size > self._limit or len(self._known) > MOST:
                 self._size -= self._known.pop(next(iter(self._known))).size
         return made.tensor()
-
-
-class _Kept:
-    """A value in pages of its own, which go back to the system with it.
-
-    On the heap, which torch fills with what it computes in between, even a tensor's own record of a few bytes would
-    keep a hole open that is as large as what was computed.
-    """
-
-    __slots__ = ("_dtype", "_pages", "_shape", "size")
-
-    def __init__(self, value: Tensor) -> None:
-        self._dtype, self._shape = value.dtype, value.shape
-        self.size = max(1, -(-value.nbytes // mmap.PAGESIZE)) * mmap.PAGESIZE
-        self._pages = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.tensor().copy_(value)
-
-    def tensor(self) -> Tensor:
-        count = self._shape.numel()
-        if not count:
-            return torch.empty(self._shape, dtype=self._dtype)
-        return torch.frombuffer(self._pages, dtype=self._dtype, count=count).reshape(self._shape)
 
 
 class DiskStore:

@@ -69,7 +69,7 @@ def _advantages(rewards: dict[str, Tensor], weights: dict[str, float] | None = N
     column = torch.zeros(0, n * group)
     record = Trajectories(
         _prompts(n, group),
-        Condition(Geometry(1, 1, 1, 1.0, (1,)), {}, {"text": torch.zeros(n * group, dtype=torch.long)}),
+        Condition(Geometry(1, 1, 1, 1.0, (1,)), {"text": (torch.zeros(0),) * (n * group)}),
         torch.zeros(n * group, 1),
         nothing,
         nothing,

@@ -173,4 +173,4 @@ def _used(model: Any, asked: tuple[Request, ...], x: torch.Tensor, sigma: torch.
     latents = [model.encode_video(Videos(clip[None], 8.0)) for clip in frames]
     with torch.no_grad():
         velocities = [model.velocity(x, sigma, condition, 3.0) for _ in range(2)]
-    return [condition.of("text"), frames, *latents, *velocities]
+    return [*condition.values["text"], frames, *latents, *velocities]

@@ -31,7 +31,7 @@ Make = Callable[..., Any]
 
 
 def _features(model: Any, texts: Sequence[str]) -> Tensor:
-    return model.encode(requests(texts)).of("text")
+    return model.text.padded(model.encode(requests(texts)).values["text"])
 
 
 def _inputs(model: Any, n: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,6 +151,10 @@ def test_of_a_text_only_its_own_tokens_are_kept(wan: Make) -> None:
     assert found.shape == (3, 16, 32)
     assert not found[0, 4:].any()
     assert torch.equal(found[0], found[1])
+    held = model.encode(requests(["a red circle", "", "a red circle"])).repeated(2)
+    assert [len(value) for value in held.values["text"]] == [4, 4, 1, 1, 4, 4]
+    assert len({id(value) for value in held.values["text"]}) == 2
+    assert len({id(value) for value in held.values["negative"]}) == 1
 
 
 @pytest.mark.parametrize("change", ["length", "dtype", "weights", "words", "threads"])

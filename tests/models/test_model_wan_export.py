@@ -65,7 +65,7 @@ def test_stock_diffusers_loads_the_packaged_generators_export_and_samples(wan: M
         print(json.dumps({"shape": list(out.shape), "finite": bool(torch.isfinite(out).all()), "sums": sums}))
     """
     made = model.geometry
-    length = model.encode(requests([""])).of("text").shape[1]
+    length = model.text.padded(()).shape[1]
     found = _elsewhere(program, tmp_path / "final", made.frames, made.height, made.width, length)
     assert found["shape"] == [1, *model.geometry.latent]
     assert found["finite"]
@@ -85,7 +85,8 @@ def test_stock_diffusers_reads_the_merged_export_and_the_adapter_beside_it(
     with torch.no_grad():
         expected = model.velocity(x, sigma, condition)
     model.export(tmp_path / "final")
-    torch.save({"x": x, "t": 1000 * sigma, "c": condition.of("text"), "expected": expected}, tmp_path / "inputs")
+    text = model.text.padded(condition.values["text"])
+    torch.save({"x": x, "t": 1000 * sigma, "c": text, "expected": expected}, tmp_path / "inputs")
     program = """
         from diffusers import WanPipeline
         final, base, inputs = sys.argv[1:]
@@ -275,7 +276,7 @@ def test_a_variant_leaves_under_its_plain_names_and_in_its_shards(
         assert came.keys() == left.keys()
         assert all(torch.equal(came[n], left[n]) for n in came)
     again = wan(weights=str(tmp_path / "final"))
-    told = [each.encode(requests(["red"])).of("text") for each in (again, model)]
+    told = [each.encode(requests(["red"])).values["text"][0] for each in (again, model)]
     assert torch.equal(*told)
 
 

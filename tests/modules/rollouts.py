@@ -52,7 +52,7 @@ def scored(
     index = torch.zeros(0, n * group, dtype=torch.long)
     record = Trajectories(
         prompts=Prompts(requests(texts, ids), group),
-        condition=Condition(Geometry(1, 1, 1, 1.0, (1,)), {}, {"text": torch.zeros(n * group, dtype=torch.long)}),
+        condition=Condition(Geometry(1, 1, 1, 1.0, (1,)), {"text": (torch.zeros(0),) * (n * group)}),
         x0=torch.zeros(n * group, 1),
         x=empty,
         x_next=empty,

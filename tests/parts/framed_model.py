@@ -58,18 +58,18 @@ class Framed:
             if "first_frame" not in request.given:
                 raise BadData(f"the prompt {request.text!r} gives no first_frame; add one.")
             frames.append(video.read(request.given["first_frame"])[0][0])
-        rows = torch.arange(len(requests), device=self.device)
-        return Condition(geometry or self.geometry, {"frame": torch.stack(frames).to(self.device)}, {"frame": rows})
+        return Condition(geometry or self.geometry, {"frame": tuple(frame.to(self.device) for frame in frames)})
 
     def levels(self, sampler: Solver, geometry: Geometry) -> Tensor:
         return schedule.sigmas(sampler.steps, sampler.shift)
 
     def velocity(self, x: Tensor, sigma: Tensor, condition: Condition, guidance: float = 1.0) -> Tensor:
-        return self.reference.call(x, condition.of("frame"))
+        return self.reference.call(x, torch.stack(condition.values["frame"]))
 
     def decode(self, x0: Tensor, condition: Condition) -> Videos:
         return Videos(
-            torch.cat([condition.of("frame")[:, None], x0.transpose(1, 2).clamp(0, 1)], dim=1), condition.geometry.fps
+            torch.cat([torch.stack(condition.values["frame"])[:, None], x0.transpose(1, 2).clamp(0, 1)], dim=1),
+            condition.geometry.fps,
         )
 
     def encode_video(self, videos: Videos, condition: Condition | None = None) -> Tensor:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from reelign import parts, store
-from reelign.batches import requests
+from reelign.batches import Request, requests
 from reelign.models._guest import Guest
 from reelign.runtime import equip
 from reelign.runtime.local import RuntimeConfig
@@ -37,17 +38,21 @@ def test_a_small_model_keeps_what_it_encodes_in_memory_unless_a_place_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def _features(model: Any, texts: tuple[Request, ...]) -> Tensor:
+    return model.text.padded(model.encode(texts).values["text"])
+
+
 def test_runs_below_one_root_share_what_is_encoded_to_the_bit(
     built: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(equip, "SMALL", 0)
     texts = requests(("a red circle", "two stars", "a red circle"))
-    made = built(tmp_path).encode(texts).of("text")
+    made = _features(built(tmp_path), texts)
     assert (tmp_path / ".store").is_dir()
     again = built(tmp_path)
     monkeypatch.setattr(again.text, "_encode", lambda text: pytest.fail(f"{text!r} is encoded again"))
-    assert torch.equal(again.encode(texts).of("text"), made)
-    assert torch.equal(built(None).encode(texts).of("text"), made)
+    assert torch.equal(_features(again, texts), made)
+    assert torch.equal(_features(built(None), texts), made)
 
 
 def test_a_model_that_keeps_nothing_is_built_as_it_is(tmp_path: Path) -> None:

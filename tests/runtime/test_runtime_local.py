@@ -1,6 +1,10 @@
 """The in-process runtime: rollouts, scores, references, and devices it does not have."""
 
+import mmap
+import platform
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +15,13 @@ from reelign import parts, sampling
 from reelign.batches import Prompts, Request, Scored
 from reelign.errors import BadConfig
 from reelign.panel import Weighted
-from reelign.runtime import plan
+from reelign.runtime import malloc, plan
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local, RuntimeConfig, device, resolve
 from reelign.runtime.plan import PassesConfig
 from reelign.runtime.work import StageSpec
 from reelign.sampling import Exploration, SamplerConfig
+from reelign.stages import evaluate
 
 LINEAR = "tests.parts.linear_reward:build"
 
@@ -114,12 +119,24 @@ def test_a_stage_starts_the_references_that_it_needs_and_drops_them_at_its_end(g
 
 
 def test_freed_memory_is_kept_where_the_c_library_can_be_told() -> None:
-    import platform
-
-    from reelign.runtime import malloc
-
     assert malloc.keep_freed() == (platform.libc_ver()[0] == "glibc")
     assert malloc.keep_freed() == malloc.keep_freed()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_what_is_large_goes_back_when_it_is_freed() -> None:
+    assert malloc.keep_freed()
+    before, block = _resident(), torch.ones(4 * malloc.LARGE)
+    keeps_a_heap_from_shrinking = torch.ones(1)
+    assert _resident() - before > 2 * malloc.LARGE
+    del block
+    assert _resident() - before < 2 * malloc.LARGE
+    del keeps_a_heap_from_shrinking
+
+
+def _resident() -> int:
+    """Bytes that the process has in main memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 @pytest.mark.parametrize(
@@ -138,3 +155,44 @@ def test_how_a_rollout_is_cut_changes_no_bit_of_it(
     live = [[len(t.mean) for t in step] for step in cut.trajectories.live]
     cuts = [c.stop - c.start for c in sampling.cuts(cut.trajectories, micro_batch)]
     assert live == ([cuts, cuts] if passes.get("retain") else [])
+
+
+def test_pieces_of_a_rollout_are_views_of_the_whole(gaussian: Callable[..., Any]) -> None:
+    model, seed = gaussian(side=2), 1
+    items = plan.rollout(PROMPTS, EXPLORED, seed, 0, 3)
+    gathered = sampling.Gathered(9)
+    parts = [gathered.add(sampling.rollout(model, i.prompts, SAMPLER, i.exploration, seed, 3)) for i in items]
+    whole = gathered.whole()
+    for name in ("x0", "x", "x_next", "mean", "log_prob"):
+        places = {getattr(part, name).untyped_storage().data_ptr() for part in parts}
+        assert places == {getattr(whole, name).untyped_storage().data_ptr()}
+    assert whole.pieces == (3, 3, 3)
+
+
+@pytest.mark.parametrize("stage", ["score", "evaluate"])
+def test_videos_are_gone_before_the_next_are_made(
+    gaussian: Callable[..., Any], stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+    plain = sampling.videos
+
+    def watched(*args: Any) -> Any:
+        assert all(ref() is None for ref in made)
+        found = plain(*args)
+        made.append(weakref.ref(found.frames))
+        return found
+
+    monkeypatch.setattr(sampling, "videos", watched)
+    runtime = Local(gaussian(side=2))
+    with runtime.stage(_spec(2)) as work:
+        if stage == "score":
+            work.score(PROMPTS.repeated, range(9), SAMPLER, "here")
+        else:
+            metrics = ({"name": "tests.parts.mean_level"},)
+            (tmp_path / "prompts.txt").write_text("a\nb\nc\n")
+            dataset = {"name": "prompt_file", "path": str(tmp_path / "prompts.txt")}
+            config = evaluate.Config.model_validate(
+                {"dataset": dataset, "metrics": metrics, "members": 2, "batch": 2, "sampler": SAMPLER, "videos": 0}
+            )
+            list(evaluate.run(work, evaluate.prepare(config), "base", tmp_path, "", frozenset()))
+    assert len(made) >= 3

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign import pretrained
+from reelign import pages, pretrained
 from reelign.models._guest import Guest
 from reelign.pretrained import Part
 
@@ -42,9 +42,15 @@ class Codec:
         raw = (latents * self._std + self._mean).to(self._dtype)
         t, h, w = latents.shape[2:]
         size = max(1, PIXELS // (((t - 1) * self.time + 1) * h * w * self.space**2))
+        frames = None
         with self.vae.at_work() as vae:
-            video = torch.cat([vae.decode(part, return_dict=False)[0] for part in raw.split(size)])
-        return ((video.float().transpose(1, 2) + 1) / 2).clamp(0, 1)
+            for at, part in zip(range(0, len(raw), size), raw.split(size), strict=True):
+                video = vae.decode(part, return_dict=False)[0].transpose(1, 2)
+                if frames is None:  # frames of many samples are far larger than their latents: they are held once
+                    frames = pages.empty((len(raw), *video.shape[1:]), torch.float32, video.device)
+                frames[at : at + size] = video
+        assert frames is not None, "there is no empty batch"
+        return frames.add_(1).div_(2).clamp_(0, 1)
 
 
 def load(vae: Part, device: torch.device, dtype: torch.dtype) -> Codec:

@@ -40,17 +40,22 @@ class TextFeatures:
         self.encoder = Guest(pretrained.load(encoder, dtype=dtype), device)
 
     @torch.no_grad()
-    def __call__(self, texts: Sequence[str], store: Store) -> Float[Tensor, "b n d"]:
-        """Features on the device, zero after each text's end, as the stock Wan pipeline feeds them; `store` keeps them.
+    def __call__(self, texts: Sequence[str], store: Store) -> tuple[Float[Tensor, "_ d"], ...]:
+        """Features of each text's own tokens, on the device and as they are computed; `store` keeps them.
 
         Raises:
             BadData: a text is no valid Unicode.
         """
-        known = {text: store.get(self._key(text), partial(self._encode, text)) for text in dict.fromkeys(texts)}
-        found = torch.zeros(len(texts), self._length, self._width)
-        for row, text in zip(found, texts, strict=True):
-            row[: len(known[text])] = known[text]
-        return found.to(self._device)
+        made = {text: store.get(self._key(text), partial(self._encode, text)) for text in dict.fromkeys(texts)}
+        known = {text: value.to(self._device) for text, value in made.items()}
+        return tuple(known[text] for text in texts)
+
+    def padded(self, features: Sequence[Float[Tensor, "_ d"]]) -> Float[Tensor, "b n d"]:
+        """Features of several texts in float32, zero after each text's end, as the stock Wan pipeline feeds them."""
+        found = torch.zeros(len(features), self._length, self._width, device=self._device)
+        for row, own in zip(found, features, strict=True):
+            row[: len(own)] = own
+        return found
 
     def _key(self, text: str) -> str:
         return f"text|{self._identity}|{_content(text)}"

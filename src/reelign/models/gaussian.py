@@ -83,9 +83,8 @@ class Gaussian:
         return own
 
     def encode(self, requests: Sequence[Request], geometry: Geometry | None = None) -> Condition:
-        """Prompts mean nothing here: one row of nothing for all."""
-        rows = torch.zeros(len(requests), dtype=torch.long, device=self.device)
-        return Condition(geometry or self.geometry, {"text": torch.zeros(1, 0, device=self.device)}, {"text": rows})
+        """Prompts mean nothing here: the same nothing for all."""
+        return Condition(geometry or self.geometry, {"text": (torch.zeros(0),) * len(requests)})
 
     def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
         """A table of one shift."""
@@ -103,7 +102,7 @@ class Gaussian:
 
     def decode(self, x0: Float[Tensor, "b *latent"], condition: Condition) -> Videos:
         """The latent itself as a one-frame video, not clamped: linear rewards stay linear."""
-        return Videos(x0.transpose(1, 2), self.geometry.fps)
+        return Videos(x0.transpose(1, 2).clone(), self.geometry.fps)
 
     def encode_video(self, videos: Videos, condition: Condition | None = None) -> Float[Tensor, "b *latent"]:
         """Undo `decode`."""

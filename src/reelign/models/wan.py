@@ -142,16 +142,8 @@ class Wan:
 
     def encode(self, requests: Sequence[Request], geometry: Geometry | None = None) -> Condition:
         """Features of texts and of what guidance leads away from, the empty text by default; each text once."""
-        columns = {
-            "text": [request.text for request in requests],
-            "negative": [request.negative or "" for request in requests],
-        }
-        tables, rows = {}, {}
-        for name, texts in columns.items():
-            known = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-            tables[name] = self.text(tuple(known), self.store)
-            rows[name] = torch.tensor([known[text] for text in texts], device=self.device)
-        return Condition(geometry or self.geometry, tables, rows)
+        texts = {"text": [r.text for r in requests], "negative": [r.negative or "" for r in requests]}
+        return Condition(geometry or self.geometry, {name: self.text(own, self.store) for name, own in texts.items()})
 
     def velocity(
         self,
@@ -161,10 +153,10 @@ class Wan:
         guidance: float = 1.0,
     ) -> Float[Tensor, "b *latent"]:
         """Velocity, float32; with guidance both branches run in one batched pass and both carry the gradient."""
-        text = condition.of("text")
+        text, padded = condition.values["text"], self.text.padded
         if guidance == 1.0:
-            return self._forward(x, sigma, text)
-        texts = torch.cat([condition.of("negative"), text])
+            return self._forward(x, sigma, padded(text))
+        texts = padded((*condition.values["negative"], *text))
         unconditional, conditional = self._forward(torch.cat([x, x]), torch.cat([sigma, sigma]), texts).chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
@@ -276,7 +268,7 @@ def outline(config: Config, device: torch.device) -> Outline:
         network.eval(),
         lambda n: ((n, *latent), (n,), (n, length, width)),
         {name: dtype.itemsize * sum(p.numel() for p in part.parameters()) for name, part in beside.items() if part},
-        4 * length * width,
+        dtype.itemsize * length * width,
         products,
     )
 

@@ -62,22 +62,21 @@ class LocalWork:
     def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str, show: int = 0) -> Scored:
         """Item by item in order; with `overlap` each is scored while the next one is on its way."""
         before = [sum(len(item.prompts) for item in items[:i]) for i in range(len(items))]
-        shows = [max(0, show - n) for n in before]
+        each = [(item, max(0, show - n)) for item, n in zip(items, before, strict=True)]
+        whole = sampling.Gathered(sum(len(item.prompts) * item.prompts.group for item in items))
         if not self.spec.passes.overlap or len(items) == 1:  # in the threads that sample: others would be a new team
-            each = zip(items, shows, strict=True)
-            return _joined([self._scored(self._rolled(item, sampler), where, few) for item, few in each])
+            return _joined([self._scored(self._rolled(i, sampler, whole), where, few) for i, few in each], whole)
         with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
-            each = zip(items, shows, strict=True)
-            waiting = [pool.submit(self._scored, self._rolled(item, sampler), where, few) for item, few in each]
-            return _joined([future.result() for future in waiting])
+            waiting = [pool.submit(self._scored, self._rolled(i, sampler, whole), where, few) for i, few in each]
+            return _joined([future.result() for future in waiting], whole)
 
-    def _rolled(self, item: Item, sampler: SamplerConfig) -> tuple[Trajectories, float]:
+    def _rolled(self, item: Item, sampler: SamplerConfig, whole: sampling.Gathered) -> tuple[Trajectories, float]:
         """Latents with their stochastic transitions, and how many seconds they took."""
         began, passes = time.perf_counter(), self.spec.passes
         with self.model.reference.on("sampled") if "sampled" in self._roles else nullcontext():
             how = item.prompts, sampler, item.exploration, item.seed, self.micro_batch
             trajectories = sampling.rollout(self.model, *how, retain=passes.retain)
-        return replace(trajectories, merge=passes.merge), time.perf_counter() - began
+        return whole.add(replace(trajectories, merge=passes.merge)), time.perf_counter() - began
 
     def _scored(self, rolled: tuple[Trajectories, float], where: str, show: int) -> Scored:
         """Decode, score, and let the method see; of the videos nothing stays but the first of so many prompts."""
@@ -112,6 +111,7 @@ class LocalWork:
             texts = [request.text for request in requests[start : start + len(videos)]]
             by_chunk.append(self.panel.score(videos, texts, where))
             start += len(videos)
+            del videos  # before the next ones are made
         return {name: torch.cat([scores[name] for scores in by_chunk]) for name in by_chunk[0]}
 
     def sample(
@@ -193,22 +193,22 @@ class Mark:
 
 def _shown(prompts: Prompts, videos: Videos, scores: Mapping[str, Tensor], show: int) -> tuple[Shown, ...]:
     """The first member of the first prompts."""
-    found = []
+    kept = []
     for p, request in enumerate(prompts.requests[:show]):
         at = p * prompts.group
         frames = (255 * videos.frames[at].clamp(0, 1)).round().to(torch.uint8)
-        found.append(Shown(request, 0, frames, videos.fps, {name: float(v[at]) for name, v in scores.items()}))
-    return tuple(found)
+        kept.append(Shown(request, 0, frames, videos.fps, {name: float(v[at]) for name, v in scores.items()}))
+    return tuple(kept)
 
 
-def _joined(scored: Sequence[Scored]) -> Scored:
+def _joined(scored: Sequence[Scored], whole: sampling.Gathered) -> Scored:
     """The pieces of an iteration as one."""
     first = scored[0]
     if len(scored) == 1:
         return first
     return replace(
         first,
-        trajectories=sampling.join([s.trajectories for s in scored]),
+        trajectories=whole.whole(),
         rewards={name: torch.cat([s.rewards[name] for s in scored]) for name in first.rewards},
         watched={name: torch.cat([s.watched[name] for s in scored]) for name in first.watched},
         seen={name: torch.cat([s.seen[name] for s in scored]) for name in first.seen},

@@ -127,6 +127,7 @@ class Collect:
             )
             utilities.append(utility)
             done += len(videos)
+            del videos  # before the next ones are made
         metrics = {"collect/utility": float(torch.cat(utilities).mean()), "collect/kept": len(rows) / n}
         return rows, metrics
 

@@ -122,6 +122,7 @@ def run(
         for name, values in metrics.measure(videos, [r.text for r in some.repeated], where).items():
             measures[name].append(values)
         written |= _write_videos(config, folder, label, some, first, videos)
+        del videos  # before the next ones are made
         yield done
     measured = {name: torch.cat(values) for name, values in measures.items()}
     flagged: set[str] = set(trained_on)
