@@ -10,7 +10,7 @@ import torch
 
 import reelign
 from reelign import video
-from reelign.face import typed
+from reelign.face import scoring, typed
 from reelign.playground.world import tables
 
 PROMPT = "A large red circle moves left slowly on a teal background."
@@ -159,6 +159,7 @@ def test_clips_of_one_prompt_are_judged_together() -> None:
 def test_files_are_scored_by_the_prompts_given(here: Path) -> None:
     paths = grey(0.25, 0.75).save("clips", lossless=True)
     found = reelign.score(paths, rewards={"name": Level, "gain": 0.5}, prompts="grey")
+    assert dict(found) == dict(reelign.score(paths, rewards=Level(gain=0.5), prompts="grey"))
     assert found.clips == ("clips/000.mp4", "clips/001.mp4")
     assert found["level"] == pytest.approx((0.125, 0.375), abs=1e-3)
     assert reelign.score("clips/000.mp4", rewards=Level, prompts=["grey"])["level"] == pytest.approx((0.25,), abs=1e-3)
@@ -168,6 +169,7 @@ def test_files_are_scored_by_the_prompts_given(here: Path) -> None:
     ("asked", "sentence"),
     [
         ({"rewards": ["playground_motions"]}, "did you mean 'playground_motion'?"),
+        ({"rewards": ["__main__:Lost"]}, "this session has no class of that name; run the cell that defines it"),
         ({}, "score needs a reward or a metric; rewards: degraded"),
         ({"rewards": [Level], "prompts": ["one"]}, "there are 2 clips and 1 prompts"),
         ({"rewards": [reelign.PartConfig]}, "no reward at 'reelign.settings': the module has no Config and no build"),
@@ -182,6 +184,13 @@ def test_what_cannot_be_scored_is_refused_in_one_sentence(asked: dict[str, Any],
         reelign.score(reelign.Shots(grey(0.2, 0.6).frames, 8, (PROMPT, PROMPT)), **asked)
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_frames_alone_are_no_clips() -> None:
+    with pytest.raises(
+        reelign.UserError, match=r"^a list is no clips; give those of `sample`, reelign\.Shots\(frames, "
+    ):
+        scoring._videos([torch.zeros(3, 3, 8, 8)])  # below the signature, which tests check
 
 
 @pytest.mark.parametrize(
@@ -255,7 +264,7 @@ def test_a_run_is_started_looked_at_extended_and_shown(here: Path, capsys: pytes
     assert "grpo  3/3" not in capsys.readouterr().err
     assert [stage.steps for stage in more.stages] == [3]
     assert [stage.steps for stage in reelign.Run("runs/small").stages] == [3]
-    with pytest.raises(KeyError, match="no stage 'dpo' has reported steps; those that have: grpo"):
+    with pytest.raises(reelign.UserError, match=r"^no stage 'dpo' has reported steps; those that have: grpo\.$"):
         more.metrics("dpo")
 
 

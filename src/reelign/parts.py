@@ -117,7 +117,7 @@ def _refuse_path(kind: Kind, name: str) -> None:
 def _nowhere(kind: Kind, name: str, module: object) -> UnknownPart:
     return UnknownPart(
         f"no {kind} at {shown(name)}: there is no module {shown(module)}; install its package, or put the folder it is "
-        "in on PYTHONPATH."
+        "in on PYTHONPATH, as in `PYTHONPATH=. reelign ...`."
     )
 
 
@@ -178,6 +178,11 @@ def _outside(kind: Kind, name: str) -> ModuleType:
             )
         return module
     missing = [needed for needed in ("Config", _function(kind, name)) if not hasattr(module, needed)]
+    if missing and path == "__main__":
+        raise UnknownPart(
+            f"no {kind} at {shown(name)}: this session has no class of that name; run the cell that defines it, or "
+            "put it into a file."
+        )
     if missing:
         raise UnknownPart(f"no {kind} at {shown(name)}: the module has no {' and no '.join(missing)}; a part has both.")
     if not _is_config(module.Config):

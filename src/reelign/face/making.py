@@ -46,7 +46,7 @@ def load(
 
 
 def sample(
-    model: VideoModel,
+    model: VideoModel | str | Path,
     prompts: str | Request | Sequence[str | Request],
     *,
     seed: int = 0,
@@ -57,7 +57,7 @@ def sample(
     """Sample a clip of each prompt; the same seed gives the same clips as `reelign sample`.
 
     Args:
-        model: from `load`, or any other.
+        model: from `load`, or any other; a name or a path is loaded.
         prompts: one or more. A `Request` may say a negative text too; its size must be that of the others.
         seed: of the noise, which differs from prompt to prompt; the same prompt twice gives two clips.
         steps: of the solver; 16 by default, as `evaluate` in a recipe.
@@ -73,6 +73,8 @@ def sample(
         raise BadConfig("one of the prompts is empty, or there is none; say what each video should show.")
     if len({request.size for request in asked}) > 1:
         raise BadConfig("the requests are of several sizes; sample one size at a time.")
+    if isinstance(model, str | Path):
+        model = load(model)
     with sentences():
         own = sampler(getattr(model, "folder", None), {"steps": steps, "shift": shift, "guidance": guidance})
     with Bar() as bar:

@@ -9,7 +9,7 @@ from typing import Any
 from reelign import config as configs
 from reelign import driver, finished, glance
 from reelign.config import Tree
-from reelign.errors import BadConfig
+from reelign.errors import BadConfig, shown
 from reelign.events import Sink
 from reelign.face.making import load
 from reelign.face.typed import plain, said, sentences
@@ -56,11 +56,15 @@ class Run:
         return self.read.evaluations
 
     def metrics(self, stage: str) -> Mapping[str, Series]:
-        """What each step of a stage reported, by quantity: `run.metrics("grpo")["online/reward"].values`."""
+        """What each step of a stage reported, by quantity: `run.metrics("grpo")["online/reward"].values`.
+
+        Raises:
+            BadConfig: no stage of that label has reported any.
+        """
         found = self.read.metrics
         if stage not in found:
             known = ", ".join(found) or "none yet"
-            raise KeyError(f"no stage {stage!r} has reported steps; those that have: {known}")
+            raise BadConfig(f"no stage {shown(stage)} has reported steps; those that have: {known}.")
         return found[stage]
 
     @property
@@ -164,10 +168,10 @@ def run(
         raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
     recipe = configs.validate(driver.Recipe, tree)
     about = {"given": finished.given(tree), **({"command": command} if command else {})}
-    with ExitStack() as shown:
+    with ExitStack() as displays:
         if sinks is None:
             named = any(sink.name == "console" for sink in recipe.sinks)
-            sinks = [] if named else [shown.enter_context(Bar())]
+            sinks = [] if named else [displays.enter_context(Bar())]
         return driver.run(recipe, list(sinks), resume, accept_changes, about, driver.saving_on_interrupt())
 
 

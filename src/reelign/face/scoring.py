@@ -16,9 +16,9 @@ from reelign.face.shots import Shots
 from reelign.face.table import cell, table
 from reelign.face.typed import plain, sentences
 from reelign.judges import Judge
-from reelign.parts import Kind, available
+from reelign.parts import Kind, PartConfig, available
 
-Part = str | Mapping[str, Any] | type
+Part = str | Mapping[str, Any] | PartConfig | type
 """A reward or metric: its name, its settings, or a class of settings that builds it."""
 
 
@@ -139,14 +139,19 @@ def judged(
 
 
 def _listed(parts: Part | Sequence[Part]) -> list[Part]:
-    return [parts] if isinstance(parts, str | Mapping | type) else list(parts)
+    return [parts] if isinstance(parts, str | Mapping | PartConfig | type) else list(parts)
 
 
-def _videos(clips: Shots | Videos | str | Path | Sequence[str | Path]) -> list[tuple[str, Videos]]:
+def _videos(clips: Any) -> list[tuple[str, Videos]]:
     """Each clip, and the name of its file where it has one."""
     if isinstance(clips, Shots | Videos):
         return [("", Videos(clips.frames[row : row + 1], clips.fps)) for row in range(len(clips))]
     paths = [clips] if isinstance(clips, str | Path) else list(clips)
+    if not all(isinstance(path, str | Path) for path in paths):
+        raise BadConfig(
+            f"a {type(clips).__name__} is no clips; give those of `sample`, reelign.Shots(frames, fps, prompts), or "
+            "paths of video files."
+        )
     missing = next((path for path in paths if not Path(path).is_file()), None)
     if missing is not None:
         raise BadData(f"there is no video at {shown(str(missing))}; check the path.")
