@@ -1,5 +1,6 @@
 """Reelign from Python, as a notebook user types it."""
 
+import signal
 import sys
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 import reelign
 from reelign import video
+from reelign.driver import Interrupted
 from reelign.face import scoring, typed
 from reelign.playground.world import tables
 
@@ -38,6 +40,16 @@ class Level(reelign.PartConfig):
 
     def build(self) -> Any:
         return lambda videos, prompts: {"level": self.gain * videos.frames.mean(dim=(1, 2, 3, 4))}
+
+
+class Bounded(reelign.PartConfig):
+    """One that has a score for latents of any size."""
+
+    scores: ClassVar = {"bounded": (-1.0, 1.0)}
+    version: ClassVar = "1"
+
+    def build(self) -> Any:
+        return lambda videos, prompts: {"bounded": videos.frames.mean(dim=(1, 2, 3, 4)).tanh()}
 
 
 class Seen:
@@ -280,6 +292,24 @@ def test_a_recipe_may_be_a_mapping_with_classes_for_parts_or_one_that_is_checked
     checked = reelign.Recipe.model_validate(typed.plain(tree))
     with pytest.raises(reelign.UserError, match=r"^accept_changes=True is about a run"):
         reelign.align(checked, accept_changes=True)
+
+
+def test_a_run_that_is_interrupted_is_saved_and_goes_on(here: Path) -> None:
+    class Hurry(Seen):
+        def send(self, event: reelign.Event) -> None:
+            if event.kind == "step":
+                signal.raise_signal(signal.SIGINT)
+
+    stage = {"name": "online", "steps": 3, "prompts": 1, "group": 2, "method": "grpo", "rewards": [Bounded]}
+    tree = {
+        "run": {"name": "stopped"},
+        "model": {"name": "gaussian", "side": 2},
+        "stages": [{**stage, "dataset": "tests.parts.gaussian_data", "sampler": {"steps": 8}}],
+    }
+    with pytest.raises(Interrupted, match=r"^saved after step 1 of stage grpo; go on with resume=True\.$"):
+        reelign.align(tree, sinks=[Hurry()])
+    assert repr(reelign.Run("runs/stopped")) == "<run in runs/stopped, 0 of 1 stages done: none>"
+    assert [stage.steps for stage in reelign.align(tree, resume=True, sinks=[]).stages] == [3]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def _refuse_path(kind: Kind, name: str) -> None:
 def _nowhere(kind: Kind, name: str, module: object) -> UnknownPart:
     return UnknownPart(
         f"no {kind} at {shown(name)}: there is no module {shown(module)}; install its package, or put the folder it is "
-        "in on PYTHONPATH, as in `PYTHONPATH=. reelign ...`."
+        "in on PYTHONPATH, as `export PYTHONPATH=$PWD` does with this one."
     )
 
 
