@@ -365,3 +365,16 @@ def test_the_demos_recipe_fits(tmp_path: Path) -> None:
     found = configs.validate(driver.Recipe, demo.recipe(tmp_path / "data"))
     assert driver.labels(found) == ["sft", "grpo", "collect", "dpo"]
     assert found.stages[0].dataset.path == tmp_path / "data" / "clips"
+
+
+def test_values_are_assigned_as_they_are_and_the_tree_stays() -> None:
+    tree = {"a": {"k": 1}, "b": ["grpo"]}
+    assert configs.assign(tree, {"a.k": "1e3", "b.0.clip": None}) == {
+        "a": {"k": "1e3"},
+        "b": [{"name": "grpo", "clip": None}],
+    }
+    assert tree == {"a": {"k": 1}, "b": ["grpo"]}
+
+
+def test_of_two_overrides_of_one_path_the_later_counts() -> None:
+    assert configs.override({}, ["a.k=1", "a={j: 2}", "a.k=3"]) == {"a": {"j": 2, "k": 3}}

@@ -5,7 +5,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -247,3 +247,32 @@ def test_a_part_without_a_name(value: object) -> None:
 def test_helpers_are_no_parts() -> None:
     with pytest.raises(UnknownPart, match=r"no dataset called '_clips'"):
         parts.find("dataset", "_clips")
+
+
+class Doubled(parts.PartConfig):
+    """A reward in one class."""
+
+    scores: ClassVar = {"doubled": (0.0, 2.0)}
+    version: ClassVar = "1"
+    by: float = 2.0
+
+    def build(self) -> Any:
+        return lambda videos, prompts: self.by
+
+
+class Unbuilt(parts.PartConfig):
+    """Settings of no part."""
+
+
+def test_a_part_may_be_one_class() -> None:
+    config = parts.configure("reward", {"name": f"{__name__}:Doubled", "by": 3.0})
+    assert isinstance(config, Doubled)
+    assert parts.build("reward", config)(None, ()) == 3.0
+    assert parts.code("reward", config.name)[1] is Doubled.build
+
+
+def test_a_class_that_builds_nothing_is_no_part() -> None:
+    with pytest.raises(UnknownPart, match="the class has no build; give it that method"):
+        parts.configure("reward", f"{__name__}:Unbuilt")
+    with pytest.raises(UnknownPart, match="the class has no fill; give it that method"):
+        parts.configure("module", f"{__name__}:Doubled")

@@ -1,3 +1,63 @@
-"""Reelign realigns pretrained video generators: supervised shaping, reward-driven RL, preference refinement."""
+"""Reelign realigns pretrained video generators: supervised shaping, reward-driven RL, preference refinement.
+
+`docs/python.md` shows what follows here. A name is looked for once it is used, so that the import alone loads nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+_AT = {
+    "load": "face.making",
+    "sample": "face.making",
+    "Shots": "face.shots",
+    "score": "face.scoring",
+    "Scores": "face.scoring",
+    "align": "face.running",
+    "Run": "face.running",
+    "Recipe": "driver.recipe",
+    "Request": "batches",
+    "Videos": "batches",
+    "PartConfig": "settings",
+    "Event": "events",
+    "UserError": "errors",
+}
+__all__ = [
+    "Event",
+    "PartConfig",
+    "Recipe",
+    "Request",
+    "Run",
+    "Scores",
+    "Shots",
+    "UserError",
+    "Videos",
+    "__version__",
+    "align",
+    "load",
+    "sample",
+    "score",
+]
+
+if TYPE_CHECKING:
+    from reelign.batches import Request, Videos
+    from reelign.driver.recipe import Recipe
+    from reelign.errors import UserError
+    from reelign.events import Event
+    from reelign.face.making import load, sample
+    from reelign.face.running import Run, align
+    from reelign.face.scoring import Scores, score
+    from reelign.face.shots import Shots
+    from reelign.settings import PartConfig
+else:
+
+    def __getattr__(name: str) -> object:
+        """A public name, from the file that it stands in."""
+        if name not in _AT:
+            raise AttributeError(f"module 'reelign' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"reelign.{_AT[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Names to complete."""
+    return sorted({*globals(), *__all__})

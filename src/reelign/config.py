@@ -69,16 +69,29 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
         BadConfig: an assignment without `=`, a value that is no YAML, or a path through something that is neither a
             mapping nor a list.
     """
-    result = deepcopy(tree)
+    values: Tree = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise BadConfig(f"--set takes key=value, as in stages.1.method.clip=2e-4; given: {shown(assignment)}.")
+        values.pop(path, None)  # the last word on a path counts, also in the order
+        values[path] = strict_yaml.parse(text, f"--set {cut(path, 100)}")
+    return assign(tree, values)
+
+
+def assign(tree: Tree, values: Mapping[str, Any]) -> Tree:
+    """A copy of a tree with values at paths such as `stages.1.method.clip`, one after the other.
+
+    Raises:
+        BadConfig: a path through something that is neither a mapping nor a list, or one that no setting can have.
+    """
+    result = deepcopy(tree)
+    for path, value in values.items():
         where = f"--set {cut(path, 100)}"
         keys = path.split(".")
         if len(keys) > strict_yaml.DEEPEST or not path.isprintable():
             raise BadConfig(f"{where}: no setting is called that; `reelign config` lists them all.")
-        _assign(result, keys, strict_yaml.parse(text, where), where)
+        _assign(result, keys, value, where)
     return result
 
 
@@ -231,4 +244,16 @@ _ABSENT = object()
 _DUE = {"model_type": "must be a mapping of settings", "tuple_type": "must be a list"}
 """Problems that pydantic names in Python's words."""
 
-__all__ = ["PartConfig", "Tree", "digest", "dump", "explain", "override", "part", "read", "unknown_key", "validate"]
+__all__ = [
+    "PartConfig",
+    "Tree",
+    "assign",
+    "digest",
+    "dump",
+    "explain",
+    "override",
+    "part",
+    "read",
+    "unknown_key",
+    "validate",
+]

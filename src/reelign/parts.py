@@ -3,7 +3,8 @@
 A part's module has a `Config` (a subclass of `PartConfig`), which says what the part is (`declared`), and a `build`; a
 module of methods has a `fill` in its place. `name: grpo` means `reelign.methods.grpo`;
 `name: my_lab.rewards.motion` (any dotted path) means a module outside this package, whose code then runs: when it is
-imported, configured, built and used. `refuse_outside(True)` rules that out for the process.
+imported, configured, built and used. `refuse_outside(True)` rules that out for the process. A part can also be one
+class, `__main__:Sharp`: a `PartConfig` with a method `build`, as it is typed in a notebook.
 """
 
 import importlib
@@ -116,7 +117,7 @@ def _refuse_path(kind: Kind, name: str) -> None:
 def _nowhere(kind: Kind, name: str, module: object) -> UnknownPart:
     return UnknownPart(
         f"no {kind} at {shown(name)}: there is no module {shown(module)}; install its package, or put the folder it is "
-        "in on PYTHONPATH."
+        "in on PYTHONPATH, as `export PYTHONPATH=$PWD` does with this one."
     )
 
 
@@ -137,11 +138,27 @@ def code(kind: Kind, name: str) -> tuple[ModuleType, Callable[..., Any]]:
         UnknownPart: see `find`.
     """
     module = find(kind, name)
-    return module, getattr(module, _function(kind, name))
+    function = getattr(module, _function(kind, name))
+    return module, getattr(function, _builder(kind)) if _is_config(function) else function
 
 
 def _function(kind: Kind, name: str) -> str:
-    return name.partition(":")[2] or ("fill" if kind == "module" else "build")
+    return name.partition(":")[2] or _builder(kind)
+
+
+def _builder(kind: Kind) -> str:
+    return "fill" if kind == "module" else "build"
+
+
+def _is_config(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, PartConfig)
+
+
+def _form(kind: Kind, name: str) -> type[PartConfig]:
+    """The class of a part's settings: the one that its name leads to, else the `Config` of its module."""
+    module = find(kind, name)
+    named = getattr(module, _function(kind, name))
+    return named if _is_config(named) else module.Config
 
 
 def _outside(kind: Kind, name: str) -> ModuleType:
@@ -153,10 +170,22 @@ def _outside(kind: Kind, name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
             raise _nowhere(kind, name, error.name) from error
         raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {_raised(error)}.") from error
+    own = getattr(module, _function(kind, name), None)
+    if _is_config(own):
+        if not hasattr(own, _builder(kind)):
+            raise UnknownPart(
+                f"no {kind} at {shown(name)}: the class has no {_builder(kind)}; give it that method, to make the part."
+            )
+        return module
     missing = [needed for needed in ("Config", _function(kind, name)) if not hasattr(module, needed)]
+    if missing and path == "__main__":
+        raise UnknownPart(
+            f"no {kind} at {shown(name)}: this session has no class of that name; run the cell that defines it, or "
+            "put it into a file."
+        )
     if missing:
         raise UnknownPart(f"no {kind} at {shown(name)}: the module has no {' and no '.join(missing)}; a part has both.")
-    if not (isinstance(module.Config, type) and issubclass(module.Config, PartConfig)):
+    if not _is_config(module.Config):
         raise UnknownPart(f"no {kind} at {shown(name)}: its Config is no subclass of reelign.parts.PartConfig.")
     return module
 
@@ -203,11 +232,11 @@ def configure(kind: Kind, value: object) -> PartConfig:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise BadConfig(f"{one(kind)} needs a name, as in {{name: {available(kind)[-1]}}}; given: {shown(value)}.")
     name = value["name"]
-    module = find(kind, name)
+    form = _form(kind, name)
     try:
-        return module.Config.model_validate(dict(value))
+        return form.model_validate(dict(value))
     except ValidationError as error:
-        raise NestedErrors(error, module.Config, value) from error
+        raise NestedErrors(error, form, value) from error
     except (Exception, SystemExit) as error:
         if isinstance(error, UserError) or not is_outside(name):
             raise

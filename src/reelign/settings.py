@@ -62,6 +62,15 @@ class PartConfig(Settings):
 
     name: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _called_by_its_place(cls, given: Any) -> Any:
+        """A part in one class, which builds itself, needs no name of its own."""
+        builds = hasattr(cls, "build") or hasattr(cls, "fill")
+        if isinstance(given, Mapping) and builds and cls.model_fields["name"].is_required():
+            return {"name": f"{cls.__module__}:{cls.__qualname__}", **given}
+        return given
+
 
 def within(value: Any, folder: Path, place: str = RUN) -> Any:
     """A value of settings, however deep, whose texts and paths that begin with a place lie in a folder.

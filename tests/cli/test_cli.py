@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from reelign.cli import _console, _pages
+from reelign.face.table import table
 from reelign.parts import refuse_outside
 
 Call = Callable[..., tuple[int, str, str]]
@@ -350,7 +351,7 @@ def test_so_is_that_a_run_is_finished_and_how_it_goes_on(reelign: Call, recipe: 
 
 def test_columns_of_numbers_stand_to_the_right_and_others_to_the_left() -> None:
     rows = [("steps", 300, 0.5), ("path", "a/b", None), ("lr", 3e-4, 12.0)]
-    assert _console.table(("what", "value", "mean"), rows).splitlines() == [
+    assert table(("what", "value", "mean"), rows).splitlines() == [
         "what   value   mean",
         "-----  ------  ----",
         "steps  300      0.5",

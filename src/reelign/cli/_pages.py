@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from reelign import parts, source
-from reelign.cli._console import table
+from reelign.face.table import table
 from reelign.source import Page, Setting
 
 WIDTH = 100

@@ -71,23 +71,15 @@ def already(tree: dict[str, Any], resume: bool) -> bool:
 def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     """Run a recipe under a progress bar, then write its report and say where it is."""
     from reelign import config as configs
-    from reelign import driver, finished
+    from reelign import driver
     from reelign.cli._console import complain, say
     from reelign.cli._process import bind_threads
-    from reelign.errors import BadConfig
-    from reelign.progress import Bar
+    from reelign.face import running
     from reelign.report import page
 
-    recipe = configs.validate(driver.Recipe, tree)
-    if accept_changes and not resume:
-        raise BadConfig("--accept-changes is about a run that is taken up again; give --resume too, or leave it out.")
-    bind_threads(recipe.runtime)
+    bind_threads(configs.validate(driver.Recipe, tree).runtime)
     try:
-        with Bar() as bar:
-            about = {"command": _typed(), "given": finished.given(tree)}
-            wish = driver.saving_on_interrupt()
-            own = [] if any(sink.name == "console" for sink in recipe.sinks) else [bar]
-            folder = driver.run(recipe, own, resume, accept_changes, about, wish)
+        folder = running.run(tree, resume, accept_changes, _typed())
     except driver.Interrupted as stopped:
         complain(str(stopped))
         raise typer.Exit(130) from None

@@ -18,7 +18,8 @@ def command(
 
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli._console import emit, table
+    from reelign.cli._console import emit
+    from reelign.face.table import table
 
     given = configs.read(recipe)
     tree = configs.override(given, overrides)

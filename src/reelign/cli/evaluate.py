@@ -29,7 +29,8 @@ def command(
 
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli._console import emit, table
+    from reelign.cli._console import emit
+    from reelign.face.table import table
 
     tree = configs.override(configs.read(recipe), overrides)
     glance.recipe(tree)

@@ -25,8 +25,9 @@ def command(
 
     from reelign import parts, source
     from reelign.cli import _pages
-    from reelign.cli._console import emit, table
+    from reelign.cli._console import emit
     from reelign.errors import UnknownPart, meant, shown
+    from reelign.face.table import table
 
     if kind and kind not in parts.PACKAGES:
         known = tuple(parts.PACKAGES)

@@ -124,7 +124,8 @@ def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None
     """Folder, geometry, weights of each part, and measured failure rates of the packaged generator."""
     import json
 
-    from reelign.cli._console import emit, table
+    from reelign.cli._console import emit
+    from reelign.face.table import table
     from reelign.playground import PIPELINE
 
     card = json.loads((PIPELINE / "card.json").read_text(encoding="utf-8"))

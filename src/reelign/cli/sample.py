@@ -1,20 +1,13 @@
 """`reelign sample MODEL "a prompt" -o out.mp4`."""
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-if TYPE_CHECKING:
-    from reelign.batches import Videos
-    from reelign.progress import Bar
-
 SUFFIX = ".mp4"
-WIDE = 256
-"""Pixels that tiny clips are enlarged to, about."""
 
 
 def command(
@@ -48,15 +41,20 @@ def command(
     paths = _targets(out, prompts)
     glance.weights(model)
 
+    from reelign.batches import requests
+    from reelign.cli import _process
     from reelign.cli._console import say
+    from reelign.face import making, shots
     from reelign.progress import Bar
+    from reelign.runtime.local import RuntimeConfig
 
     size = {"frames": frames, "height": height, "width": width, "fps": fps}
     config, sampler = _settings(model, size, {"steps": steps, "shift": shift, "guidance": guidance})
     with Bar() as bar:
         bar.say(_plan(config, sampler, sum(path.exists() for path in paths)))
-        for path, shot in zip(paths, _sampled(config, sampler, prompts, seed, bar), strict=True):
-            _write(path, shot, scale, lossless)
+        built = _process.model(config, RuntimeConfig())
+        for path, shot in zip(paths, making.videos(built, requests(prompts), sampler, seed, bar), strict=True):
+            shots.write(path, shot.frames[0], shot.fps, scale, lossless)
     for path in paths:
         say(str(path))
 
@@ -85,35 +83,22 @@ def _settings(model: str, size: dict[str, Any], sampler: dict[str, Any]) -> tupl
     from reelign import config as configs
     from reelign import parts
     from reelign.errors import BadConfig
-    from reelign.sampling import SamplerConfig
-    from reelign.stages import evaluate
+    from reelign.face import making
 
     tree: dict[str, Any] = {"name": "wan", "weights": model}
     family = parts.find("model", "wan")
     own = family.describe(configs.part("model", tree)).geometry
     given = {key: value for key, value in size.items() if value is not None}
-    default = evaluate.Config.model_fields["sampler"].default.model_dump() | _on_card(model)
-    asked = {key: value for key, value in sampler.items() if value is not None}
     try:
         if given:
             tree["size"] = {key: getattr(own, key) for key in size} | given
         config = configs.part("model", tree)
         family.describe(config)
-        return config, configs.validate(SamplerConfig, {**default, **asked})
+        return config, making.sampler(making.folder_of(model), sampler)
     except BadConfig as error:
         raise BadConfig(
             re.sub(rf"^(model\.)?(size\.)?(?=({'|'.join((*size, *sampler))}):)", "--", str(error))
         ) from error
-
-
-def _on_card(model: str) -> dict[str, Any]:
-    """The shift that the model was trained with, where its folder says so."""
-    from reelign import pretrained
-    from reelign.playground import PIPELINE
-
-    card = (PIPELINE if model == "playground" else Path(model).expanduser()) / "card.json"
-    found = pretrained.read_json(card) if card.is_file() else {}
-    return {"shift": found["shift"]} if "shift" in found else {}
 
 
 def _plan(config: Any, sampler: Any, old: int) -> str:
@@ -125,28 +110,3 @@ def _plan(config: Any, sampler: Any, old: int) -> str:
         f"{size.frames} frames of {size.height} x {size.width} at {size.fps:g} fps, {sampler.steps} steps, shift "
         f"{sampler.shift:g}, guidance {sampler.guidance:g}{replaced}"
     )
-
-
-def _sampled(config: Any, sampler: Any, prompts: Sequence[str], seed: int, bar: "Bar") -> "Iterator[Videos]":
-    """A video of each prompt, one after the other; the bar counts the solver's steps."""
-    from reelign import sampling
-    from reelign.batches import requests
-    from reelign.cli import _process
-    from reelign.core import rng
-    from reelign.runtime.local import RuntimeConfig
-
-    model = _process.model(config, RuntimeConfig())
-    passes = count(1)
-    bar.begin("sample", sampler.steps * len(prompts), 0)
-    for network in model.experts.values():
-        network.register_forward_hook(lambda *_: bar.step(next(passes), {}))  # one pass a step
-    for index, text in enumerate(prompts):
-        yield sampling.videos(model, requests([text]), [rng.seed_for(seed, "sample", index)], sampler)
-
-
-def _write(path: Path, shot: "Videos", scale: int, lossless: bool) -> None:
-    """Write one video; without a scale, exact colours keep their size and tiny clips are enlarged."""
-    from reelign import video
-
-    fitting = 1 if lossless else max(1, WIDE // shot.frames.shape[-1])
-    video.write(path, shot.frames[0].cpu(), shot.fps, scale=scale or fitting, lossless=lossless)

@@ -29,11 +29,10 @@ def command(
     no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
     """Score videos against what they should show."""
-    import math
-
     from reelign import parts
-    from reelign.cli._console import emit, table
+    from reelign.cli._console import emit
     from reelign.errors import BadConfig
+    from reelign.face.table import table
 
     if not rewards and not metrics:
         raise BadConfig(
@@ -46,19 +45,16 @@ def command(
         parts.refuse_unknown("metric", name)
     clips = _clips(videos, prompt)
 
-    from reelign import config as configs
-    from reelign import judges
+    from reelign.face import scoring
 
-    asked = [judges.build("reward", configs.part("reward", n)) for n in rewards]
-    asked += [judges.build("metric", configs.part("metric", n)) for n in metrics]
-    judges.refuse_twice(asked)
+    asked = scoring.built(rewards, metrics)
     for clip in clips:
         with _told_of(clip):
             for judge in asked:
                 judge.check_prompts((clip.prompt,))
     rows = []
     for clip in clips:
-        values = {name: None if math.isnan(v) else v for name, v in _scores(clip, asked).items()}  # NaN: does not apply
+        values = _scores(clip, asked)
         rows.append({"video": str(clip.path), **({} if prompt else {"prompt": clip.prompt}), **values})
     names = list(rows[0])
     emit(rows, as_json, table(names, [[row[n] for n in names] for row in rows]))
@@ -119,28 +115,18 @@ def _rows(path: Path) -> list[_Clip]:
     return found
 
 
-def _scores(clip: _Clip, asked: Sequence["Judge"]) -> dict[str, float]:
-    """What all judges give for one video, NaN where a measure does not apply.
+def _scores(clip: _Clip, asked: Sequence["Judge"]) -> dict[str, float | None]:
+    """What all judges give for one video.
 
     Raises:
         BadData: the video cannot be read, or is of a size that a judge does not read.
         PartFailed: a judge that misbehaved.
     """
-    from reelign import judges, video
+    from reelign import video
     from reelign.batches import Videos
-    from reelign.errors import BadData
+    from reelign.face import scoring
 
     with _told_of(clip):
         frames, fps = video.read(clip.path)
-        own = (frames.shape[0], *frames.shape[2:])
-        for judge in asked:
-            if judge.says.reads not in (None, own):
-                size, read = (
-                    f"{count} frames of {height} x {width}" for count, height, width in (own, judge.says.reads)
-                )
-                raise BadData(
-                    f"the {judge.kind} {judge.name!r} reads {read} only, but this video has {size}; write it with "
-                    "`reelign sample --lossless` and no --scale, or leave that measure out."
-                )
-        found = judges.ask(asked, Videos(frames[None], fps), (clip.prompt,), clip.row or str(clip.path))
-    return {name: value.item() for name, value in found.items()}
+        found = scoring.judged(asked, Videos(frames[None], fps), (clip.prompt,), clip.row or str(clip.path))
+    return {name: value for name, (value,) in found.items()}

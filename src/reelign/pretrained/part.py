@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def load(part: Part, **options: Any) -> Any:
     if not isinstance(part.config, dict):
         # Said here, for a config may name an implementation that transformers would fetch.
         options |= {"config": part.config, "attn_implementation": "sdpa"}
-    with reading(part.folder, part.kind.__name__):
+    with reading(part.folder, part.kind.__name__), _quietly():
         network, info = part.kind.from_pretrained(
             part.folder,
             variant=weights.variant,
@@ -176,3 +177,18 @@ def load(part: Part, **options: Any) -> Any:
                 "it diverged or was damaged, so give another copy."
             )
     return network
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the bar of transformers, which it shows for every text encoder; what was set before stays."""
+    from transformers.utils import logging as theirs
+
+    shown = theirs.is_progress_bar_enabled()
+    if shown:
+        theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            theirs.enable_progress_bar()

@@ -49,6 +49,25 @@ def test_what_the_grammar_cannot_read_is_refused_with_the_text(text: str) -> Non
     assert repr(text) in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        (
+            "A small blue star stays still on a dark background.",
+            "'a small|large red|green|blue|yellow|purple|white circle|",
+        ),
+        (
+            "A small blue circle hops on a dark background.",
+            "write 'moves left|right|up|down slowly|quickly', or such as",
+        ),
+    ],
+)
+def test_a_refusal_names_the_words_that_could_stand_there(text: str, allowed: str) -> None:
+    with pytest.raises(grammar.UnknownCaption) as refused:
+        grammar.parse(text)
+    assert allowed in str(refused.value)
+
+
 def test_training_scenes_hold_nothing_held_out_held_out_scenes_always_do_and_pretraining_has_both() -> None:
     rng = random.Random(2)
     assert not any(scene.is_held_out(scene.sample(rng)) for _ in range(2000))

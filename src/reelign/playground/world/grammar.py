@@ -85,6 +85,8 @@ _SUBJECT = re.compile(
     rf"a (?P<size>{_any(*SIZES.values())}) (?P<color>{_any(tuple(tables.COLORS))}) "
     rf"(?P<shape>{_any(*SHAPES.values())}) (?P<motion>.+)"
 )
+_SUBJECTS = " ".join("|".join(words) for words in (SIZES, tables.COLORS, SHAPES))
+_MOTIONS = f"write 'moves {'|'.join(tables.DIRECTIONS)} {'|'.join(SPEEDS)}', or such as {STILL[0]!r} and {FALL[0]!r}"
 _PLACE = re.compile(rf"\bon a (?P<background>{_any(tuple(tables.BACKGROUNDS))}) background\b")
 _CAMERA = re.compile(rf"\bthe camera (?:(?:{_any(PANS)}) (?P<pan>left|right)|is still)$")
 _DIRECTION = re.compile(rf"^(?:{_any(VERBS)}) (?P<direction>{_any(tuple(tables.DIRECTIONS))})$")
@@ -97,7 +99,7 @@ def _read_part(text: str, whole: str) -> str:
         return "still"
     if found := _DIRECTION.match(text):
         return found["direction"]
-    raise UnknownCaption(f"{whole!r}: {text!r} is no motion that the playground knows.")
+    raise UnknownCaption(f"{whole!r}: {text!r} is no motion that the playground knows; {_MOTIONS}.")
 
 
 def _read_motion(text: str, whole: str) -> Motion:
@@ -118,7 +120,7 @@ def _read_motion(text: str, whole: str) -> Motion:
         rest = " ".join(w for w in words if w not in _SPEED_WORDS)
         if found := _DIRECTION.match(rest):
             return Motion("move", found["direction"], _meaning(SPEEDS, speeds[0]))
-    raise UnknownCaption(f"{whole!r}: {text!r} is no motion that the playground knows.")
+    raise UnknownCaption(f"{whole!r}: {text!r} is no motion that the playground knows; {_MOTIONS}.")
 
 
 def parse(text: str) -> Scene:
@@ -141,7 +143,7 @@ def parse(text: str) -> Scene:
     for part in re.split(rf" and (?=a (?:{_any(*SIZES.values())}) )", flat):
         found = _SUBJECT.fullmatch(part)
         if found is None:
-            raise UnknownCaption(f"{text!r}: {part!r} should read 'a <size> <color> <shape> <motion>'.")
+            raise UnknownCaption(f"{text!r}: {part!r} should read 'a {_SUBJECTS} <motion>'.")
         motion = _read_motion(found["motion"], text)
         sprites.append(Sprite(_meaning(SHAPES, found["shape"]), found["color"], _meaning(SIZES, found["size"]), motion))
     if len(sprites) > 2:

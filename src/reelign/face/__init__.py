@@ -1,0 +1,1 @@
+"""Reelign from Python: load, sample, score, align, as a notebook types them. The command line does the same by it."""
