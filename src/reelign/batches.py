@@ -105,6 +105,10 @@ class Condition:
         """Each sample's `group` times, prompt-major."""
         return self[torch.arange(len(self)).repeat_interleave(group)]
 
+    def of(self, name: str) -> Float[Tensor, "b *value"]:
+        """Values of one shape as one tensor, a row a sample."""
+        return torch.stack(self.values[name])
+
 
 def joined(parts: Sequence[Condition]) -> Condition:
     """The conditions of several batches of one geometry as that of one."""
