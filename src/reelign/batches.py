@@ -121,10 +121,10 @@ def joined(parts: Sequence[Condition]) -> Condition:
     before = dict.fromkeys(tables, 0)
     rows: dict[str, list[Tensor]] = {name: [] for name in tables}
     for part in parts:
-        for name, found in part.rows.items():
-            rows[name].append(found + before[name])
+        for name, own in part.rows.items():
+            rows[name].append(own + before[name])
             before[name] += len(part.tables[name])
-    return Condition(parts[0].geometry, tables, {name: torch.cat(found) for name, found in rows.items()})
+    return Condition(parts[0].geometry, tables, {name: torch.cat(own) for name, own in rows.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +241,14 @@ class Scored:
 class Credited:
     """Trajectories with their advantages.
 
-    Samples that are not `informative` (of groups without spread, or passed over by a selection) are left out of the
-    loss and of its denominator. `restraint` says how much each sample counts in penalties; it is 1 unless a method
+    Samples that do not teach (of groups without spread, or not selected) are idle: left out of the loss and of its
+    denominator. `restraint` says how much each sample counts in penalties; it is 1 unless a method
     restrains some samples only.
     """
 
     trajectories: Trajectories
     advantage: Float[Tensor, "b *dense"]
-    informative: Bool[Tensor, " b"]
+    teaches: Bool[Tensor, " b"]
     metrics: dict[str, float] = field(default_factory=dict)
     restraint: Float[Tensor, " b"] | None = None
 
@@ -267,5 +267,5 @@ class Loss:
 
     @classmethod
     def idle(cls) -> "Loss":
-        """Of a part that teaches nothing, in its place: every process goes through the same parts, backwards too."""
+        """Of a part whose samples are all idle: every process goes through the same parts, backwards too."""
         return cls(torch.zeros((), requires_grad=True), 0.0, {})

@@ -49,7 +49,7 @@ def sentence(folder: Path, last: Mapping[str, Any], extends: bool) -> str:
     return f"{folder} is finished already; {more}."
 
 
-def look(folder: Path, tree: Tree) -> str:
+def told(folder: Path, tree: Tree) -> str:
     """The sentence for a folder that holds a recipe's run, finished and whole, with its report; else nothing."""
     try:
         return _look(folder, tree)

@@ -306,10 +306,10 @@ class OnlineMethod(Method, Protocol):
         """
         ...
 
-    def look(
+    def see(
         self, videos: Videos, prompts: Prompts, x0: Float[Tensor, "b *latent"], score: Callable[[Videos], Any]
     ) -> dict[str, Tensor]:
-        """What it wants to keep of some decoded samples before they go, `[b ...]` by its own names.
+        """What it takes from some decoded samples before they go, `[b ...]` by its own names.
 
         Args:
             videos: of whole groups.

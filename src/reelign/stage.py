@@ -15,7 +15,7 @@ from reelign.opened import Datasets
 from reelign.parts import PartConfig, Settings
 from reelign.records import Sample
 from reelign.runtime.collected import Collected
-from reelign.runtime.footprint import Load
+from reelign.runtime.footprint import Burden
 from reelign.runtime.work import StageSpec, Work
 from reelign.settings import in_run, within
 
@@ -110,7 +110,7 @@ class StageConfig(PartConfig):
         return None
 
     @property
-    def load(self) -> Load | None:
+    def burden(self) -> Burden | None:
         """What it asks of its device's memory beside the state of its `learner`; None where it trains nothing."""
         return None
 

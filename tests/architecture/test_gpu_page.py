@@ -19,7 +19,7 @@ from reelign.pretrained import Part
 from reelign.pretrained.headers import Weights
 from reelign.protocols import Card
 from reelign.runtime import footprint
-from reelign.runtime.footprint import Load
+from reelign.runtime.footprint import Burden
 from reelign.runtime.learner import LearnerConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
@@ -62,10 +62,10 @@ def _computed(model: str, frames: int, height: int, width: int, trains: str, che
     network.enable_gradient_checkpointing() if checkpointing else network.disable_gradient_checkpointing()
     latent = (16, (frames - 1) // 4 + 1, height // 8, width // 8)
     outline = replace(outline, inputs=lambda n: ((n, *latent), (n,), (n, 512, 4096)))
-    load = Load(1, 0, 1, roles=1)
+    burden = Burden(1, 0, 1, roles=1)
     held = footprint.model(outline)
     beside = held.pop("text encoder") + held.pop("autoencoder")
-    kept, working = footprint.kept(outline, LearnerConfig(ema=0.9), load), footprint.working(outline, load)
+    kept, working = footprint.kept(outline, LearnerConfig(ema=0.9), burden), footprint.working(outline, burden)
     sizes = [sum(held.values()), beside, sum(kept.values()), working["pass"]]
     return " | ".join(f"{size / 2**30:.1f}" for size in [*sizes, sum(sizes)])
 

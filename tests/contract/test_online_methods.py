@@ -75,7 +75,7 @@ def score(model: Any, method: Any, found: Any) -> Scored:
     """What a runtime's score would give."""
     videos = model.decode(found.x0, found.condition)
     rewards = {name: r.reshape(-1, found.prompts.group) for name, r in _rewards(videos).items()}
-    seen = method.look(videos, found.prompts, found.x0, _rewards)
+    seen = method.see(videos, found.prompts, found.x0, _rewards)
     return Scored(found, rewards, {"first": 1.0, "second": 0.5, "third": 0.25}, RANGES, seen)
 
 

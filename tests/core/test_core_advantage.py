@@ -53,13 +53,13 @@ def test_constant_groups_are_exactly_zero(value: float, g: int, scale: str) -> N
     rewards = torch.full((2, g), value)
     for eps in (0.0, 1e-4):
         assert torch.equal(advantage.group(rewards, eps, scale=scale), torch.zeros(2, g))
-    assert not bool(advantage.informative(rewards).any())
+    assert not bool(advantage.teaches(rewards).any())
 
 
-def test_informative_names_the_groups_that_rank() -> None:
+def test_groups_that_rank_teach() -> None:
     rewards = torch.tensor([[1.0, 1.0], [1.0, 2.0], [1.0, 1.001]])
-    assert advantage.informative(rewards).tolist() == [False, True, True]
-    assert advantage.informative(rewards, std_floor=0.01).tolist() == [False, True, False]
+    assert advantage.teaches(rewards).tolist() == [False, True, True]
+    assert advantage.teaches(rewards, std_floor=0.01).tolist() == [False, True, False]
 
 
 def test_bad_rewards_are_refused() -> None:

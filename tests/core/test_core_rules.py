@@ -243,7 +243,7 @@ def test_rule_28_pooled_scales_do_not_amplify_the_noise_of_an_easy_prompt() -> N
 
 def test_rule_29_groups_without_spread_give_no_gradient_and_leave_the_denominator() -> None:
     rewards = torch.tensor([[0.1, 0.1, 0.1], [1.0, 2.0, 3.0]])
-    found, keep = advantage.group(rewards), advantage.informative(rewards)
+    found, keep = advantage.group(rewards), advantage.teaches(rewards)
     assert torch.equal(found[0], torch.zeros(3))
     assert keep.tolist() == [False, True]
     log_ratio = torch.zeros(2, 3, requires_grad=True)

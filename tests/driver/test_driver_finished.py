@@ -57,14 +57,14 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 def test_a_finished_run_is_told_with_how_to_go_on(run: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    assert finished.look(run, _tree(run.parent)) == f"{run} {SENTENCE}ages.2.steps=4."
+    assert finished.told(run, _tree(run.parent)) == f"{run} {SENTENCE}ages.2.steps=4."
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_where_it_lies_and_how_it_is_saved_does_not_matter(run: Path) -> None:
     tree = _tree(run.parent)
     moved = {**tree, "run": {**tree["run"], "root": "./elsewhere", "name": "other", "save_every": 9}, "runtime": {}}
-    assert finished.look(run, moved)
+    assert finished.told(run, moved)
 
 
 def test_the_driver_says_the_same(run: Path) -> None:
@@ -75,20 +75,20 @@ def test_the_driver_says_the_same(run: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["run.seed=4", "stages.2.steps=3", "stages.0.batch=3", "evaluate.seed=1"])
 def test_of_another_recipe_nothing_is_told(run: Path, setting: str) -> None:
-    assert finished.look(run, configs.override(_tree(run.parent), [setting])) == ""
+    assert finished.told(run, configs.override(_tree(run.parent), [setting])) == ""
 
 
 def test_an_extended_run_is_the_longer_one(run: Path) -> None:
     longer = configs.override(_tree(run.parent), ["stages.2.steps=3"])
     _run(longer, resume=True)
-    assert "more steps than 3 in" in finished.look(run, longer)
-    assert finished.look(run, _tree(run.parent)) == ""
+    assert "more steps than 3 in" in finished.told(run, longer)
+    assert finished.told(run, _tree(run.parent)) == ""
 
 
 def test_a_run_that_was_stopped_is_not_finished(tmp_path: Path) -> None:
     with pytest.raises(driver.Interrupted):
         _run(_tree(tmp_path), watcher=Watcher("dpo 1", interrupt))
-    assert finished.look(tmp_path / "toy", _tree(tmp_path)) == ""
+    assert finished.told(tmp_path / "toy", _tree(tmp_path)) == ""
 
 
 def _flip(path: Path) -> None:
@@ -127,15 +127,15 @@ def test_no_damaged_run_is_called_finished(run: Path, name: str, how: str) -> No
     DAMAGE[how](run / name)
     # The order of times is as it was: what is asked for here is what the files say.
     os.utime(run / "report.html")
-    assert finished.look(run, _tree(run.parent)) == ""
+    assert finished.told(run, _tree(run.parent)) == ""
 
 
 def test_nor_one_whose_report_is_gone_or_older_than_its_model(run: Path) -> None:
     exported = (run / "final.json").stat().st_mtime_ns
     os.utime(run / "report.html", ns=(exported - 1, exported - 1))
-    assert finished.look(run, _tree(run.parent)) == ""
+    assert finished.told(run, _tree(run.parent)) == ""
     (run / "report.html").unlink()
-    assert finished.look(run, _tree(run.parent)) == ""
+    assert finished.told(run, _tree(run.parent)) == ""
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_nor_one_where_something_is_left_that_a_start_takes_away(run: Path, left
         (run / left / "state.json").write_text(json.dumps({**content, "schema": SCHEMA, "self": seal(content)}))
     else:
         (run / left).write_bytes(b"half")
-    assert finished.look(run, _tree(run.parent)) == ""
+    assert finished.told(run, _tree(run.parent)) == ""
     _run(_tree(run.parent), resume=True)
     assert not (run / left).exists()
 
@@ -169,10 +169,10 @@ def test_nor_one_of_another_version(run: Path) -> None:
     content = {k: v for k, v in json.loads((run / "config.json").read_text()).items() if k != "seal"}
     content["version"] = "0.0.1"
     (run / "config.json").write_text(json.dumps({**content, "seal": seal(content)}))
-    assert finished.look(run, _tree(run.parent)) == ""
+    assert finished.told(run, _tree(run.parent)) == ""
 
 
 def test_nor_what_is_no_run_at_all(tmp_path: Path) -> None:
-    assert finished.look(tmp_path / "nowhere", _tree(tmp_path)) == ""
+    assert finished.told(tmp_path / "nowhere", _tree(tmp_path)) == ""
     (tmp_path / "config.json").mkdir()
-    assert finished.look(tmp_path, _tree(tmp_path)) == ""
+    assert finished.told(tmp_path, _tree(tmp_path)) == ""

@@ -158,10 +158,10 @@ def test_samples_that_are_passed_over_are_as_if_they_were_not_there(gaussian: Ma
     batch = _credit(method, _rollout(model, method))
     rows = torch.tensor([0, 2, 9])
     few = Credited(sampling.select(batch.trajectories, rows), batch.advantage[rows], torch.ones(3, dtype=torch.bool))
-    informative = torch.zeros(12, dtype=torch.bool)
-    informative[rows] = True
+    teaches = torch.zeros(12, dtype=torch.bool)
+    teaches[rows] = True
     value, gradient = _gradient(model, method, few)
-    again, same = _gradient(model, method, replace(batch, informative=informative))
+    again, same = _gradient(model, method, replace(batch, teaches=teaches))
     assert value == pytest.approx(again)
     for name, tensor in gradient.items():
         assert_close(same[name], tensor)

@@ -122,11 +122,11 @@ def test_permuting_prompts_permutes_advantages(scale: str) -> None:
     assert_close(permuted, straight[order], atol=1e-6, rtol=0)
 
 
-def test_rule_29_groups_without_spread_are_not_informative() -> None:
+def test_rule_29_groups_without_spread_are_idle() -> None:
     rewards = _rewards(3, 4)
     rewards[1] = 0.1
     found = _advantages({"r": rewards})
-    assert found.informative.reshape(3, 4).tolist() == [[True] * 4, [False] * 4, [True] * 4]
+    assert found.teaches.reshape(3, 4).tolist() == [[True] * 4, [False] * 4, [True] * 4]
     assert not found.advantage.reshape(3, 4)[1].any()
     assert found.metrics["idle_groups"] == pytest.approx(1 / 3)
 
@@ -177,7 +177,7 @@ def test_rule_34_advantages_are_bounded() -> None:
 def test_a_group_that_only_one_reward_ranks_still_teaches() -> None:
     constant = torch.ones(2, 3)
     found = _advantages({"a": constant, "b": _rewards(2, 3)})
-    assert found.informative.all()
+    assert found.teaches.all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -117,7 +117,7 @@ class Row:
 def rows_of(model: Any, method: Any, batch: Credited) -> list[Row]:
     """Each recorded step of each sample that trains, with the loss and the offsets' gradient of it alone."""
     steps, samples = batch.trajectories.index.shape
-    places = [(k, i) for k in range(steps) for i in range(samples) if batch.informative[i]]
+    places = [(k, i) for k in range(steps) for i in range(samples) if batch.teaches[i]]
     rows, taught = [], (loss for loss in method.losses(model, batch, 0, 1) if loss.share)
     for (k, i), loss in zip(places, taught, strict=True):
         model.network.zero_grad(set_to_none=True)
@@ -171,8 +171,8 @@ def _closed_form(name: str, batch: Credited, var: float) -> dict[str, Tensor]:
     gain = transition.gain(t.kind, t.sigma.flatten(), t.sigma_next.flatten(), t.eta).reshape(t.sigma.shape)
     scale = gain if name == "grpo_guard" else gain / t.std
     weight = _weights(name, t.kind, t.eta, t.table)[t.index]
-    count = int(batch.informative.sum()) * len(t.index) * t.x[0, 0].numel()
-    pull = -(batch.advantage * batch.informative * weight * scale / count)[wide] * z
+    count = int(batch.teaches.sum()) * len(t.index) * t.x[0, 0].numel()
+    pull = -(batch.advantage * batch.teaches * weight * scale / count)[wide] * z
     level = (t.sigma * BINS).long().clamp(max=BINS - 1)
     offset = torch.zeros(BINS, *pull.shape[2:], dtype=pull.dtype).index_add_(0, level.flatten(), pull.flatten(0, 1))
     slope = -t.sigma * var / ((1 - t.sigma) ** 2 * var + t.sigma**2)
@@ -193,7 +193,7 @@ def test_at_ratio_one_the_gradient_is_the_closed_form(gaussian: Make, name: str)
     model, method = gaussian(side=2, bins=BINS, mean=0.3, var=0.6), _build(name, **KEEP.get(name, {}))
     batch = precise(model, _batch(model, method))
     # Of four groups one has equal rewards only; DanceGRPO keeps four members of each other one.
-    assert int(batch.informative.sum()) == (12 if name == "dance_grpo" else 18)
+    assert int(batch.teaches.sum()) == (12 if name == "dance_grpo" else 18)
     _matches_closed_form(model, name, method, batch, 0.6)
 
 
@@ -306,12 +306,12 @@ def test_best_and_worst_of_n_train_exactly_those_members(gaussian: Make) -> None
     rewards = torch.stack([torch.randperm(6, generator=torch.Generator().manual_seed(i)) for i in range(4)]).float()
     batch = _batch(model, method, rewards=rewards)
     everyone = _batch(model, _build("dance_grpo"), rewards=rewards)
-    assert bool(everyone.informative.all())
+    assert bool(everyone.teaches.all())
     chosen = ((rewards <= 1) | (rewards >= 4)).flatten()
     # They keep the advantages that they had in the whole group.
     for found, whole in ((batch.trajectories.x0, everyone.trajectories.x0), (batch.advantage, everyone.advantage)):
-        assert torch.equal(found[batch.informative], whole[chosen])
-    only = replace(everyone, informative=chosen)
+        assert torch.equal(found[batch.teaches], whole[chosen])
+    only = replace(everyone, teaches=chosen)
     expected = loss_and_gradient(model, method, only)[1]
     for key, value in loss_and_gradient(model, method, batch)[1].items():
         assert_close(value, expected[key], atol=1e-6, rtol=1e-5)
@@ -421,7 +421,7 @@ def test_the_others_weigh_all_steps_alike(gaussian: Make, name: str) -> None:
     model, method = gaussian(side=1, bins=BINS), _build(name)
     batch = precise(model, _batch(model, method))
     for row in rows_of(model, method, batch):
-        assert -row.value * int(batch.informative.sum()) * len(batch.trajectories.x) == pytest.approx(
+        assert -row.value * int(batch.teaches.sum()) * len(batch.trajectories.x) == pytest.approx(
             float(batch.advantage[row.sample]), rel=1e-9
         )
 

@@ -163,7 +163,7 @@ def test_first_frame_priors_are_scores_of_the_groups_first_frames_held_still() -
         return {"first": videos.frames.flatten(1).mean(dim=1)}
 
     method = build(_bpgo(prior="first_frame", share=0.0))
-    seen = method.look(Videos(frames, 8.0), Prompts(requests(TEXTS), 4), torch.zeros(8, 1), rescore)
+    seen = method.see(Videos(frames, 8.0), Prompts(requests(TEXTS), 4), torch.zeros(8, 1), rescore)
     metrics = method.credit(scored({"first": torch.tensor(FIRST)}, seen=seen)).metrics
     assert all(torch.equal(still, frames[:, :1].expand_as(frames)) for still in asked)
     assert asked
@@ -175,7 +175,7 @@ def test_first_frame_priors_are_scores_of_the_groups_first_frames_held_still() -
 @pytest.mark.parametrize("source", ["moving", "own", "given"])
 def test_other_sources_look_at_no_videos(tmp_path: Path, source: str) -> None:
     settings = {"file": _both(tmp_path)} if source == "given" else {}
-    assert not build(_bpgo(prior=source, **settings)).slots.looks
+    assert not build(_bpgo(prior=source, **settings)).slots.sees
 
 
 def test_given_priors_serve_all_rewards_or_each_its_own(tmp_path: Path) -> None:

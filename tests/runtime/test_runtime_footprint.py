@@ -11,7 +11,7 @@ from reelign.batches import Prompts, requests
 from reelign.models import wan as family
 from reelign.outline import passes
 from reelign.runtime import footprint
-from reelign.runtime.footprint import Load
+from reelign.runtime.footprint import Burden
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.weights import trainable
 
@@ -36,16 +36,16 @@ def test_a_learner_holds_what_is_said(wan: Callable[..., Any], tiny_wan21: Any, 
     moments = sum(t.nbytes for name, t in state.items() if name.startswith("optimizer/exp_avg"))
     copies = sum(t.nbytes for t in model.reference.state().values())
     told = family.outline(model.config, torch.device("cpu"))
-    found = footprint.kept(told, LearnerConfig(ema=0.9), Load(1, 1, 1, roles=1))
+    found = footprint.kept(told, LearnerConfig(ema=0.9), Burden(1, 1, 1, roles=1))
     assert (found["moments"], found["averages"], found["frozen copies"]) == (moments, held["average"], copies)
     assert footprint.model(told)["adapter" if adapter else "network"] == held["weights"]
 
 
 def test_what_a_stage_does_not_ask_for_is_not_there() -> None:
-    assert footprint.kept(PACKAGED, LearnerConfig(), Load(0, 1, 1)).keys() == {"moments", "latents"}
-    assert footprint.working(PACKAGED, Load(1, 1, 2)) == {"pass": passes(PACKAGED, 2)[1]}
+    assert footprint.kept(PACKAGED, LearnerConfig(), Burden(0, 1, 1)).keys() == {"moments", "latents"}
+    assert footprint.working(PACKAGED, Burden(1, 1, 2)) == {"pass": passes(PACKAGED, 2)[1]}
     waiting, most = passes(PACKAGED, 2)
-    assert footprint.working(PACKAGED, Load(1, 1, 2, graphs=4)) == {"pass": most, "graphs": 3 * waiting}
+    assert footprint.working(PACKAGED, Burden(1, 1, 2, graphs=4)) == {"pass": most, "graphs": 3 * waiting}
 
 
 def _online(**more: Any) -> Any:
@@ -56,7 +56,7 @@ def _online(**more: Any) -> Any:
 @pytest.mark.parametrize("method", ["grpo", "flow_grpo", {"name": "grpo", "window": 1}, "nft"])
 def test_a_rollout_holds_what_is_said(gaussian: Callable[..., Any], method: Any) -> None:
     stage, model = _online(method=method), gaussian(side=2)
-    told = stage.load
+    told = stage.burden
     built = parts.build("method", stage.method)
     prompts = Prompts(requests("abc"), 2)
     found = sampling.rollout(model, prompts, stage.sampler, built.explore(8, prompts, 0, 0), 0)
@@ -66,16 +66,16 @@ def test_a_rollout_holds_what_is_said(gaussian: Callable[..., Any], method: Any)
 
 
 def test_rows_and_graphs_follow_the_micro_batch_the_guidance_and_kept_graphs() -> None:
-    assert _online().load.rows == 6
-    assert _online(learner={"micro_batch": 4}).load.rows == 4
-    assert _online(sampler={"steps": 8, "guidance": 3.0}).load.rows == 12
+    assert _online().burden.rows == 6
+    assert _online(learner={"micro_batch": 4}).burden.rows == 4
+    assert _online(sampler={"steps": 8, "guidance": 3.0}).burden.rows == 12
     kept = _online(learner={"micro_batch": 4}, passes={"retain": True}, method={"name": "grpo", "window": 2})
-    assert kept.load.graphs == 4  # two steps in two cuts
-    assert _online(method={"name": "grpo", "kl": 0.1}).load.roles == 1
+    assert kept.burden.graphs == 4  # two steps in two cuts
+    assert _online(method={"name": "grpo", "kl": 0.1}).burden.roles == 1
 
 
 def test_pairs_share_a_forward_pass() -> None:
     tree = {"name": "offline", "steps": 1, "batch": 5, "dataset": PAIRS, "method": "dpo", "learner": {"micro_batch": 4}}
-    assert parts.configure("stage", tree).load == Load(6, 15, 4, roles=1)
+    assert parts.configure("stage", tree).burden == Burden(6, 15, 4, roles=1)
     clips = {**tree, "method": "sft", "dataset": "playground"}
-    assert parts.configure("stage", clips).load == Load(6, 10, 4)
+    assert parts.configure("stage", clips).burden == Burden(6, 10, 4)

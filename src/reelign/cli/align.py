@@ -59,7 +59,7 @@ def already(tree: dict[str, Any], resume: bool) -> bool:
     from reelign.progress import Bar
 
     folder = glance.run_folder(tree, resume)
-    sentence = finished.look(folder, tree) if resume and folder else ""
+    sentence = finished.told(folder, tree) if resume and folder else ""
     if not folder or not sentence:
         return False
     Bar().say(sentence)

@@ -43,17 +43,17 @@ def group(
         raise ValueError(f"got rewards of shape {tuple(rewards_pg.shape)}; there is nothing to compare")
     if not bool(torch.isfinite(rewards_pg).all()):
         raise ValueError("a reward is not finite; drop failed samples before comparing groups")
-    keep = informative(rewards_pg, population=population, std_floor=std_floor)
+    mask = teaches(rewards_pg, population=population, std_floor=std_floor)
     centred = rewards_pg - rewards_pg.mean(dim=1, keepdim=True)
-    unit = _unit(rewards_pg, keep, scale, population) + eps
-    # Where nothing is kept the unit may be 0; dividing by 1 there keeps NaN out before the zero is chosen.
-    return torch.where(keep[:, None], centred / torch.where(keep[:, None], unit, 1), 0)
+    unit = _unit(rewards_pg, mask, scale, population) + eps
+    # In idle groups the unit may be 0; dividing by 1 there keeps NaN out before the zero is chosen.
+    return torch.where(mask[:, None], centred / torch.where(mask[:, None], unit, 1), 0)
 
 
-def informative(
+def teaches(
     rewards_pg: Float[Tensor, "p g"], *, population: bool = False, std_floor: float = 0.0
 ) -> Bool[Tensor, " p"]:
-    """Which groups rank their members; the others belong neither in the loss nor in its denominator.
+    """Which groups rank their members; the others are idle, neither in the loss nor in its denominator.
 
     Args:
         rewards_pg: ``[p g]``.
@@ -75,13 +75,13 @@ def clamp(advantage: Float[Tensor, "*any"], limit: float = 5.0) -> Float[Tensor,
     return advantage.clamp(-limit, limit)
 
 
-def _unit(rewards_pg: Tensor, keep: Tensor, scale: str, population: bool) -> Tensor:
+def _unit(rewards_pg: Tensor, mask: Tensor, scale: str, population: bool) -> Tensor:
     std = _group_std(rewards_pg, population)
     if scale == "group":
         return std[:, None]
     if scale == "global":
-        # Groups that rank nothing are left out here too, or the others would be blown up by their number.
-        return (std.square() * keep).sum().div(keep.sum().clamp(min=1)).sqrt()
+        # Idle groups are left out here too, or the others would be blown up by their number.
+        return (std.square() * mask).sum().div(mask.sum().clamp(min=1)).sqrt()
     if scale == "max_group":
         return std.max()
     raise ValueError(f"there is no scale called {scale!r}; use one of {', '.join(SCALES)}")

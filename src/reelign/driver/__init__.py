@@ -76,22 +76,22 @@ def run(
     company = Company(Log(folder.log), sinks)
     with ExitStack() as until_closed:
         until_closed.callback(company.close)
-        found, opened = Findings(), Datasets()
+        findings, opened = Findings(), Datasets()
         if not resume:
-            found = check(recipe, opened)
+            findings = check(recipe, opened)
         elif not folder.path.is_dir():
             raise BadConfig(f"{str(folder.path)!r} holds no run to resume; start it without --resume.")
         with folder.locked(company.say), ExitStack() as heard:
             settled = {} if resume else started.settled(recipe.model)
-            folder.prepare(recipe, resume, {**(about or {}), "notes": found.cautions, **settled})
+            folder.prepare(recipe, resume, {**(about or {}), "notes": findings.cautions, **settled})
             with _ending(company, (lambda: None) if resume else partial(folder.clear_if_untouched, recipe)):
                 folder.sweep(recipe, labels(recipe))
                 if resume:
                     if _nothing_to_do(recipe, folder, company):
                         return folder.path
-                    found = check(_begun(recipe, folder), opened)
+                    findings = check(_begun(recipe, folder), opened)
                 company.join(Standing(folder.status), *_sinks(recipe, folder))
-                _tell(found, folder, company)
+                _tell(findings, folder, company)
                 model = equip.build(folder.model(recipe), recipe.runtime, recipe.run.root)
                 driver = Driver(recipe, folder, model, company, opened, pace or AsAsked(recipe), accept_changes)
                 # Until all is said: a terminal that closes may tell twice.
@@ -151,12 +151,12 @@ def _ending(company: Company, give_back: Callable[[], object]) -> Iterator[None]
         raise
 
 
-def _tell(found: Findings, folder: RunFolder, company: Company) -> None:
+def _tell(findings: Findings, folder: RunFolder, company: Company) -> None:
     """Say what was found of the data, and list what is left out of it in a file."""
-    for sentence in found.told:
+    for sentence in findings.told:
         company.say(sentence)
-    if found.left_out:
-        write_text(folder.path / "left_out.txt", "".join(f"{line}\n" for line in found.left_out))
+    if findings.left_out:
+        write_text(folder.path / "left_out.txt", "".join(f"{line}\n" for line in findings.left_out))
 
 
 def _nothing_to_do(recipe: Recipe, folder: RunFolder, company: Company) -> bool:

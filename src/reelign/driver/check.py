@@ -23,7 +23,7 @@ HELD_OUT = "evaluate.dataset"
 
 
 @dataclass(slots=True)
-class _Found:
+class _Data:
     """What a recipe's data turned out to be, on the way through its stages."""
 
     card: Card | None
@@ -87,34 +87,34 @@ def check(recipe: Recipe, opened: Datasets | None = None) -> Findings:
     for config in recipe.sinks:
         getattr(parts.find("sink", config.name), "check", lambda _: None)(config)
     card = model.describe(recipe.model) if hasattr(model, "describe") else None
-    found = _Found(card, opened or Datasets())
-    measured = _measures(recipe, found)
+    data = _Data(card, opened or Datasets())
+    measured = _measures(recipe, data)
     for index, stage in enumerate(recipe.stages):
-        _check_stage(index, stage, found)
+        _check_stage(index, stage, data)
         _check_gate(index, stage, measured)
-    whole = (*_cut(model, recipe.model, found.texts), *_overlap(found.texts))
-    return Findings((*found.told, *whole), (*found.cautions, *whole), tuple(found.left_out))
+    whole = (*_cut(model, recipe.model, data.texts), *_overlap(data.texts))
+    return Findings((*data.told, *whole), (*data.cautions, *whole), tuple(data.left_out))
 
 
-def _measures(recipe: Recipe, found: _Found) -> set[str] | None:
+def _measures(recipe: Recipe, data: _Data) -> set[str] | None:
     """Names of all that the evaluation measures, after reading its prompts."""
     if recipe.evaluate is None:
         return None
     for where, config in datasets_in(recipe.evaluate, "evaluate"):
         _refuse_run(where, config)
     with _of(HELD_OUT):
-        found.take(HELD_OUT, found.opened(recipe.evaluate.dataset).all_prompts())
+        data.take(HELD_OUT, data.opened(recipe.evaluate.dataset).all_prompts())
     metrics, best = recipe.evaluate.asks, recipe.evaluate.best
-    _check_judges(metrics, HELD_OUT, found)
+    _check_judges(metrics, HELD_OUT, data)
     measured = {name for metric in metrics for name in metric.names}
     if best and best not in measured:
         raise BadConfig(f"evaluate.best: nothing measures {best!r}; measured: {', '.join(sorted(measured))}.")
     return measured
 
 
-def _check_judges(asked: Sequence[Named], where: str, found: _Found) -> None:
+def _check_judges(asked: Sequence[Named], where: str, data: _Data) -> None:
     """Let rewards or metrics refuse what they will be shown: the model's videos, and prompts where they are there."""
-    made = found.geometry and (found.geometry.frames, found.geometry.height, found.geometry.width)
+    made = data.geometry and (data.geometry.frames, data.geometry.height, data.geometry.width)
     for judge in asked:
         reads = judge.says.reads
         if made and reads and reads != made:
@@ -124,7 +124,7 @@ def _check_judges(asked: Sequence[Named], where: str, found: _Found) -> None:
                 "out, or use one for other videos."
             )
         with _of(where):
-            judge.check_prompts(found.texts.get(where, ()))
+            judge.check_prompts(data.texts.get(where, ()))
 
 
 def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
@@ -143,40 +143,40 @@ def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> No
             )
 
 
-def _check_stage(index: int, stage: StageConfig, found: _Found) -> None:
+def _check_stage(index: int, stage: StageConfig, data: _Data) -> None:
     """A stage's data and what it asks of its parts; what it will write is noted for the stages after it."""
     asks = stage.asks
     own, prompts = f"stages.{index}.dataset", None
     for where, config in datasets_in(stage, f"stages.{index}"):
         if where == own and stage.draws:
-            prompts = _check_own(where, stage.draws, config, found)
+            prompts = _check_own(where, stage.draws, config, data)
         else:
             _refuse_run(where, config)
-            _opened(where, config, found, fit=True)
+            _opened(where, config, data, fit=True)
     if prompts is not None:
         # Once its modules' own data has been looked at, so that an error there is told with its place.
         stage.check(prompts)
-    _check_judges(asks, own, found)
-    found.written |= {f"{RUN}/{path}": what for path, what in stage.writes.items()}
+    _check_judges(asks, own, data)
+    data.written |= {f"{RUN}/{path}": what for path, what in stage.writes.items()}
 
 
-def _check_own(where: str, draw: Draw, config: PartConfig, found: _Found) -> tuple[str, ...] | None:
+def _check_own(where: str, draw: Draw, config: PartConfig, data: _Data) -> tuple[str, ...] | None:
     """Open the stage's dataset, unless a stage before it writes it, and see that it can make what the stage draws.
 
     Returns:
         All its prompts, where it is there.
     """
     if in_run(config):
-        _check_written(where, config, draw.what, found.written)
+        _check_written(where, config, draw.what, data.written)
         return None
     gives = declared.gives(config)
     if draw.what not in gives:
         raise BadConfig(f"{where}: {config.name} gives {' and '.join(sorted(gives))}, but the stage needs {draw.what}.")
-    dataset = _opened(where, config, found, fit=draw.what != "prompts")
+    dataset = _opened(where, config, data, fit=draw.what != "prompts")
     if draw.what == "prompts" and draw.n:
         with _of(where):
             dataset.prompts(draw.n, draw.group, 0)
-    return found.texts[where]
+    return data.texts[where]
 
 
 def _check_written(where: str, config: PartConfig, needs: str, written: Mapping[str, str]) -> None:
@@ -207,22 +207,22 @@ def _of(where: str) -> Iterator[None]:
         raise BadData(f"{where}: {error}") from error
 
 
-def _opened(where: str, config: PartConfig, found: _Found, fit: bool) -> Any:
+def _opened(where: str, config: PartConfig, data: _Data, fit: bool) -> Any:
     """A dataset; with `fit`, one whose clips fit the model as far as their headers tell.
 
     One from outside may say less of itself than a `Dataset` does.
     """
     with _of(where):
-        dataset = found.opened(config)
-        if fit and found.geometry is not None and hasattr(dataset, "fit"):
-            dataset.fit(found.geometry)
+        dataset = data.opened(config)
+        if fit and data.geometry is not None and hasattr(dataset, "fit"):
+            dataset.fit(data.geometry)
     left_out = [f"{where}: {reason}" for reason in getattr(dataset, "left_out", {}).values()]
     said = [f"{where}: {note}" for note in getattr(dataset, "notes", ())]
-    found.told += said
-    found.cautions += said if left_out else ()
-    found.left_out += left_out
+    data.told += said
+    data.cautions += said if left_out else ()
+    data.left_out += left_out
     with _of(where):
-        found.take(where, dataset.all_prompts())
+        data.take(where, dataset.all_prompts())
     return dataset
 
 

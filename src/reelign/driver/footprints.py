@@ -25,14 +25,14 @@ def told(recipe: Recipe, device: torch.device, *, working: bool) -> list[str]:
     if not hasattr(family, "outline"):
         return []
     outline: Outline = family.outline(recipe.model, device)
-    found = [_sentence(f"the model on {device.type}", footprint.model(outline))]
+    sentences = [_sentence(f"the model on {device.type}", footprint.model(outline))]
     stages: tuple[Any, ...] = recipe.stages
     for label, stage in zip(labels(recipe), stages, strict=True):
-        if stage.load is not None:
-            held = footprint.kept(outline, stage.learner, stage.load)
-            held |= footprint.working(outline, stage.load) if working else {}
-            found.append(_sentence(f"{label} beside it", held))
-    return found
+        if stage.burden is not None:
+            held = footprint.kept(outline, stage.learner, stage.burden)
+            held |= footprint.working(outline, stage.burden) if working else {}
+            sentences.append(_sentence(f"{label} beside it", held))
+    return sentences
 
 
 def _sentence(of: str, sizes: dict[str, int]) -> str:

@@ -49,13 +49,13 @@ class Held:
         """Another stage begins, or goes on from tensors of a checkpoint with its best weights so far."""
         self.best, self._best = best, dict((tensors or {}).get("best", {}))
 
-    def bring_back_weights(self, found: Checkpoint) -> None:
+    def bring_back_weights(self, saved: Checkpoint) -> None:
         """Make the policy that of a checkpoint.
 
         Raises:
             BadCheckpoint: it holds none.
         """
-        tensors = found.tensors.get("learner", {})
+        tensors = saved.tensors.get("learner", {})
         own = {key.removeprefix("weights/"): v for key, v in tensors.items() if key.startswith("weights/")}
         if not own:
             raise BadCheckpoint("the checkpoint holds no weights; restore it from a copy, or start a new run.")

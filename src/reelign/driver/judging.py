@@ -73,9 +73,9 @@ class Judging:
             return
         wanted = self._recipe.evaluate.best if self._recipe.evaluate and event.stage != "base" else ""
         with self._runtime.work.averaged() if self._runtime.work else nullcontext():
-            found = self.evaluate(look, event.stage, event.step, event.of)
-            if wanted and found.better_than(self._held.best, wanted):
-                value = found.measures[wanted].mean or 0.0
+            judged = self.evaluate(look, event.stage, event.step, event.of)
+            if wanted and judged.better_than(self._held.best, wanted):
+                value = judged.measures[wanted].mean or 0.0
                 self._held.note_best(records.Best(measure=wanted, step=event.step, value=value))
 
     def evaluate(self, look: Look, stage: str, step: int = 0, of: int = 0) -> records.Evaluation:
@@ -97,7 +97,7 @@ class Judging:
             if self.wish:
                 raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")
         self._folder.judged(look.label)
-        found = self._folder.evaluation(look.label)
-        means = {name: measure.mean for name, measure in found.measures.items()}
+        evaluation = self._folder.evaluation(look.label)
+        means = {name: measure.mean for name, measure in evaluation.measures.items()}
         self.told(self._company.send("evaluation", stage, step, of, {"label": look.label, "means": means}))
-        return found
+        return evaluation

@@ -106,8 +106,8 @@ class Driver:
         about, trains = stage.describe(), stage.spec.learner is not None
         with self.runtime.stage(stage.spec) as work:
             self._enter(about, stage.steps, work)
-            found = {"index": index, "kind": config.name, **about}
-            self.company.send("stage", label, self.state.next, stage.steps, found)
+            begun = {"index": index, "kind": config.name, **about}
+            self.company.send("stage", label, self.state.next, stage.steps, begun)
             self._train(stage, work, index, lambda: spent + time.perf_counter() - began)
         judged = trains and self.recipe.evaluate is not None
         gate = self._leave(index, trains)
@@ -273,7 +273,7 @@ class Driver:
         written |= {"ledger": tuple(self.folder.rows), "evaluations": dict(self.folder.evaluations)}
         written |= {"updates": work.updates if work else 0, "best": self.held.best if self.state.next else None}
         written |= {"adapter_off": self.model.reference.adapter_off}
-        self.folder.settle()
+        self.folder.sync()
         self.state = self.state.model_copy(update=written)
         self.folder.checkpoints.save(name, self.held.fingerprint, Checkpoint(tensors, self.state.model_dump(), needs))
         self.company.send("saved", self._label, data={"checkpoint": name})

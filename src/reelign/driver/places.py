@@ -36,5 +36,5 @@ def _read(recipe: Recipe) -> Iterator[tuple[str, Path]]:
 
 
 def _folder(path: object) -> Path | None:
-    found = Path(str(path)).expanduser() if path else None
-    return found if found and found.is_dir() else None
+    folder = Path(str(path)).expanduser() if path else None
+    return folder if folder and folder.is_dir() else None

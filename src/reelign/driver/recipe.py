@@ -65,8 +65,8 @@ class Recipe(Settings):
     @field_validator("stages")
     @classmethod
     def _each_collects_into_its_own(cls, stages: tuple[Any, ...]) -> tuple[Any, ...]:
-        found = [(i, str(Path(file).parent)) for i, stage in enumerate(stages) for file in stage.writes]
-        for (one, first), (other, second) in combinations(found, 2):
+        folders = [(i, str(Path(file).parent)) for i, stage in enumerate(stages) for file in stage.writes]
+        for (one, first), (other, second) in combinations(folders, 2):
             short, long = sorted((f"{names.same(first)}/", f"{names.same(second)}/"), key=len)
             if long.startswith(short):
                 raise ValueError(

@@ -27,11 +27,11 @@ def take_up(
     newest = folder.checkpoints.newest(held.fingerprint)
     if newest is None:
         return None
-    found, damaged = newest
-    state = _read(found, recipe, folder)
+    checkpoint, damaged = newest
+    state = _read(checkpoint, recipe, folder)
     if extended(recipe, state):
-        found = _reopen(recipe, folder, held, state, company)
-        state = _read(found, recipe, folder)
+        checkpoint = _reopen(recipe, folder, held, state, company)
+        state = _read(checkpoint, recipe, folder)
     names = labels(recipe)
     at_end = state.stage == len(names)
     where = "the end of the last stage" if at_end else f"step {state.next} of stage {names[state.stage]}"
@@ -41,13 +41,13 @@ def take_up(
     if moved:
         told.append(f"going on with {', '.join(moved)}; from here on the bits may differ from an uninterrupted run's.")
     told += folder.go_back(state)
-    held.bring_back_weights(found)
+    held.bring_back_weights(checkpoint)
     folder.take_over(recipe)
     folder.checkpoints.prune()
     for sentence in told:
         company.say(sentence)
     rewards = {"rewards": state.world.rewards}
-    return state.model_copy(update={"world": now.model_copy(update=rewards)}), found.tensors
+    return state.model_copy(update={"world": now.model_copy(update=rewards)}), checkpoint.tensors
 
 
 def agree(state: State, changes: Sequence[str], where: str, accept: bool, company: Company) -> State:
@@ -69,8 +69,8 @@ def agree(state: State, changes: Sequence[str], where: str, accept: bool, compan
     return state.model_copy(update={"accepted": (*state.accepted, note)})
 
 
-def _read(found: Checkpoint, recipe: Recipe, folder: RunFolder) -> State:
-    state = read(found.position, str(folder.path))
+def _read(checkpoint: Checkpoint, recipe: Recipe, folder: RunFolder) -> State:
+    state = read(checkpoint.position, str(folder.path))
     if state.recipe != digest(recipe) or state.stage > len(recipe.stages):
         raise BadCheckpoint(
             f"the checkpoints in {str(folder.path)!r} were made with other settings than config.json there says; "
@@ -83,7 +83,7 @@ def _reopen(recipe: Recipe, folder: RunFolder, held: Held, state: State, company
     """The last step of a finished run, to go on from with more of them."""
     label, row = labels(recipe)[-1], state.ledger[-1]
     try:
-        found = folder.checkpoints.load(f"{label}-{row['steps']:05d}", held.fingerprint)
+        checkpoint = folder.checkpoints.load(f"{label}-{row['steps']:05d}", held.fingerprint)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"the last stage cannot be extended, as its last step is lost: {error}") from error
     folder.checkpoints.pass_over(f"{label}-end")
@@ -94,4 +94,4 @@ def _reopen(recipe: Recipe, folder: RunFolder, held: Held, state: State, company
             f"{label} had failed its gate after {row['steps']} steps; it goes on from its own weights, which the gate "
             "judges again at the end."
         )
-    return found
+    return checkpoint

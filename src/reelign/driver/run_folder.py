@@ -195,7 +195,7 @@ class RunFolder:
         if not self.config.is_file():
             raise CannotWrite(self.path, "config.json is gone", "put the folder back")
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """See that the names of what has been made in the folder are on the disk."""
         with writing(self.path):
             sync(self.path)

@@ -38,18 +38,18 @@ def prepare(folder: Path, recipe: Recipe, resume: bool, about: dict[str, Any]) -
         return _write(path, recipe, uuid.uuid4().hex, about)
     if not resume:
         raise BadConfig(f"{str(folder)!r} already holds a run; go on with --resume, or {_ANOTHER}")
-    found = _read(path)
-    then, now = found["config"], configs.dump(recipe)
+    started = _read(path)
+    then, now = started["config"], configs.dump(recipe)
     if essential(then) != essential(now) or _last_steps(then) > _last_steps(now):
         change = _first_change(essential(then), essential(now)) or _first_change(
             then["stages"], now["stages"], "stages"
         )
-        started = f": it was started by `{cut(found['command'], 300)}`" if found.get("command") else ""
+        by = f": it was started by `{cut(started['command'], 300)}`" if started.get("command") else ""
         raise BadConfig(
             f"{str(folder)!r} was started with other settings ({change}); resume with the same recipe, and with each "
-            f"--set that was given then{started}."
+            f"--set that was given then{by}."
         )
-    return found["id"]
+    return started["id"]
 
 
 def settled(config: PartConfig) -> dict[str, Any]:
@@ -70,10 +70,10 @@ def take_over(folder: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
 
     `about` is what `prepare` was given; of it the digest of the recipe is taken over.
     """
-    found, now = _read(folder / "config.json"), configs.dump(recipe)
-    if any(found["config"].get(key) != now[key] for key in ("stages", "evaluate")):
-        kept = {key: value for key, value in found.items() if key not in _OWN}
-        _write(folder / "config.json", recipe, found["id"], {**kept, "given": about.get("given", "")})
+    started, now = _read(folder / "config.json"), configs.dump(recipe)
+    if any(started["config"].get(key) != now[key] for key in ("stages", "evaluate")):
+        about_start = {key: value for key, value in started.items() if key not in _OWN}
+        _write(folder / "config.json", recipe, started["id"], {**about_start, "given": about.get("given", "")})
 
 
 def _write(path: Path, recipe: Recipe, run: str, about: dict[str, Any]) -> str:
@@ -89,21 +89,21 @@ def _read(path: Path) -> dict[str, Any]:
         f"{str(path)!r} is damaged and does not say what was started here; restore it from a copy, or {_ANOTHER}"
     )
     try:
-        found = json.loads(path.read_bytes()) if path.is_file() else {}
+        tree = json.loads(path.read_bytes()) if path.is_file() else {}
         # Taken apart once as it will be, so that whatever is missing in it is found here.
-        essential(found["config"])
-        _last_steps(found["config"])
+        essential(tree["config"])
+        _last_steps(tree["config"])
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise damaged from error
-    if "id" not in found and isinstance(found.get("hash"), str):
+    if "id" not in tree and isinstance(tree.get("hash"), str):
         raise BadConfig(
             f"{str(path.parent)!r} was started by an older version of Reelign, whose checkpoints this one does not "
             f"read; finish it there, or {_ANOTHER}"
         )
-    if not isinstance(found.get("id"), str) or not is_sealed(found):
+    if not isinstance(tree.get("id"), str) or not is_sealed(tree):
         raise damaged
-    Started.read(found, str(path))
-    return found
+    Started.read(tree, str(path))
+    return tree
 
 
 def _refuse_remains(folder: Path) -> None:

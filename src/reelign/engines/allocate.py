@@ -37,7 +37,7 @@ def placed(slots: Slots, seen: Seen, maps: Maps, clip: float) -> Slots:
         slots,
         allocate=(*slots.allocate, allocate),
         dense_clip=clip,
-        looks=(*slots.looks, lambda glance: {MAP: seen(glance)}),
+        sees=(*slots.sees, lambda glance: {MAP: seen(glance)}),
         demands=slots.demands | PLACES,
     )
 
@@ -50,7 +50,7 @@ def extremes(keep: int) -> Allocate:
         order = given.advantage.reshape(-1, group).argsort(dim=1, stable=True)
         chosen = torch.zeros_like(order, dtype=torch.bool)
         chosen.scatter_(1, torch.cat([order[:, : keep // 2], order[:, group - keep // 2 :]], dim=1), True)
-        return replace(given, kept=given.kept & chosen.flatten())
+        return replace(given, teaches=given.teaches & chosen.flatten())
 
     return allocate
 

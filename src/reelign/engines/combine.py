@@ -59,11 +59,11 @@ def min_norm(scale: str = "global", *, per_group: bool = False, unit: bool = Tru
     def combine(scored: Scored, weights: Float[Tensor, "k p"], notes: Notes) -> Float[Tensor, "p g"]:
         rows = compared(scored, scale)
         if per_group:
-            found = [balance(rows[:, p], weights[:, p].tolist()) for p in range(rows.shape[1])]
-            total = torch.stack([f.combined for f in found])
-            shares = torch.stack([f.weights for f in found]).mean(dim=0)
-            conflict = torch.stack([f.conflict for f in found]).mean()
-            length = torch.stack([f.value for f in found]).mean()
+            balances = [balance(rows[:, p], weights[:, p].tolist()) for p in range(rows.shape[1])]
+            total = torch.stack([each.combined for each in balances])
+            shares = torch.stack([each.weights for each in balances]).mean(dim=0)
+            conflict = torch.stack([each.conflict for each in balances]).mean()
+            length = torch.stack([each.value for each in balances]).mean()
         else:
             usual = weights.mean(dim=1)
             paced = rows * (weights / usual[:, None])[..., None]

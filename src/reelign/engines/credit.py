@@ -16,12 +16,12 @@ def credit(scored: Scored, slots: Slots, notes: Notes) -> Credited:
     for shape in slots.shape:
         scored = shape(scored, notes)
     combined = advantage.clamp(slots.combine(scored, weights, notes), slots.limit)
-    ranks = torch.stack([advantage.informative(r) for r in raw.values()]).any(dim=0)
-    keep = ranks & (combined != 0).any(dim=1)
+    ranks = torch.stack([advantage.teaches(r) for r in raw.values()]).any(dim=0)
+    teaches = ranks & (combined != 0).any(dim=1)
     # Rewards are compared on the host, where they were scored; the loss is where the samples are.
     device = scored.trajectories.x0.device
-    given = Given(combined.flatten().to(device), keep.repeat_interleave(combined.shape[1]).to(device))
+    given = Given(combined.flatten().to(device), teaches.repeat_interleave(combined.shape[1]).to(device))
     for allocate in slots.allocate:
         given = allocate(given, scored, notes)
-    metrics = {"idle_groups": 1 - keep.float().mean().item(), **notes.metrics}
-    return Credited(scored.trajectories, given.advantage, given.kept, metrics, given.restraint)
+    metrics = {"idle_groups": 1 - teaches.float().mean().item(), **notes.metrics}
+    return Credited(scored.trajectories, given.advantage, given.teaches, metrics, given.restraint)

@@ -132,7 +132,7 @@ def _losses(
     micro_batch: int,
 ) -> Iterator[Loss]:
     trajectories, group = batch.trajectories, batch.trajectories.prompts.group
-    total = int(batch.informative.sum()) * draws
+    total = int(batch.teaches.sum()) * draws
     if total == 0:
         return
     x0, n = trajectories.x0, len(trajectories.x0)
@@ -145,8 +145,8 @@ def _losses(
         sigma = levels(law, [rng.seed_for(seed, "forward", draw, "level", place) for place in places]).to(x0)
         noise = rng.normals(names, x0.shape[1:]).to(x0)
         for cut in chunks(n, size):
-            keep = batch.informative[cut]
-            if not bool(keep.any()):
+            teaches = batch.teaches[cut]
+            if not bool(teaches.any()):
                 yield Loss.idle()
                 continue
             x = flow.interpolate(x0[cut], noise[cut], sigma[cut])
@@ -160,14 +160,14 @@ def _losses(
                 advantage=batch.advantage[cut],
                 group=group,
             )
-            each = loss(noised)[keep]
-            metrics = {"loss": each.detach().mean(), "moved": _moved(noised, keep)}
+            each = loss(noised)[teaches]
+            metrics = {"loss": each.detach().mean(), "moved": _moved(noised, teaches)}
             for penalty in slots.penalties:
-                found = penalty.measure(VelocityGap(noised))[keep]
-                metrics[penalty.name] = found.detach().mean()
-                restraint = 1 if batch.restraint is None else batch.restraint[cut][keep]
-                each = each + penalty.now(memory) * restraint * found
-            yield Loss(each.sum() / total, int(keep.sum()) / total, metrics)
+                pull = penalty.measure(VelocityGap(noised))[teaches]
+                metrics[penalty.name] = pull.detach().mean()
+                restraint = 1 if batch.restraint is None else batch.restraint[cut][teaches]
+                each = each + penalty.now(memory) * restraint * pull
+            yield Loss(each.sum() / total, int(teaches.sum()) / total, metrics)
 
 
 def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Condition]) -> Tensor:
@@ -175,6 +175,6 @@ def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Condition]) 
         return model.velocity(*at)
 
 
-def _moved(noised: Noised, keep: Tensor) -> Float[Tensor, ""]:
+def _moved(noised: Noised, teaches: Tensor) -> Float[Tensor, ""]:
     """How far the policy is from the weights that rolled out, as a mean squared velocity difference."""
-    return forward_loss.divergence(noised.velocity.detach(), noised.sampled)[keep].mean()
+    return forward_loss.divergence(noised.velocity.detach(), noised.sampled)[teaches].mean()

@@ -34,12 +34,12 @@ class Online:
         for begin in self.slots.begin:
             begin(requests, score, self.notes)
 
-    def look(
+    def see(
         self, videos: Videos, prompts: Prompts, x0: Tensor, score: Callable[[Videos], Mapping[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """What its slots want to keep of some decoded samples before they go."""
+        """What its slots take from some decoded samples before they go."""
         glance = Glance(videos, prompts, x0, score)
-        return {name: value for look in self.slots.looks for name, value in look(glance).items()}
+        return {name: value for see in self.slots.sees for name, value in see(glance).items()}
 
     def credit(self, scored: Scored) -> Credited:
         """Rewards to a batch with advantages."""
@@ -48,7 +48,7 @@ class Online:
     def losses(self, model: VideoModel, batch: Credited, seed: int, micro_batch: int) -> Iterator[Loss]:
         """Those of the rollout, then those of further terms."""
         yield from self._losses(self.slots, self.notes.memory, model, batch, seed, micro_batch)
-        if bool(batch.informative.any()):
+        if bool(batch.teaches.any()):
             for term in self.slots.terms:
                 yield from term(model, seed, micro_batch, self.opened)
 

@@ -80,5 +80,5 @@ def _many(rows: Tensor) -> Tensor:
     system = torch.cat([host.T / length, host.new_ones(1, len(rows))])
     target = host.new_zeros(len(system))
     target[-1] = 1
-    found = torch.from_numpy(nnls(system.numpy(), target.numpy())[0])
-    return (found / found.sum()).to(rows)
+    shares = torch.from_numpy(nnls(system.numpy(), target.numpy())[0])
+    return (shares / shares.sum()).to(rows)

@@ -90,25 +90,25 @@ def _losses(
     seed: int,
     micro_batch: int,
 ) -> Iterator[Loss]:
-    """One loss for each cell; samples that teach nothing are left out of sum and denominator."""
-    batch = _without_passed_over(batch)
+    """One loss for each cell; idle samples are left out of sum and denominator."""
+    batch = _without_idle_members(batch)
     trajectories = batch.trajectories
-    total = int(batch.informative.sum()) * len(trajectories.x)
+    total = int(batch.teaches.sum()) * len(trajectories.x)
     if total == 0:
         return
     weights = _step_weights(step_weight, trajectories, slots)
     dense = batch.advantage.ndim > 1
     clip = slots.dense_clip if dense else slots.clip
     for cell, live in _cells(trajectories, micro_batch):
-        keep = batch.informative[cell.sample]
-        if not bool(keep.any()):
+        teaches = batch.teaches[cell.sample]
+        if not bool(teaches.any()):
             yield Loss.idle()
             continue
         # Whole cells are replayed, idle samples too: the same batch composition gives the same bits.
         here = live or _now(model, trajectories, cell)
-        log_ratio = log_ratio_of(here, cell, dense)[keep]
-        credit = batch.advantage[cell.sample][keep]
-        divergence = partial(_divergence, here, cell, keep)
+        log_ratio = log_ratio_of(here, cell, dense)[teaches]
+        credit = batch.advantage[cell.sample][teaches]
+        divergence = partial(_divergence, here, cell, teaches)
         each = surrogate(log_ratio, credit, clip, divergence)
         if dense:
             # Places sum over channels; divided by them, equal credit everywhere gives the gradient of the scalar loss.
@@ -116,15 +116,15 @@ def _losses(
         metrics = policy_loss.diagnostics(log_ratio, credit, clip)
         metrics |= {"max_abs_log_ratio": log_ratio.detach().abs().max()}
         if weights is not None:
-            each = each * weights[cell.index][keep]
+            each = each * weights[cell.index][teaches]
         if slots.penalties:
             gap = _gap(model, trajectories, cell, here)
             for penalty in slots.penalties:
-                found = penalty.measure(gap)[keep]
-                metrics[penalty.name] = found.detach().mean()
-                restraint = 1 if batch.restraint is None else batch.restraint[cell.sample][keep]
-                each = each + penalty.now(memory) * restraint * found
-        yield Loss(each.sum() / total, int(keep.sum()) / total, metrics)
+                pull = penalty.measure(gap)[teaches]
+                metrics[penalty.name] = pull.detach().mean()
+                restraint = 1 if batch.restraint is None else batch.restraint[cell.sample][teaches]
+                each = each + penalty.now(memory) * restraint * pull
+        yield Loss(each.sum() / total, int(teaches.sum()) / total, metrics)
 
 
 def _cells(trajectories: Trajectories, micro_batch: int) -> Iterator[tuple[Cell, Transition | None]]:
@@ -157,8 +157,8 @@ def _gap(model: VideoModel, t: Trajectories, cell: Cell, here: Transition) -> St
     return StepGap(here, there, transition.gain(t.kind, cell.sigma, cell.sigma_next, t.eta))
 
 
-def _divergence(here: Transition, cell: Cell, keep: Tensor) -> Float[Tensor, " n"]:
-    return transition.step_kl(here, cell.sampled)[keep]
+def _divergence(here: Transition, cell: Cell, teaches: Tensor) -> Float[Tensor, " n"]:
+    return transition.step_kl(here, cell.sampled)[teaches]
 
 
 def _step_weights(step_weight: StepWeight | None, t: Trajectories, slots: Slots) -> Float[Tensor, " n"] | None:
@@ -171,16 +171,16 @@ def _step_weights(step_weight: StepWeight | None, t: Trajectories, slots: Slots)
     return weights
 
 
-def _without_passed_over(batch: Credited) -> Credited:
-    """Samples of groups that teach something, but which a selection passed over, cost no forward pass."""
-    kept = batch.informative.reshape(-1, batch.trajectories.prompts.group)
-    if batch.trajectories.live or torch.equal(kept.any(dim=1), kept.all(dim=1)):
+def _without_idle_members(batch: Credited) -> Credited:
+    """Idle members of groups whose other members teach cost no forward pass."""
+    by_group = batch.teaches.reshape(-1, batch.trajectories.prompts.group)
+    if batch.trajectories.live or torch.equal(by_group.any(dim=1), by_group.all(dim=1)):
         return batch
-    rows = batch.informative.nonzero().squeeze(1)
+    rows = batch.teaches.nonzero().squeeze(1)
     return replace(
         batch,
         trajectories=sampling.select(batch.trajectories, rows),
         advantage=batch.advantage[rows],
-        informative=batch.informative[rows],
+        teaches=batch.teaches[rows],
         restraint=None if batch.restraint is None else batch.restraint[rows],
     )

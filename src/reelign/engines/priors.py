@@ -75,13 +75,13 @@ class Priors:
         if self.source == "first_frame":
             return _first_frame(scored)
         rows = _rows(scored, notes)
-        found = {}
+        priors = {}
         for name, rewards in scored.rewards.items():
             known = notes.memory.get(KEY + name, notes.memory.get(KEY))
             prior = _padded(known, int(rows.max()) + 1)[rows]
             # A moving average starts, for prompts not seen before, from what the batch earns.
-            found[name] = torch.where(prior.isnan(), rewards.mean(), prior)
-        return found
+            priors[name] = torch.where(prior.isnan(), rewards.mean(), prior)
+        return priors
 
     def learn(self, scored: Scored, notes: Notes) -> None:
         """Move the averages of the prompts just seen."""

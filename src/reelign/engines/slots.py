@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor
 
@@ -42,12 +42,12 @@ class Notes:
 class Given:
     """Credit on its way to places and samples.
 
-    `advantage` is [b] or [b f h w]; samples that are not `kept` are not trained on; `restraint` [b] is their weight in
-    penalties.
+    `advantage` is [b] or [b f h w]; samples that do not teach are idle; `restraint` [b] is the weight of each
+    in penalties.
     """
 
     advantage: Float[Tensor, "b *dense"]
-    kept: Tensor
+    teaches: Bool[Tensor, " b"]
     restraint: Float[Tensor, " b"] | None = None
 
 
@@ -141,8 +141,8 @@ class Glance:
     """Scores other videos of the same requests."""
 
 
-Look = Callable[[Glance], Mapping[str, Tensor]]
-"""What to keep of them, `[b ...]` by name; a later slot finds it in `Scored.seen`."""
+See = Callable[[Glance], Mapping[str, Tensor]]
+"""What it takes from them, `[b ...]` by name; a later slot finds it in `Scored.seen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Slots:
     combine: Combine
     weigh: Weigh | None = None
     """None: the user's weights."""
-    looks: tuple[Look, ...] = ()
+    sees: tuple[See, ...] = ()
     shape: tuple[Shape, ...] = ()
     allocate: tuple[Allocate, ...] = ()
     limit: float = 5.0

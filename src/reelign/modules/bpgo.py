@@ -93,7 +93,7 @@ def fill(config: Config, slots: Slots) -> Slots:
         allocate=(*slots.allocate, allocate),
         begin=(*slots.begin, source.begin),
         checks=(*slots.checks, check),
-        looks=(*slots.looks, priors.held_still) if config.prior == "first_frame" else slots.looks,
+        sees=(*slots.sees, priors.held_still) if config.prior == "first_frame" else slots.sees,
     )
 
 

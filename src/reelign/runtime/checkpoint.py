@@ -143,7 +143,7 @@ class Store:
         Raises:
             BadCheckpoint: with `damaged`, for one of another run or version: going on beside it would be a guess.
         """
-        found = []
+        headers = []
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             if folder.name.startswith(".") or not {"state.json", "learner.safetensors"} & {
                 p.name for p in folder.glob("*")
@@ -153,7 +153,7 @@ class Store:
                 header = read(folder, self.run)
                 # Under another name it is somebody's copy.
                 if header.name == folder.name:
-                    found.append(header)
+                    headers.append(header)
                     self._last = max(self._last, header.number)
             except Damaged as error:
                 self.pass_over(folder.name)
@@ -162,7 +162,7 @@ class Store:
             except BadCheckpoint:
                 if damaged is not None:
                     raise
-        return found
+        return headers
 
     def _read(self, header: Header, model: str) -> Checkpoint:
         folder = self.root / header.name
@@ -177,10 +177,10 @@ class Store:
             if not file.is_file():
                 raise Damaged(f"{str(folder)!r} lacks {name}.")
             try:
-                found = digest(file)
+                actual = digest(file)
             except OSError as error:
                 raise Damaged(f"{str(file)!r} cannot be read ({error.strerror}).") from error
-            if found != expected:
+            if actual != expected:
                 raise Damaged(f"{str(file)!r} is damaged: its sha256 is not the one in state.json.")
             tensors[file.stem] = load_file(file)
         return Checkpoint(tensors, header.position, header.needs)

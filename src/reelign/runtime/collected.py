@@ -94,18 +94,18 @@ class Collected:
 
     def _rows(self) -> list[dict[str, Any]]:
         """Of the record, up to the first that cannot be read."""
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         if not self._record.is_file():
-            return found
+            return rows
         for line in self._record.read_bytes().split(b"\n")[:-1]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                return found
+                return rows
             if not isinstance(row, dict):
-                return found
-            found.append(row)
-        return found
+                return rows
+            rows.append(row)
+        return rows
 
 
 def _text(rows: Iterable[dict[str, Any]]) -> str:

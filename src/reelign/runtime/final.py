@@ -20,9 +20,9 @@ class Final:
 
     def is_of(self, seal: str) -> bool:
         """Whether it is whole, perhaps with something of the user's beside it, and of the checkpoint with that seal."""
-        made, found = self._made(), _readable(self.path)
+        made, here = self._made(), _readable(self.path)
         files = made.get("files")
-        whole = found is not None and isinstance(files, dict) and bool(files) and files.items() <= found.items()
+        whole = here is not None and isinstance(files, dict) and bool(files) and files.items() <= here.items()
         return whole and made.get("of") == seal
 
     def write(self, fill: Callable[[Path], object], seal: str) -> str:
@@ -50,10 +50,10 @@ class Final:
     def _made(self) -> dict[str, Any]:
         """What the record says; nothing if it cannot be read, as it can be made again."""
         try:
-            found = json.loads(self._record.read_bytes()) if self._record.is_file() else {}
+            record = json.loads(self._record.read_bytes()) if self._record.is_file() else {}
         except (OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return record if isinstance(record, dict) else {}
 
 
 def _readable(folder: Path) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ from reelign.runtime.learner import LearnerConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Burden:
     """What a stage asks of the device beside its learner's state."""
 
     texts: int
@@ -29,27 +29,27 @@ def model(outline: Outline) -> dict[str, int]:
     return {**({"network": still, "adapter": trains} if still else {"network": trains}), **outline.beside}
 
 
-def kept(outline: Outline, learner: LearnerConfig, load: Load) -> dict[str, int]:
+def kept(outline: Outline, learner: LearnerConfig, burden: Burden) -> dict[str, int]:
     """Of a stage that trains, all along: AdamW's two moments and averages are as large as what trains."""
     trains = _trains(outline)
-    found = {
+    sizes = {
         "moments": 2 * trains,
         "averages": trains if learner.ema else 0,
-        "frozen copies": load.roles * trains,
-        "latents": load.latents * 4 * math.prod(outline.inputs(1)[0]),
-        "texts": load.texts * outline.text,
+        "frozen copies": burden.roles * trains,
+        "latents": burden.latents * 4 * math.prod(outline.inputs(1)[0]),
+        "texts": burden.texts * outline.text,
     }
-    return {name: held for name, held in found.items() if held}
+    return {name: held for name, held in sizes.items() if held}
 
 
-def working(outline: Outline, load: Load) -> dict[str, int]:
+def working(outline: Outline, burden: Burden) -> dict[str, int]:
     """Of an update under way: the most that a forward and backward pass needs, gradients included.
 
     `graphs` is what waits for its backward pass meanwhile. Workspace of kernels, and the work of text encoder and
     autoencoder, are not counted.
     """
-    waiting, most = passes(outline, load.rows)
-    return {"pass": most, **({"graphs": (load.graphs - 1) * waiting} if load.graphs > 1 else {})}
+    waiting, most = passes(outline, burden.rows)
+    return {"pass": most, **({"graphs": (burden.graphs - 1) * waiting} if burden.graphs > 1 else {})}
 
 
 def _trains(outline: Outline) -> int:

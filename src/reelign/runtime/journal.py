@@ -67,7 +67,7 @@ class Journal:
             self._length = seal.bytes
             return ""
         # A last line without its end was cut off, even where what is left of it reads as a row.
-        lines = [line + b"\n" for line in (self._found() or b"").split(b"\n")[:-1]]
+        lines = [line + b"\n" for line in (self._content() or b"").split(b"\n")[:-1]]
         kept = [line for line in lines if (row := _row(line)) is not None and wanted(row)]
         return self._mend(b"".join(kept), f"{len(kept)} rows of it can be read and are kept")
 
@@ -77,7 +77,7 @@ class Journal:
 
     def holds(self, rows: Iterable[Json]) -> bool:
         """Whether the file holds just these rows; nothing is changed."""
-        return (self._found() or b"") == b"".join(map(_line, rows))
+        return (self._content() or b"") == b"".join(map(_line, rows))
 
     def restore(self, rows: Iterable[Json]) -> str:
         """Make the file hold just these rows; rows behind them go without a word, as they will be written again.
@@ -86,11 +86,11 @@ class Journal:
             A sentence about the damage, or nothing.
         """
         expected = b"".join(map(_line, rows))
-        found = self._found()
-        if found == expected or (found is None and not expected and not os.path.lexists(self.path)):
+        content = self._content()
+        if content == expected or (content is None and not expected and not os.path.lexists(self.path)):
             self._take(expected)
             return ""
-        if found is not None and found.startswith(expected):
+        if content is not None and content.startswith(expected):
             with writing(self.path):
                 os.truncate(self.path, len(expected))
             self._take(expected)
@@ -111,14 +111,14 @@ class Journal:
                 left -= len(chunk)
         return left == 0 and self._hash.hexdigest() == seal.sha256
 
-    def _found(self) -> bytes | None:
+    def _content(self) -> bytes | None:
         """What the file holds; None where there is none, or something else than a file."""
         return self.path.read_bytes() if self.path.is_file() and not self.path.is_symlink() else None
 
     def _mend(self, content: bytes, how: str) -> str:
-        """Make the file hold `content`; if anything of what was found is lost by that, it stays beside it."""
-        found, beside = self._found(), ""
-        if os.path.lexists(self.path) and (found is None or not content.startswith(found)):
+        """Make the file hold `content`; if anything of what it held before is lost by that, it stays beside it."""
+        before, beside = self._content(), ""
+        if os.path.lexists(self.path) and (before is None or not content.startswith(before)):
             beside = f"; as it was found it is now {aside(self.path).name}"
         write_text(self.path, content.decode())
         self._take(content)

@@ -225,10 +225,10 @@ class Learner:
 
 def _by_expert(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Weights by name, or what belongs to them, of each expert; in their order."""
-    found: dict[str, dict[str, Any]] = {}
+    grouped: dict[str, dict[str, Any]] = {}
     for name, value in tensors.items():
-        found.setdefault(expert_of(name), {})[name] = value
-    return found
+        grouped.setdefault(expert_of(name), {})[name] = value
+    return grouped
 
 
 def _refuse_broken_before(what: str, broken: Callable[[], str | None]) -> None:
@@ -259,9 +259,9 @@ def _reduce(parts: list[tuple[float, dict[str, Tensor]]]) -> dict[str, float]:
         for name, value in metrics.items():
             values.setdefault(name, []).append((share, value))
     result = {}
-    for name, found in values.items():
+    for name, weighted in values.items():
         if name.startswith("max_"):
-            result[name] = max(v.item() for _, v in found)
+            result[name] = max(v.item() for _, v in weighted)
         else:
-            result[name] = sum(s * v.item() for s, v in found) / sum(s for s, _ in found)
+            result[name] = sum(s * v.item() for s, v in weighted) / sum(s for s, _ in weighted)
     return result

@@ -73,15 +73,15 @@ def resolve(config: RuntimeConfig) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(name)
-        torch.zeros(1, device=found).cpu()
+        named = torch.device(name)
+        torch.zeros(1, device=named).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:  # each kind of device has its own way to be absent
         seen = torch.cuda.device_count()
         here = f"cpu or cuda ({seen} there)" if seen else "cpu, as torch sees no CUDA device"
         raise BadConfig(
             f"runtime.device is {shown(name)}, which cannot hold a tensor here; use auto or {here}."
         ) from error
-    return torch.device("cpu") if found.type == "cpu" else found
+    return torch.device("cpu") if named.type == "cpu" else named
 
 
 def set_up(config: RuntimeConfig) -> None:
@@ -94,6 +94,6 @@ def set_up(config: RuntimeConfig) -> None:
 
 def device(config: RuntimeConfig) -> torch.device:
     """Resolve the device of a runtime config, and set up the process for it."""
-    found = resolve(config)
+    resolved = resolve(config)
     set_up(config)
-    return found
+    return resolved

@@ -76,27 +76,27 @@ class LocalWork:
         began, passes = time.perf_counter(), self.spec.passes
         with self.model.reference.on("sampled") if "sampled" in self._roles else nullcontext():
             how = item.prompts, sampler, item.exploration, item.seed, self.micro_batch
-            found = sampling.rollout(self.model, *how, retain=passes.retain)
-        return replace(found, merge=passes.merge), time.perf_counter() - began
+            trajectories = sampling.rollout(self.model, *how, retain=passes.retain)
+        return replace(trajectories, merge=passes.merge), time.perf_counter() - began
 
     def _scored(self, rolled: tuple[Trajectories, float], where: str, show: int) -> Scored:
-        """Decode, score, and let the method look; of the videos nothing stays but the first of so many prompts."""
-        (found, rollout_s), clock = rolled, [time.perf_counter()]
-        videos = sampling.decode(self.model, found.x0, found.condition, self.micro_batch)
+        """Decode, score, and let the method see; of the videos nothing stays but the first of so many prompts."""
+        (trajectories, rollout_s), clock = rolled, [time.perf_counter()]
+        videos = sampling.decode(self.model, trajectories.x0, trajectories.condition, self.micro_batch)
         clock.append(time.perf_counter())
-        texts = [request.text for request in found.prompts.repeated]
+        texts = [request.text for request in trajectories.prompts.repeated]
         scores, weights = self.panel.score(videos, texts, where), self.panel.weights
-        by_group = {name: values.reshape(-1, found.prompts.group) for name, values in scores.items()}
-        seen = self.method.look(videos, found.prompts, found.x0, partial(self._again, texts, where))
+        by_group = {name: values.reshape(-1, trajectories.prompts.group) for name, values in scores.items()}
+        seen = self.method.see(videos, trajectories.prompts, trajectories.x0, partial(self._again, texts, where))
         clock.append(time.perf_counter())
         return Scored(
-            trajectories=found,
+            trajectories=trajectories,
             rewards={name: values for name, values in by_group.items() if weights[name]},
             watched={name: values for name, values in by_group.items() if not weights[name]},
             weights=weights,
             ranges=self.panel.scales,
             seen=seen,
-            shown=_shown(found.prompts, videos, scores, show),
+            shown=_shown(trajectories.prompts, videos, scores, show),
             seconds={"rollout": rollout_s, "decode": clock[1] - clock[0], "reward": clock[2] - clock[1]},
         )
 
@@ -107,12 +107,12 @@ class LocalWork:
         self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, where: str
     ) -> dict[str, Float[Tensor, " b"]]:
         """Scores of the present policy's own deterministic samples."""
-        found, start = [], 0
+        by_chunk, start = [], 0
         for videos in self.sample(requests, seeds, sampler, self.micro_batch):
             texts = [request.text for request in requests[start : start + len(videos)]]
-            found.append(self.panel.score(videos, texts, where))
+            by_chunk.append(self.panel.score(videos, texts, where))
             start += len(videos)
-        return {name: torch.cat([scores[name] for scores in found]) for name in found[0]}
+        return {name: torch.cat([scores[name] for scores in by_chunk]) for name in by_chunk[0]}
 
     def sample(
         self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
@@ -193,12 +193,12 @@ class Mark:
 
 def _shown(prompts: Prompts, videos: Videos, scores: Mapping[str, Tensor], show: int) -> tuple[Shown, ...]:
     """The first member of the first prompts."""
-    found = []
+    shown = []
     for p, request in enumerate(prompts.requests[:show]):
         at = p * prompts.group
         frames = (255 * videos.frames[at].clamp(0, 1)).round().to(torch.uint8)
-        found.append(Shown(request, 0, frames, videos.fps, {name: float(v[at]) for name, v in scores.items()}))
-    return tuple(found)
+        shown.append(Shown(request, 0, frames, videos.fps, {name: float(v[at]) for name, v in scores.items()}))
+    return tuple(shown)
 
 
 def _joined(scored: Sequence[Scored]) -> Scored:

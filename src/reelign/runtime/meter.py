@@ -38,5 +38,5 @@ def _trained(network: nn.Module) -> int:
 
 def _carries_gradient(output: Any) -> bool:
     """Of a tensor, or of the first in a tuple."""
-    found = output[0] if isinstance(output, tuple) else output
-    return isinstance(found, Tensor) and found.requires_grad
+    first = output[0] if isinstance(output, tuple) else output
+    return isinstance(first, Tensor) and first.requires_grad

@@ -61,7 +61,7 @@ class Work(Samples, Protocol):
         ...
 
     def rollout(self, items: Sequence[Item], sampler: SamplerConfig, where: str, show: int = 0) -> Scored:
-        """Sample all items of an iteration, decode, score, and let the method look.
+        """Sample all items of an iteration, decode, score, and let the method see.
 
         Nothing decoded is kept but the first samples of the first `show` prompts, in 8 bits.
         """

@@ -123,7 +123,7 @@ def run(
             measures[name].append(values)
         written |= _write_videos(config, folder, label, some, first, videos)
         yield done
-    found = {name: torch.cat(values) for name, values in measures.items()}
+    measured = {name: torch.cat(values) for name, values in measures.items()}
     flagged: set[str] = set(trained_on)
     for judge in metrics.asked:
         flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
@@ -134,9 +134,9 @@ def run(
         "members": config.members,
         "measures": {
             name: _summary(name, values, prompts, metrics.of[name].says, name in flagged)
-            for name, values in found.items()
+            for name, values in measured.items()
         },
-        "clips": _rows(prompts, own_seeds, found, written),
+        "clips": _rows(prompts, own_seeds, measured, written),
     }
     judged = records.Evaluation.model_validate(content)
     path = folder / "evaluations" / f"{label}.json"

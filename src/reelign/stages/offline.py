@@ -11,7 +11,7 @@ from reelign import declared
 from reelign.batches import Clips, Pairs
 from reelign.core import rng
 from reelign.parts import AnyDataset, AnyMethod, PartConfig
-from reelign.runtime.footprint import Load
+from reelign.runtime.footprint import Burden
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.work import StageSpec, Work
 from reelign.stage import Context, Draw, Report, StageConfig
@@ -43,12 +43,12 @@ class Config(StageConfig):
         return Draw("pairs" if declared.consumes(self.method) is Pairs else "clips")
 
     @property
-    def load(self) -> Load:
+    def burden(self) -> Burden:
         """A batch with its noise; both of a pair share a noise and a forward pass."""
         n, micro_batch, roles = self.batch, self.learner.micro_batch, len(declared.needs(self.method))
         if declared.consumes(self.method) is Pairs:
-            return Load(n + 1, 3 * n, 2 * min(n, max(1, micro_batch // 2)), roles)
-        return Load(n + 1, 2 * n, min(n, micro_batch), roles)
+            return Burden(n + 1, 3 * n, 2 * min(n, max(1, micro_batch // 2)), roles)
+        return Burden(n + 1, 2 * n, min(n, micro_batch), roles)
 
     @field_validator("method")
     @classmethod

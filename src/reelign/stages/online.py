@@ -18,7 +18,7 @@ from reelign.panel import Weighted
 from reelign.parts import AnyDataset, AnyMethod, PartConfig, Settings
 from reelign.records import Sample
 from reelign.runtime import plan
-from reelign.runtime.footprint import Load
+from reelign.runtime.footprint import Burden
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.plan import Item, PassesConfig
 from reelign.runtime.work import StageSpec, Work
@@ -91,12 +91,12 @@ class Config(StageConfig):
         return self.sampler.shift
 
     @property
-    def load(self) -> Load:
+    def burden(self) -> Burden:
         """A rollout: of each recorded step where it begins, where it ends, and its mean."""
         n, micro_batch, recorded = self.prompts * self.group, self.learner.micro_batch, self._recorded()
         graphs = recorded * -(-n // micro_batch) if self.passes.retain else 1
         rows = min(n, micro_batch) * (1 if self.sampler.guidance == 1 else 2)
-        return Load(self.prompts + 1, n * (1 + 3 * recorded), rows, len(declared.needs(self.method)), graphs)
+        return Burden(self.prompts + 1, n * (1 + 3 * recorded), rows, len(declared.needs(self.method)), graphs)
 
     @field_validator("method")
     @classmethod
