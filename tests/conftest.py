@@ -28,9 +28,15 @@ ROOT = Path(__file__).parents[1]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "of tests/faults")
-    group.addoption("--whole", action="store_true", help="inject all faults, not a sample of them")
+    group.addoption("--whole", action="store_true", help="inject all faults, not a sample; run what is marked whole")
     group.addoption("--mutants", type=int, default=0, help="how many mutants there are of each kind")
     group.addoption("--seed", type=int, default=0, help="of samples and mutants")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--whole"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("whole")])
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
 
 
 @pytest.fixture(autouse=True)

@@ -29,11 +29,14 @@ TRANSFORMERS = {
 }
 """The transformers of Wan2.1 text-to-video, as their config.json files say; all else is the classes' default."""
 TEXT = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+BURDEN = Burden(1, 0, 1, roles=1)
 ADAPTED = {"adapter": {"name": "lora", "rank": 32}}
 ROW = re.compile(
     r"^\| (1\.3B|14B) \| (\d+) x (\d+) x (\d+) \| (LoRA 32|all weights) \| (yes|no) \| (.*) \|$", re.MULTILINE
 )
 ROWS = ROW.findall(PAGE.read_text(encoding="utf-8"))
+QUICK = {("LoRA 32", "no"), ("all weights", "yes")}
+"""What trains, and whether with checkpointing, in the rows whose passes are looked at each time."""
 
 
 def _part(kind: Any, *config: Any, **settings: Any) -> Part:
@@ -55,23 +58,40 @@ def _outline(model: str, trains: str) -> Outline:
         return family.outline(config, torch.device("cuda"))
 
 
+def _held(outline: Outline) -> list[int]:
+    """Bytes of the network, of what stands beside it, and of what its learner holds."""
+    held = footprint.model(outline)
+    beside = held.pop("text encoder") + held.pop("autoencoder")
+    return [sum(held.values()), beside, sum(footprint.kept(outline, LearnerConfig(ema=0.9), BURDEN).values())]
+
+
+def _shown(sizes: list[int]) -> list[str]:
+    return [f"{size / 2**30:.1f}" for size in sizes]
+
+
 def _computed(model: str, frames: int, height: int, width: int, trains: str, checkpointing: bool) -> str:
-    """The cells of a row: the network, what stands beside it, what its learner holds, a clip's pass, and their sum."""
+    """The cells of a row: what is held, a clip's pass, and their sum."""
     outline = _outline(model, trains)
     network: Any = outline.network
     network.enable_gradient_checkpointing() if checkpointing else network.disable_gradient_checkpointing()
     latent = (16, (frames - 1) // 4 + 1, height // 8, width // 8)
     outline = replace(outline, inputs=lambda n: ((n, *latent), (n,), (n, 512, 4096)))
-    burden = Burden(1, 0, 1, roles=1)
-    held = footprint.model(outline)
-    beside = held.pop("text encoder") + held.pop("autoencoder")
-    kept, working = footprint.kept(outline, LearnerConfig(ema=0.9), burden), footprint.working(outline, burden)
-    sizes = [sum(held.values()), beside, sum(kept.values()), working["pass"]]
-    return " | ".join(f"{size / 2**30:.1f}" for size in [*sizes, sum(sizes)])
+    sizes = [*_held(outline), footprint.working(outline, BURDEN)["pass"]]
+    return " | ".join(_shown([*sizes, sum(sizes)]))
 
 
 @pytest.mark.xdist_group("gpu page")  # they share outlines
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(row[:6]))
+def test_what_a_row_says_is_held_is_held(row: tuple[str, ...]) -> None:
+    assert row[6].split(" | ")[:3] == _shown(_held(_outline(row[0], row[4])))
+
+
+@pytest.mark.xdist_group("gpu page")
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=() if row[4:6] in QUICK else pytest.mark.whole) for row in ROWS],
+    ids=lambda row: "-".join(row[:6]),
+)
 def test_a_row_is_as_computed(row: tuple[str, ...]) -> None:
     model, frames, height, width, trains, checkpointing, cells = row
     assert _computed(model, int(frames), int(height), int(width), trains, checkpointing == "yes") == cells

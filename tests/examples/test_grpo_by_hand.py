@@ -17,7 +17,7 @@ from reelign.weights import trainable
 
 Make = Callable[..., Any]
 FILE = Path(__file__).parents[2] / "examples" / "grpo_by_hand.py"
-PROMPTS, ITERATIONS, SEED, LR = 3, 3, 7, 3e-4
+PROMPTS, ITERATIONS, SEED, LR = 2, 2, 7, 3e-4
 
 
 @pytest.fixture(scope="module")

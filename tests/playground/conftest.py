@@ -20,10 +20,16 @@ RIGHT, BROKEN = 420, 150
 """Clips of each right kind (a share of 99 % needs hundreds) and of each broken kind."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "blocks" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("labelled"))  # made by one worker for all of them
+
+
 @pytest.fixture(scope="session")
 def blocks() -> codec.LinearCodec:
     """The latent space of the packaged generator."""
-    return codec.fit(corpora.pretraining(3000, 77).clips, tiny.CHANNELS)
+    return codec.fit(corpora.pretraining(1000, 77).clips, tiny.CHANNELS)
 
 
 @pytest.fixture(scope="session")

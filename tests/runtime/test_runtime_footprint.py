@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from reelign import parts, sampling
 from reelign.batches import Prompts, requests
 from reelign.models import wan as family
-from reelign.outline import passes
+from reelign.outline import Outline, passes
 from reelign.runtime import footprint
 from reelign.runtime.footprint import Burden
 from reelign.runtime.learner import Learner, LearnerConfig
 from reelign.weights import trainable
 
-PACKAGED = family.outline(family.Config(), torch.device("cpu"))
 PAIRS = {"name": "pair_list", "path": "nowhere.jsonl"}
 
 
@@ -42,10 +42,12 @@ def test_a_learner_holds_what_is_said(wan: Callable[..., Any], tiny_wan21: Any, 
 
 
 def test_what_a_stage_does_not_ask_for_is_not_there() -> None:
-    assert footprint.kept(PACKAGED, LearnerConfig(), Burden(0, 1, 1)).keys() == {"moments", "latents"}
-    assert footprint.working(PACKAGED, Burden(1, 1, 2)) == {"pass": passes(PACKAGED, 2)[1]}
-    waiting, most = passes(PACKAGED, 2)
-    assert footprint.working(PACKAGED, Burden(1, 1, 2, graphs=4)) == {"pass": most, "graphs": 3 * waiting}
+    small = Outline(nn.Sequential(nn.Linear(8, 4), nn.Tanh()).to("meta"), lambda n: ((n, 8),), {}, 16)
+    assert footprint.kept(small, LearnerConfig(), Burden(0, 1, 1)).keys() == {"moments", "latents"}
+    waiting, most = passes(small, 2)
+    assert footprint.working(small, Burden(1, 1, 2)) == {"pass": most}
+    assert footprint.working(small, Burden(1, 1, 2, graphs=4)) == {"pass": most, "graphs": 3 * waiting}
+    assert waiting > 0
 
 
 def _online(**more: Any) -> Any:

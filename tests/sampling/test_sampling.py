@@ -177,13 +177,13 @@ def test_rule_22_a_replay_uses_the_rollouts_guidance(wan: Make) -> None:
 def test_a_sample_does_not_depend_on_its_neighbours_in_a_micro_batch(wan: Make, settings: dict[str, Any]) -> None:
     """Sampling amplifies one rounding of the packaged generator to 3e-4, so nearly the same would not do."""
     model = wan(**settings)
-    texts, seeds = list(corpora.prompts(8, 9)), list(range(8))
-    eight, *others = (
+    texts, seeds = list(corpora.prompts(4, 9)), list(range(4))
+    four, *others = (
         sampling.sample(model, model.encode(requests(texts)), seeds, SamplerConfig(steps=10, shift=3.0), n)
-        for n in (8, 1, 3)
+        for n in (4, 1, 3)
     )
     for other in others:
-        assert_close(other, eight, atol=1e-5, rtol=0)
+        assert_close(other, four, atol=1e-5, rtol=0)
     one, all_ = _rollout(model, micro_batch=1), _rollout(model, micro_batch=8)
     assert_close(one.x0, all_.x0, atol=1e-5, rtol=0)
     assert_close(one.x_next, all_.x_next, atol=1e-5, rtol=0)

@@ -11,6 +11,7 @@ from reelign.config import Tree
 from reelign.driver import HeldOut, Recipe, RunConfig
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.names import Root, RunName
+from reelign.opened import Datasets
 from reelign.parts import AnyModel, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import online
@@ -229,9 +230,10 @@ def check(spec: Spec) -> None:
     Raises:
         UserError: one sentence.
     """
+    opened = Datasets()
     for entry in spec.entries:
         try:
-            driver.check(recipe(spec, entry, spec.seeds[0]))
+            driver.check(recipe(spec, entry, spec.seeds[0]), opened)
         except (BadConfig, BadData) as error:
             # The stage of an entry is the only one of its recipe.
             raise type(error)(f"entry {entry.label!r}: {str(error).replace('stages.0.', 'stage.')}") from error
