@@ -318,10 +318,10 @@ def test_a_config_that_its_weights_do_not_bear_out_is_refused_at_once(
     folder, part = _copied(folders[name], tmp_path / "huge"), dinov2 if name == "dinov2" else videomae
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(BadCheckpoint, match=r"asks for .* layers and .* positions|cannot be read as a"):
         part.build(part.Config(weights=str(folder)), CPU)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_preprocessor_without_statistics_is_refused(folders: dict[str, str], tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def _iterations(model: Any, root: Path, n: int, **changes: Any) -> list[int]:
         "method": {"name": "grpo", "window": 2, "among": 2},
         "rewards": ["tests.parts.linear_reward:build"],
         "learner": {"micro_batch": 5},
+        "show": {"every": 0},
     }
     config = configs.validate(online.Config, configs.override(tree, [f"{k}={v}" for k, v in changes.items()]))
     meter = Meter(model.network)

@@ -142,7 +142,16 @@ def test_events_of_a_run_are_written_a_line_each_and_a_resume_may_have_other_sin
         )
     path = tmp_path / "toy" / "events.jsonl"
     events = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {event["kind"] for event in events} == {"stage", "phase", "step", "evaluation", "gate", "saved", "note"}
+    assert {event["kind"] for event in events} == {
+        "stage",
+        "phase",
+        "step",
+        "evaluation",
+        "gate",
+        "saved",
+        "note",
+        "sample",
+    }
     steps = [(e["stage"], e["step"], e["of"]) for e in events if e["kind"] == "step"]
     assert steps == [("sft", n, 5) for n in range(1, 6)] + [("grpo", n, 6) for n in range(1, 4)]
     (gate,) = [e["data"] for e in events if e["kind"] == "gate"]

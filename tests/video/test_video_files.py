@@ -229,13 +229,33 @@ def test_more_than_memory_is_refused_before_it_is_decoded(path, monkeypatch):
         (lambda clip: clip[:0], "give at least one of each"),
         (lambda clip: clip * 2, "values must lie in [0, 1]"),
         (lambda clip: clip * float("nan"), "values must lie in [0, 1]"),
-        (lambda clip: clip[..., :31], "odd side"),
     ],
 )
 def test_frames_that_no_clip_can_hold_are_refused(clips, tmp_path, change, words):
     with pytest.raises(BadData, match=re.escape(words)):
         video.write(tmp_path / "a.mp4", change(clips[0]), 8)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_odd_side_is_refused_at_an_odd_scale(clips, tmp_path):
+    with pytest.raises(BadData, match="odd side"):
+        video.write(tmp_path / "a.mp4", clips[0][..., :31], 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "lossless", "size"),
+    [
+        (1, 1, False, (256, 256)),
+        (32, 32, False, (256, 256)),
+        (32, 31, False, (256, 248)),
+        (30, 300, False, (30, 300)),
+        (31, 300, False, (62, 600)),
+        (31, 31, True, (31, 31)),
+    ],
+)
+def test_without_a_scale_small_clips_are_enlarged_to_sides_that_browsers_have(tmp_path, height, width, lossless, size):
+    video.write(tmp_path / "a.mp4", torch.full((2, 3, height, width), 0.5), 8, lossless=lossless)
+    assert video.read(tmp_path / "a.mp4").frames.shape == (2, 3, *size)
 
 
 @pytest.mark.parametrize(("fps", "scale"), [(0, 1), (float("nan"), 1), (8, 0)])

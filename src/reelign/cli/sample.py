@@ -31,8 +31,11 @@ def command(
     lossless: bool = typer.Option(
         False, "--lossless", help="Exact colours, for `reelign score`; at the model's own size if no --scale is given."
     ),
-    scale: int = typer.Option(
-        0, min=0, max=64, help="Whole-number enlargement; 0 makes tiny clips about 256 pixels wide, unless --lossless."
+    scale: int | None = typer.Option(
+        None,
+        min=1,
+        max=64,
+        help="Whole-number enlargement; default: tiny clips to about 256 pixels, unless --lossless.",
     ),
 ) -> None:
     """Sample videos from a model, at the size it was trained at."""
@@ -41,10 +44,11 @@ def command(
     paths = _targets(out, prompts)
     glance.weights(model)
 
+    from reelign import video
     from reelign.batches import requests
     from reelign.cli import _process
     from reelign.cli._console import say
-    from reelign.face import making, shots
+    from reelign.face import making
     from reelign.progress import Bar
     from reelign.runtime.local import RuntimeConfig
 
@@ -54,7 +58,7 @@ def command(
         bar.say(_plan(config, sampler, sum(path.exists() for path in paths)))
         built = _process.model(config, RuntimeConfig())
         for path, shot in zip(paths, making.videos(built, requests(prompts), sampler, seed, bar), strict=True):
-            shots.write(path, shot.frames[0], shot.fps, scale, lossless)
+            video.write(path, shot.frames[0], shot.fps, scale, lossless=lossless)
     for path in paths:
         say(str(path))
 

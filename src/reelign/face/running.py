@@ -138,7 +138,7 @@ def align(
         tree = configs.assign(_tree(recipe), plain(set or {}))
         glance.recipe(tree)
         folder = glance.run_folder(tree, resume)
-        sentence = finished.look(folder, tree) if resume and folder else ""
+        sentence = finished.told(folder, tree) if resume and folder else ""
         if sentence and folder:
             Bar().say(said(sentence))
             return Run(folder)

@@ -15,9 +15,6 @@ from reelign.batches import Videos
 from reelign.errors import BadData
 from reelign.files import write_text
 
-WIDE = 256
-"""Pixels that tiny clips are enlarged to, about."""
-
 
 @dataclass(frozen=True, eq=False)
 class Shots:
@@ -65,13 +62,14 @@ class Shots:
         """As rewards and metrics take them."""
         return Videos(self.frames, self.fps)
 
-    def save(self, folder: str | Path, *, lossless: bool = False, scale: int = 0) -> list[Path]:
+    def save(self, folder: str | Path, *, lossless: bool = False, scale: int | None = None) -> list[Path]:
         """Write each clip as 000.mp4 with its prompt in 000.txt: a folder that the dataset `clip_folder` reads.
 
         Args:
             folder: is made; older files of these names are replaced.
             lossless: keep every 8-bit value, for clips to train on and to score; browsers do not play these.
-            scale: each pixel becomes scale x scale; 0 makes tiny clips about 256 pixels wide, unless lossless.
+            scale: each pixel becomes scale x scale; by default tiny clips become about 256 pixels wide,
+                unless lossless.
 
         Returns:
             The paths of the clips.
@@ -84,7 +82,7 @@ class Shots:
         digits = max(3, len(str(len(self) - 1)))
         paths = [folder / f"{number:0{digits}d}.mp4" for number in range(len(self))]
         for path, clip, prompt in zip(paths, self.frames, self.prompts, strict=True):
-            write(path, clip, self.fps, scale, lossless)
+            video.write(path, clip, self.fps, scale, lossless=lossless)
             write_text(path.with_suffix(".txt"), f"{prompt}\n")
         return paths
 
@@ -102,22 +100,11 @@ class Shots:
     def _figure(self, clip: Float[Tensor, "f 3 H W"], prompt: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.mp4"
-            write(path, clip, self.fps)
+            video.write(path, clip, self.fps)
             data = base64.b64encode(path.read_bytes()).decode("ascii")
+        wide = video.WIDE
         return (
-            f'<figure style="margin:0;width:{WIDE}px"><video src="data:video/mp4;base64,{data}" width="{WIDE}" '
+            f'<figure style="margin:0;width:{wide}px"><video src="data:video/mp4;base64,{data}" width="{wide}" '
             f"autoplay loop muted playsinline controls></video>"
             f"<figcaption>{html.escape(prompt)}</figcaption></figure>"
         )
-
-
-def write(path: Path, clip: Float[Tensor, "f 3 H W"], fps: float, scale: int = 0, lossless: bool = False) -> None:
-    """Write one clip; without a scale, exact colours keep their size and tiny clips are enlarged.
-
-    Raises:
-        BadData: see `video.write`, as of RunStopped.
-    """
-    fitting = 1 if lossless else max(1, WIDE // clip.shape[-1])
-    if not lossless and (clip.shape[-1] % 2 or clip.shape[-2] % 2):
-        fitting += fitting % 2  # browsers' H.264 has no odd sides
-    video.write(path, clip.cpu(), fps, scale=scale or fitting, lossless=lossless)

@@ -13,6 +13,7 @@ from typing import Any
 
 from reelign.errors import BadData
 from reelign.files import append, digest, replacing_folder, sync, write_text, writing
+from reelign.runtime.journal import parsed
 
 
 class Collected:
@@ -98,11 +99,8 @@ class Collected:
         if not self._record.is_file():
             return rows
         for line in self._record.read_bytes().split(b"\n")[:-1]:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                return rows
-            if not isinstance(row, dict):
+            row = parsed(line)
+            if row is None:
                 return rows
             rows.append(row)
         return rows

@@ -68,7 +68,7 @@ class Journal:
             return ""
         # A last line without its end was cut off, even where what is left of it reads as a row.
         lines = [line + b"\n" for line in (self._content() or b"").split(b"\n")[:-1]]
-        kept = [line for line in lines if (row := _row(line)) is not None and wanted(row)]
+        kept = [line for line in lines if (row := parsed(line)) is not None and wanted(row)]
         return self._mend(b"".join(kept), f"{len(kept)} rows of it can be read and are kept")
 
     def ends_with(self, seal: Seal) -> bool:
@@ -133,7 +133,8 @@ def _line(row: Json) -> bytes:
     return json.dumps(row).encode() + b"\n"
 
 
-def _row(line: bytes) -> Json | None:
+def parsed(line: bytes) -> Json | None:
+    """The row of a line; None where it holds none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

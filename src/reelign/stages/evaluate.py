@@ -46,8 +46,8 @@ class Config(StageConfig):
     """Samples in one forward pass."""
     videos: int = Field(default=12, ge=0)
     """The first so many prompts keep their first member's video for the report."""
-    scale: int = Field(default=1, ge=1, le=64)
-    """Enlargement of those videos, for tiny clips."""
+    scale: int | None = Field(default=None, ge=1, le=64)
+    """Enlargement of those videos; by default tiny clips are enlarged to about 256 pixels of width."""
 
     evaluates: ClassVar = True
 

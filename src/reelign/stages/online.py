@@ -33,8 +33,8 @@ class ShownConfig(Settings):
     """Iterations between two of which some samples are kept, with their rewards; 0 keeps none."""
     prompts: int = Field(default=2, ge=1, le=1000)
     """So many of its prompts, one sample each."""
-    scale: int = Field(default=1, ge=1, le=64)
-    """Enlargement of their videos, for tiny clips."""
+    scale: int | None = Field(default=None, ge=1, le=64)
+    """Enlargement of their videos; by default tiny clips are enlarged to about 256 pixels of width."""
 
 
 class Config(StageConfig):

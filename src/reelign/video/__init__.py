@@ -19,6 +19,6 @@ use `lossless` for clips to train on, and `scale` for clips to look at.
 from reelign.video._header import Header, probe
 from reelign.video._read import Video, read
 from reelign.video._structure import SUFFIXES
-from reelign.video._write import write
+from reelign.video._write import WIDE, write
 
-__all__ = ["SUFFIXES", "Header", "Video", "probe", "read", "write"]
+__all__ = ["SUFFIXES", "WIDE", "Header", "Video", "probe", "read", "write"]

@@ -14,6 +14,8 @@ from torch import Tensor
 from reelign.errors import BadData
 from reelign.files import replacing
 
+WIDE = 256
+"""Pixels: about how wide a small clip is shown where no scale is given."""
 CRF = 8
 """x264's constant rate factor: the lowest steps that still give a profile browsers play. Smaller is closer."""
 
@@ -23,7 +25,12 @@ _LIMITED = int(ColorRange.MPEG)
 
 
 def write(
-    path: str | Path, frames: Float[Tensor, "f 3 H W"], fps: float | int, scale: int = 1, *, lossless: bool = False
+    path: str | Path,
+    frames: Float[Tensor, "f 3 H W"],
+    fps: float | int,
+    scale: int | None = None,
+    *,
+    lossless: bool = False,
 ) -> None:
     """Write an mp4 (H.264, index at the front) whole or not at all; the same frames give the same bytes.
 
@@ -31,7 +38,8 @@ def write(
         path: of the file; its folder is made, an older file is replaced.
         frames: RGB in [0, 1].
         fps: frames a second.
-        scale: each pixel becomes scale x scale pixels, so that small clips can be watched.
+        scale: each pixel becomes scale x scale pixels, so that small clips can be watched. None keeps lossless clips
+            and wide ones as they are, brings small ones to about 256 pixels of width, and makes odd sides even.
         lossless: keep every 8-bit value, for clips to train on; browsers do not play these.
 
     Raises:
@@ -40,17 +48,18 @@ def write(
         RunStopped: the disk is full, or the place cannot be written.
     """
     path = Path(path)
+    count, _, height, width = frames.shape
+    scale = _fitting(height, width, lossless) if scale is None else scale
     if not 0.01 <= fps <= 1000 or scale < 1:
         raise BadData(
             f"cannot write {path} at {fps:g} fps with scale {scale}; allowed are 0.01 to 1000 fps and a scale from 1."
         )
-    count, _, height, width = frames.shape
     if 0 in frames.shape:
         raise BadData(f"cannot write {path}: {count} frames of {width}x{height} pixels; give at least one of each.")
     if not lossless and (height * scale % 2 or width * scale % 2):
         raise BadData(
             f"cannot write {path}: {width}x{height} pixels with scale {scale} gives an odd side, which browsers' H.264 "
-            "does not have; use an even scale, or lossless=True."
+            "does not have; use an even scale or none, or lossless=True."
         )
     low, high = frames.min().item(), frames.max().item()
     if not (low >= 0 and high <= 1):  # also false for NaN
@@ -61,6 +70,14 @@ def write(
     pixels = pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2).contiguous()
     with replacing(path) as temporary:
         _encode(temporary, pixels.numpy(), fps, lossless)
+
+
+def _fitting(height: int, width: int, lossless: bool) -> int:
+    """The scale where none is given."""
+    if lossless:
+        return 1
+    scale = max(1, WIDE // max(1, width))
+    return scale + scale % 2 if height % 2 or width % 2 else scale
 
 
 def _encode(path: Path, pixels: UInt8[np.ndarray, "f H W 3"], fps: float | int, lossless: bool) -> None:
