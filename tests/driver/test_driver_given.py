@@ -51,7 +51,13 @@ def _recipe(root: Path, data: Path, **changes: Any) -> driver.Recipe:
             {**online, "method": {"name": "grpo", "among": 3}, "rewards": ["steady_motion"], "learner": learner},
             {"name": "offline", "steps": 2, "batch": 1, "method": "dpo", "dataset": pairs, "learner": learner},
         ],
-        "evaluate": {"dataset": prompts, "members": 2, "sampler": sampler, "metrics": ["moving", "diversity"]},
+        "evaluate": {
+            "dataset": prompts,
+            "members": 2,
+            "scale": 1,
+            "sampler": sampler,
+            "metrics": ["moving", "diversity"],
+        },
         **changes,
     }
     return configs.validate(driver.Recipe, tree)

@@ -48,38 +48,42 @@ def _with(tree: dict[str, Any], path: Path_, value: float) -> dict[str, Any]:
     return {**tree, key: _with(tree.get(key, {}), tuple(rest), value) if rest else value}
 
 
-def _ends_or_is_refused(model: Any, tree: dict[str, Any]) -> None:
+def _ends_or_is_refused(model: Any, tree: dict[str, Any], folder: Path) -> None:
     try:
         config = parts.configure("stage", tree)
     except (ValidationError, parts.NestedErrors):
         return
-    stage = parts.build("stage", config, Context(0, Path(), "x"))
+    stage = parts.build("stage", config, Context(0, folder, "x"))
     with Local(model).stage(stage.spec) as work:
         list(stage.run(work, 0))
     assert all(bool(p.isfinite().all()) for p in trainable(model.network).values()), tree
 
 
 @pytest.mark.parametrize("name", parts.available("method"))
-def test_of_a_method(gaussian: Make, name: str) -> None:
+def test_of_a_method(gaussian: Make, tmp_path: Path, name: str) -> None:
     stage = OFFLINE if name in ("sft", "dpo") else ONLINE
     for path in _floats(parts.find("method", name).Config):
         for value in EXTREMES:
-            _ends_or_is_refused(gaussian(side=2, var=0.05), {**stage, "method": _with({"name": name}, path, value)})
+            _ends_or_is_refused(
+                gaussian(side=2, var=0.05), {**stage, "method": _with({"name": name}, path, value)}, tmp_path
+            )
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_of_a_module(gaussian: Make, name: str) -> None:
+def test_of_a_module(gaussian: Make, tmp_path: Path, name: str) -> None:
     for path in _floats(parts.find("module", name).Config):
         for value in EXTREMES:
             module = _with({"name": name, **MODULES[name]}, path, value)
-            _ends_or_is_refused(gaussian(side=2, var=0.05), {**ONLINE, "method": {"name": "grpo", "modules": [module]}})
+            _ends_or_is_refused(
+                gaussian(side=2, var=0.05), {**ONLINE, "method": {"name": "grpo", "modules": [module]}}, tmp_path
+            )
 
 
 @pytest.mark.parametrize(("key", "schema"), [("sampler", SamplerConfig), ("learner", LearnerConfig)])
-def test_of_a_sampler_or_learner(gaussian: Make, key: str, schema: type[BaseModel]) -> None:
+def test_of_a_sampler_or_learner(gaussian: Make, tmp_path: Path, key: str, schema: type[BaseModel]) -> None:
     for path in _floats(schema):
         for value in EXTREMES:
-            _ends_or_is_refused(gaussian(side=2, var=0.05), _with(ONLINE, (key, *path), value))
+            _ends_or_is_refused(gaussian(side=2, var=0.05), _with(ONLINE, (key, *path), value), tmp_path)
 
 
 @pytest.mark.parametrize("shift", [0.01, 100.0])

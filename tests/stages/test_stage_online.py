@@ -85,7 +85,7 @@ def test_what_cannot_be_is_refused_when_the_recipe_is_read(settings: dict[str, A
 
 
 def test_samples_are_kept_at_a_cadence_with_their_rewards_and_move_no_bit(gaussian: Make, tmp_path: Path) -> None:
-    shown = {"every": 2, "prompts": 3}
+    shown = {"every": 2, "prompts": 3, "scale": 1}
     config = online.Config.model_validate({**STAGE, "show": shown})
     stage = parts.build("stage", config, Context(3, tmp_path, "grpo"))
     model = gaussian(side=2, bins=4)
