@@ -3,8 +3,9 @@
 import json
 import re
 import shlex
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from reelign.playground.make.pretrain import PretrainConfig
 from reelign.playground.world import corpora, tables
 from reelign.runtime.local import Local
 from reelign.stage import Context
+from reelign.stages import online
 
+Make = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -171,6 +174,38 @@ def test_the_tree_names_every_file_of_the_package() -> None:
     files += (ROOT / "benchmarks").glob("*.py")
     assert named == Counter(path.name for path in files if path.parent.name not in covered)
 
+
+def test_one_grpo_step_runs_through_the_files_that_the_page_names(gaussian: Make, tmp_path: Path) -> None:
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("### One GRPO step")[2]
+    rows = re.findall(r"^\d+\. `([\w/]+\.py)`, ([^:]+):", section.partition("\n## ")[0], flags=re.MULTILINE)
+    assert 10 <= len(rows) <= 12
+    reached: set[tuple[str, str]] = set()
+    stage = parts.build("stage", online.Config.model_validate(ONE_STEP), Context(0, tmp_path, "grpo"))
+    with Local(gaussian()).stage(stage.spec) as work:
+        steps = stage.run(work, 0)
+        sys.setprofile(lambda frame, *_: reached.add((frame.f_code.co_filename, frame.f_code.co_qualname)))
+        try:
+            next(steps)
+        finally:
+            sys.setprofile(None)
+    for file, names in rows:
+        path = ROOT / "src" / "reelign" / file
+        called = " ".join(inner for outer, inner in reached if outer == str(path))
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert re.search(rf"\b{name}\b", called), (file, name)
+
+
+ONE_STEP = {
+    "name": "online",
+    "steps": 1,
+    "prompts": 2,
+    "group": 3,
+    "dataset": "tests.parts.gaussian_data",
+    "sampler": {"steps": 4, "shift": 3.0},
+    "method": {"name": "grpo", "among": 2},
+    "rewards": ["tests.parts.linear_reward:build"],
+    "show": {"every": 0},
+}
 
 PLAYGROUND = ROOT / "docs" / "playground.md"
 
