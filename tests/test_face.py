@@ -39,7 +39,7 @@ class Level(reelign.PartConfig):
     gain: float = 1.0
 
     def build(self) -> Any:
-        return lambda videos, prompts: {"level": self.gain * videos.frames.mean(dim=(1, 2, 3, 4))}
+        return lambda videos, requests: {"level": self.gain * videos.frames.mean(dim=(1, 2, 3, 4))}
 
 
 class Bounded(reelign.PartConfig):
@@ -49,7 +49,7 @@ class Bounded(reelign.PartConfig):
     version: ClassVar = "1"
 
     def build(self) -> Any:
-        return lambda videos, prompts: {"bounded": videos.frames.mean(dim=(1, 2, 3, 4)).tanh()}
+        return lambda videos, requests: {"bounded": videos.frames.mean(dim=(1, 2, 3, 4)).tanh()}
 
 
 class Seen:
