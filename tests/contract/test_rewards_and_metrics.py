@@ -1,6 +1,7 @@
 """Every reward and every metric keeps its protocol; a new file in either folder is tested by being there."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,4 +97,6 @@ def test_diversity_compares_the_videos_of_one_prompt_only() -> None:
     frames[1] = 0.5
     found = metric(Videos(frames, 8.0), requests(["a", "a", "b", "c"]))["diversity"]
     assert_close(found, torch.tensor([0.5, 0.5, torch.nan, torch.nan]), equal_nan=True)
+    asked = [Request("a", given={"first_frame": Path(name)}) for name in ("p", "p", "q", "q")]
+    assert_close(metric(Videos(frames, 8.0), asked)["diversity"], torch.tensor([0.5, 0.5, 0.0, 0.0]))
     assert float(metric(Videos(frames[:1].repeat(3, 1, 1, 1, 1), 8.0), requests(["a"] * 3))["diversity"].sum()) == 0
