@@ -172,7 +172,7 @@ def main() -> None:
     sets = {"made": (shares, wrong)}
     sets |= {f"made: {kind}": (shares, wrong & torch.tensor([k == kind for k in own.kinds])) for kind in KINDS}
     shares, wrong = judged(candidates(videos, prompts, grid), fault(videos, prompts), grid)
-    right = playground.build(playground.Config())(videos, prompts)["clip_right"] > 0
+    right = playground.build(playground.Config())(videos, requests(prompts))["clip_right"] > 0
     sets["sampled"] = (shares, wrong & ~right)
     result: dict = {"options": vars(options), "wrong_from": WRONG, "sampled_wrong": int((~right).sum())}
     result |= {

@@ -26,7 +26,7 @@ from scipy import stats
 
 from reelign import config as configs
 from reelign import driver, parts
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.panel import Panel
 from reelign.playground import demo
 from reelign.runtime.local import Local, device
@@ -84,11 +84,11 @@ def alone(model, calls: list[Call]) -> float:
     return spent
 
 
-def scoring(panel: Panel, videos: Videos, texts: Sequence[str], where: str) -> float:
+def scoring(panel: Panel, videos: Videos, requests: Sequence[Request], where: str) -> float:
     """Seconds that rewards take to score videos they have not seen."""
     unseen = Videos(videos.frames.clone(), videos.fps)
     began = time.perf_counter()
-    panel.score(unseen, texts, where)
+    panel.score(unseen, requests, where)
     return time.perf_counter() - began
 
 
@@ -124,7 +124,7 @@ def main() -> None:
             walls.append(time.perf_counter() - began)
             calls, model.calls = model.calls, None
             sums.append(model.encoding + alone(model.model, calls))
-            judged.append(sums[-1] + scoring(*score.call_args.args))
+            judged.append(sums[-1] + scoring(*score.call_args.args, **score.call_args.kwargs))
     result = {
         "iteration_s": statistics.median(walls),
         "model_calls_alone_s": statistics.median(sums),

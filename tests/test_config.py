@@ -125,7 +125,7 @@ def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
         ("evaluate.datset=x", r"^evaluate\.datset: there is no such key \(did you mean 'dataset'\?\)"),
         (
             "evaluate.sampler.shfit=1",
-            r"^evaluate\.sampler\.shfit: .* \(did you mean 'shift'\?\); known here: steps, shift, guidance, bound",
+            r"^evaluate\.sampler\.shfit: .* \(did you mean 'shift'\?\); known here: steps, shift, guidance\.",
         ),
         ("stages.1.grop=1", r"^stages\.1\.grop: there is no such key \(did you mean 'group'\?\)"),
         ("stages.1.method.clop=1", r"^stages\.1\.method\.clop: there is no such key \(did you mean 'clip'\?\)"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import reelign
-from reelign import video
+from reelign import parts, video
 from reelign.driver import Interrupted
 from reelign.face import scoring, typed
 from reelign.playground.world import tables
@@ -39,7 +39,7 @@ class Level(reelign.PartConfig):
     gain: float = 1.0
 
     def build(self) -> Any:
-        return lambda videos, prompts: {"level": self.gain * videos.frames.mean(dim=(1, 2, 3, 4))}
+        return lambda videos, requests: {"level": self.gain * videos.frames.mean(dim=(1, 2, 3, 4))}
 
 
 class Bounded(reelign.PartConfig):
@@ -49,7 +49,7 @@ class Bounded(reelign.PartConfig):
     version: ClassVar = "1"
 
     def build(self) -> Any:
-        return lambda videos, prompts: {"bounded": videos.frames.mean(dim=(1, 2, 3, 4)).tanh()}
+        return lambda videos, requests: {"bounded": videos.frames.mean(dim=(1, 2, 3, 4)).tanh()}
 
 
 class Seen:
@@ -175,6 +175,28 @@ def test_files_are_scored_by_the_prompts_given(here: Path) -> None:
     assert found.clips == ("clips/000.mp4", "clips/001.mp4")
     assert found["level"] == pytest.approx((0.125, 0.375), abs=1e-3)
     assert reelign.score("clips/000.mp4", rewards=Level, prompts=["grey"])["level"] == pytest.approx((0.25,), abs=1e-3)
+
+
+def test_a_reward_sees_what_a_clip_was_asked_to_begin_from(here: Path) -> None:
+    for level in (0.25, 0.75):
+        video.write(here / f"{level}.mp4", torch.full((1, 3, 4, 4), level), 8, lossless=True)
+    asked = [reelign.Request("grey", given={"first_frame": here / f"{level}.mp4"}) for level in (0.25, 0.75)]
+    framed = parts.build("model", parts.configure("model", "tests.parts.framed_model"), torch.device("cpu"))
+    made = reelign.sample(framed, asked, steps=2)
+    reward = "tests.parts.opening:Reward"
+    assert reelign.score(made, rewards=reward)["opening"] == (1, 1)
+    assert reelign.score(made[1], rewards=reward)["opening"] == (1,)
+    assert reelign.score(made, rewards=reward, prompts=asked[::-1])["opening"] == pytest.approx((0.5, 0.5), abs=0.01)
+    files = made.save("made", lossless=True)
+    assert reelign.score(files, rewards=reward, prompts=asked[0])["opening"] == pytest.approx((1, 0.5), abs=0.01)
+    assert reelign.score(made, metrics="diversity")["diversity"] == (None, None)  # the text is one, the prompts are two
+    with pytest.raises(reelign.UserError, match="cannot judge by a prompt: 'grey' gives no first_frame; add one"):
+        reelign.score(made, rewards=reward, prompts="grey")
+
+
+def test_requests_of_other_texts_than_the_prompts_are_refused() -> None:
+    with pytest.raises(reelign.UserError, match="the requests say something else than the prompts; give one a clip"):
+        reelign.Shots(grey(0.5).frames, 8, ("a",), (reelign.Request("b"),))
 
 
 @pytest.mark.parametrize(

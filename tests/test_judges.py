@@ -14,12 +14,12 @@ import torch
 from tests.parts import mean_level
 
 from reelign import declared, judges, parts
-from reelign.batches import Videos
+from reelign.batches import Request, Videos, requests
 from reelign.errors import BadConfig, BadData, PartFailed
 from reelign.parts import PartConfig
 
 VIDEOS = Videos(torch.linspace(0, 1, 3 * 2 * 3 * 4 * 4).reshape(3, 2, 3, 4, 4), 8.0)
-TEXTS = ("a red circle", "a blue square", "a green box")
+ASKED = requests(("a red circle", "a blue square", "a green box"))
 
 
 SAYS: dict[judges.Kind, dict[str, Any]] = {
@@ -55,9 +55,9 @@ def ask(config: Named) -> Callable[..., list[float]]:
     """Build a reward (or metric) that does something, call it, and give its numbers."""
 
     def call(
-        does: Callable[[Videos, Sequence[str]], object], kind: judges.Kind = "reward", where: str = ""
+        does: Callable[[Videos, Sequence[Request]], object], kind: judges.Kind = "reward", where: str = ""
     ) -> list[float]:
-        found = judges.build(kind, config(kind, does))(VIDEOS, TEXTS, where)["own"]
+        found = judges.build(kind, config(kind, does))(VIDEOS, ASKED, where)["own"]
         assert (found.dtype, found.shape, found.requires_grad) == (torch.float32, (3,), False)
         return found.tolist()
 
@@ -66,33 +66,33 @@ def ask(config: Named) -> Callable[..., list[float]]:
 
 WEIGHT = torch.nn.Parameter(torch.tensor([0.0, 0.25, 1.0]))
 GOOD: dict[str, Any] = {
-    "tensor": lambda v, p: WEIGHT.detach(),
-    "with a graph": lambda v, p: WEIGHT * 1,
-    "a parameter": lambda v, p: WEIGHT,
-    "column": lambda v, p: WEIGHT[:, None],
-    "double": lambda v, p: WEIGHT.double(),
-    "half": lambda v, p: WEIGHT.half(),
-    "bfloat16": lambda v, p: WEIGHT.bfloat16(),
-    "inference": lambda v, p: torch.inference_mode()(lambda: WEIGHT * 1)(),
-    "numpy": lambda v, p: np.array([0.0, 0.25, 1.0]),
-    "numpy turned": lambda v, p: np.array([1.0, 0.25, 0.0])[::-1],
-    "numpy read-only": lambda v, p: np.broadcast_to(np.array([0.0, 0.25, 1.0], dtype=np.float16), (3,)),
-    "list": lambda v, p: [0, 0.25, True],
-    "tuple": lambda v, p: (0.0, 0.25, 1.0),
-    "list of tensors": lambda v, p: [torch.tensor(0), torch.tensor(0.25), torch.tensor([1.0])[0]],
-    "list of numpy": lambda v, p: [np.float32(0), np.float64(0.25), np.int64(1)],
-    "nothing masked": lambda v, p: np.ma.array([0.0, 0.25, 1.0], mask=[0, 0, 0]),
+    "tensor": lambda v, r: WEIGHT.detach(),
+    "with a graph": lambda v, r: WEIGHT * 1,
+    "a parameter": lambda v, r: WEIGHT,
+    "column": lambda v, r: WEIGHT[:, None],
+    "double": lambda v, r: WEIGHT.double(),
+    "half": lambda v, r: WEIGHT.half(),
+    "bfloat16": lambda v, r: WEIGHT.bfloat16(),
+    "inference": lambda v, r: torch.inference_mode()(lambda: WEIGHT * 1)(),
+    "numpy": lambda v, r: np.array([0.0, 0.25, 1.0]),
+    "numpy turned": lambda v, r: np.array([1.0, 0.25, 0.0])[::-1],
+    "numpy read-only": lambda v, r: np.broadcast_to(np.array([0.0, 0.25, 1.0], dtype=np.float16), (3,)),
+    "list": lambda v, r: [0, 0.25, True],
+    "tuple": lambda v, r: (0.0, 0.25, 1.0),
+    "list of tensors": lambda v, r: [torch.tensor(0), torch.tensor(0.25), torch.tensor([1.0])[0]],
+    "list of numpy": lambda v, r: [np.float32(0), np.float64(0.25), np.int64(1)],
+    "nothing masked": lambda v, r: np.ma.array([0.0, 0.25, 1.0], mask=[0, 0, 0]),
 }
 
 
 @pytest.mark.parametrize("give", GOOD.values(), ids=GOOD)
 def test_what_is_one_number_a_clip_is_taken(ask: Any, give: Any) -> None:
-    assert ask(lambda v, p: {"own": give(v, p)}) == [0.0, 0.25, 1.0]
+    assert ask(lambda v, r: {"own": give(v, r)}) == [0.0, 0.25, 1.0]
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int64])
 def test_whole_numbers_and_truths_are_taken(ask: Any, kind: torch.dtype) -> None:
-    assert ask(lambda v, p: {"own": torch.tensor([0, 1, 1], dtype=kind)}) == [0, 1, 1]
+    assert ask(lambda v, r: {"own": torch.tensor([0, 1, 1], dtype=kind)}) == [0, 1, 1]
 
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -118,7 +118,7 @@ BAD: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("value", "sentence"), BAD.values(), ids=BAD)
 def test_what_is_not_is_refused_with_what_was_given(ask: Any, value: Any, sentence: str) -> None:
     with pytest.raises(PartFailed, match=f"^the reward 'mine.part' .*{sentence}"):
-        ask(lambda v, p: {"own": value()})
+        ask(lambda v, r: {"own": value()})
 
 
 @pytest.mark.parametrize(
@@ -131,17 +131,17 @@ def test_what_is_not_is_refused_with_what_was_given(ask: Any, value: Any, senten
     ids=["floats", "whole numbers", "a list"],
 )
 def test_what_is_masked_out_is_no_number(ask: Any, given: Any) -> None:
-    values = ask(lambda v, p: {"own": given}, "metric")
+    values = ask(lambda v, r: {"own": given}, "metric")
     assert math.isnan(values[1])
     assert values[::2] == [0.0, 1.0]
     with pytest.raises(PartFailed, match="gave nan for 'a blue square', which is not finite"):
-        ask(lambda v, p: {"own": given})
+        ask(lambda v, r: {"own": given})
 
 
 @pytest.mark.parametrize("given", [torch.zeros(3), None, [("own", torch.zeros(3))]], ids=str)
 def test_numbers_without_their_names_are_refused(ask: Any, given: Any) -> None:
     with pytest.raises(PartFailed, match=r"^the reward 'mine.part' gave .*; give {'own': one number a clip}\.$"):
-        ask(lambda v, p: given)
+        ask(lambda v, r: given)
 
 
 @pytest.mark.parametrize("names", [(), ("other",), ("own", "other"), ("own", 3)], ids=str)
@@ -149,29 +149,29 @@ def test_other_names_than_declared_are_refused(ask: Any, names: Any) -> None:
     with pytest.raises(
         PartFailed, match=r"^the reward 'mine.part' declares \['own'\] but gave \[.*\]; mend its names\.$"
     ):
-        ask(lambda v, p: {name: torch.zeros(3) for name in names})
+        ask(lambda v, r: {name: torch.zeros(3) for name in names})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_reward_that_is_not_finite_stops_with_its_name_and_prompt(ask: Any, value: float) -> None:
     sentence = r"the reward 'own' gave (nan|inf|-inf) for 'a blue square', which is not finite.*mend the reward"
     with pytest.raises(PartFailed, match=sentence):
-        ask(lambda v, p: {"own": [0.5, value, 0.5]})
+        ask(lambda v, r: {"own": [0.5, value, 0.5]})
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1])
 def test_a_reward_off_its_scale_stops(ask: Any, value: float) -> None:
     sentence = rf"gave {value:g} for 'a red circle', outside its scale 0 to 1. Nothing was trained"
     with pytest.raises(PartFailed, match=sentence):
-        ask(lambda v, p: {"own": [value, 0.5, 0.5]})
+        ask(lambda v, r: {"own": [value, 0.5, 0.5]})
 
 
 def test_a_measure_may_not_apply_but_is_never_infinite(ask: Any) -> None:
-    assert math.isnan(ask(lambda v, p: {"own": [math.nan, -5.0, 5.0]}, "metric")[0])
+    assert math.isnan(ask(lambda v, r: {"own": [math.nan, -5.0, 5.0]}, "metric")[0])
     with pytest.raises(
         PartFailed, match=r"the metric 'own' gave inf for 'a blue square'; give a finite number, or NaN"
     ):
-        ask(lambda v, p: {"own": [math.nan, math.inf, 0.0]}, "metric")
+        ask(lambda v, r: {"own": [math.nan, math.inf, 0.0]}, "metric")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_measure_may_not_apply_but_is_never_infinite(ask: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_what_a_judge_raises_is_named_with_its_line_and_the_step(ask: Any, error: BaseException, words: str) -> None:
-    def fails(videos: Videos, prompts: Sequence[str]) -> Any:
+    def fails(videos: Videos, requests: Sequence[Request]) -> Any:
         raise error
 
     with pytest.raises(PartFailed, match=f"^the reward 'mine.part' {words}") as stopped:
@@ -198,10 +198,10 @@ def test_what_a_judge_raises_is_named_with_its_line_and_the_step(ask: Any, error
 
 
 def test_a_sentence_of_a_judges_own_is_kept_with_its_name_and_ctrl_c_goes_through(ask: Any) -> None:
-    def refuses(videos: Videos, prompts: Sequence[str]) -> Any:
+    def refuses(videos: Videos, requests: Sequence[Request]) -> Any:
         raise BadData("videos of another size.")
 
-    def interrupted(videos: Videos, prompts: Sequence[str]) -> Any:
+    def interrupted(videos: Videos, requests: Sequence[Request]) -> Any:
         raise KeyboardInterrupt
 
     sentence = r"^the reward 'mine.part' refuses, at step 3 of stage grpo: videos of another size\.$"
@@ -227,15 +227,15 @@ class NoArray:
 
 
 def test_what_fails_when_it_is_read_is_named_too(ask: Any) -> None:
-    def fails(videos: Videos, prompts: Sequence[str]) -> Any:
+    def fails(videos: Videos, requests: Sequence[Request]) -> Any:
         raise Speechless
 
     for does, words in (
         (fails, r"raised Speechless: <exception str\(\) failed>"),
-        (lambda v, p: Odd(), "raised OSError: the numbers are gone"),
-        (lambda v, p: {"own": NoArray()}, "raised OSError: the array is gone"),
-        (lambda v, p: {"own": torch.ones(3).to_sparse()}, "raised RuntimeError: .*sparse"),
-        (lambda v, p: {"own": torch.ones(3, device="meta")}, "raised NotImplementedError: .*meta"),
+        (lambda v, r: Odd(), "raised OSError: the numbers are gone"),
+        (lambda v, r: {"own": NoArray()}, "raised OSError: the array is gone"),
+        (lambda v, r: {"own": torch.ones(3).to_sparse()}, "raised RuntimeError: .*sparse"),
+        (lambda v, r: {"own": torch.ones(3, device="meta")}, "raised NotImplementedError: .*meta"),
     ):
         with pytest.raises(PartFailed, match=rf"^the reward 'mine.part' {words}.*; mend it or leave it out\.$"):
             ask(does)
@@ -244,22 +244,22 @@ def test_what_fails_when_it_is_read_is_named_too(ask: Any) -> None:
 def test_what_a_judge_says_does_not_change_while_it_is_used(config: Named) -> None:
     scales = {"own": (0.0, 1.0)}
 
-    def changes(videos: Videos, prompts: Sequence[str]) -> Any:
+    def changes(videos: Videos, requests: Sequence[Request]) -> Any:
         scales["own"] = (0.0, 2.0)
         return {"own": [0.5, 0.5, 1.5]}
 
     judge = judges.build("reward", config(part=changes, scores=property(lambda self: scales)))
     for _ in range(2):
         with pytest.raises(PartFailed, match=r"gave 1\.5 for 'a green box', outside its scale 0 to 1"):
-            judge(VIDEOS, TEXTS)
+            judge(VIDEOS, ASKED)
     assert (judge.names, judge.says.scales, judge.says.version) == (("own",), {"own": (0.0, 1.0)}, "1")
 
 
 def test_each_score_has_a_scale_of_its_own(config: Named) -> None:
     scores = {"own": (0.0, 1.0), "far": (-9.0, 9.0)}
-    judge = judges.build("reward", config(part=lambda v, p: {"own": [0.5] * 3, "far": [5.0, -5.0, 9.5]}, scores=scores))
+    judge = judges.build("reward", config(part=lambda v, r: {"own": [0.5] * 3, "far": [5.0, -5.0, 9.5]}, scores=scores))
     with pytest.raises(PartFailed, match=r"the reward 'far' gave 9\.5 for 'a green box', outside its scale -9 to 9"):
-        judge(VIDEOS, TEXTS)
+        judge(VIDEOS, ASKED)
 
 
 def test_a_metric_without_a_version_has_that_of_the_files_of_its_config_its_module_and_its_build(
@@ -294,14 +294,14 @@ def test_a_version_that_is_declared_is_taken(config: Named) -> None:
 def test_a_judge_is_called_without_gradients_and_leaves_them_on(ask: Any) -> None:
     seen = []
 
-    def off(videos: Videos, prompts: Sequence[str]) -> Any:
+    def off(videos: Videos, requests: Sequence[Request]) -> Any:
         seen.append(torch.is_grad_enabled())
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float16)
         return {"own": torch.rand(3).tolist()}
 
     assert ask(off) == ask(off)  # the random state is put back, too
-    assert ask(lambda v, p: (torch.set_default_dtype(torch.float16), {"own": [0.1, 0.2, 0.3]})[1]) == pytest.approx(
+    assert ask(lambda v, r: (torch.set_default_dtype(torch.float16), {"own": [0.1, 0.2, 0.3]})[1]) == pytest.approx(
         [0.1, 0.2, 0.3], rel=1e-6
     )
     assert seen == [False, False]  # gradients are off within
@@ -310,18 +310,18 @@ def test_a_judge_is_called_without_gradients_and_leaves_them_on(ask: Any) -> Non
 
 
 def test_what_one_judge_writes_another_does_not_see(config: Named) -> None:
-    def spoils(videos: Videos, prompts: Sequence[str]) -> Any:
+    def spoils(videos: Videos, requests: Sequence[Request]) -> Any:
         videos.frames.sub_(0.5).div_(0.5)
         videos.frames.numpy()[:] = 0
         return {"own": [0.0] * 3}
 
-    def looks(videos: Videos, prompts: Sequence[str]) -> Any:
+    def looks(videos: Videos, requests: Sequence[Request]) -> Any:
         return {"own": videos.frames.mean(dim=(1, 2, 3, 4))}
 
     writer, reader = (judges.build("reward", config(part=does)) for does in (spoils, looks))
     true = VIDEOS.frames.mean(dim=(1, 2, 3, 4))
     for asked in ((writer, reader), (reader, writer, reader)):
-        assert torch.equal(judges.ask(asked, VIDEOS, TEXTS)["own"], true)
+        assert torch.equal(judges.ask(asked, VIDEOS, ASKED)["own"], true)
     assert VIDEOS.frames.max() == 1
 
 
@@ -383,19 +383,19 @@ def test_what_cannot_be_called_is_no_judge(config: Named, part: Any) -> None:
         ),
     ],
 )
-def test_a_judge_may_refuse_prompts_before_anything_is_built(
+def test_a_judge_may_refuse_requests_before_anything_is_built(
     config: Named, raised: Exception, kind: type[Exception], sentence: str
 ) -> None:
-    shown: list[Sequence[str]] = []
+    shown: list[Sequence[Request]] = []
 
-    def check(self: PartConfig, prompts: Sequence[str]) -> None:
-        shown.append(prompts)
+    def check(self: PartConfig, requests: Sequence[Request]) -> None:
+        shown.append(requests)
         raise raised
 
-    judges.named("reward", config()).check_prompts(TEXTS)  # takes any
+    judges.named("reward", config()).check_requests(ASKED)  # takes any
     with pytest.raises(kind, match=f"^the reward 'mine.part' {sentence}"):
-        judges.named("reward", config(check_prompts=check)).check_prompts(TEXTS)
-    assert shown == [TEXTS]
+        judges.named("reward", config(check_requests=check)).check_requests(ASKED)
+    assert shown == [ASKED]
 
 
 def test_what_saying_raises_is_named(config: Named) -> None:

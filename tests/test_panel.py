@@ -7,13 +7,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from reelign import panel, parts
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 from reelign.errors import BadConfig, PartFailed
 from reelign.panel import Metrics, Panel, Weighted, WeightedReward
 
 LINEAR, LEVEL = "tests.parts.linear_reward:build", "tests.parts.mean_level:build"
 VIDEOS = Videos(torch.tensor([0.25, 0.5])[:, None, None, None, None].expand(2, 9, 3, 32, 32).contiguous(), 8.0)
-TEXTS = ("A large red circle stays still on a gray background.",) * 2
+ASKED = requests(["A large red circle stays still on a gray background."] * 2)
 
 
 def _weighted(given: Any) -> WeightedReward:
@@ -40,7 +40,7 @@ def test_a_weight_out_of_sense_is_refused(weight: float) -> None:
 def test_scores_come_with_their_weights_and_scales() -> None:
     configs = [_weighted({"name": LINEAR, "k": 2.0}), _weighted({"name": "playground_clarity", "weight": 0.5})]
     found = Panel.build(configs)
-    scores = found.score(VIDEOS, TEXTS)
+    scores = found.score(VIDEOS, ASKED)
     assert scores["linear"].tolist() == [0.5, 1.0]
     assert set(scores) == {"linear", "playground_clarity"}
     assert found.weights == {"linear": 1.0, "playground_clarity": 0.5}
@@ -71,14 +71,14 @@ def test_two_rewards_of_one_score_are_refused_before_they_are_built() -> None:
 def test_a_reward_that_misbehaves_inside_another_is_named() -> None:
     found = Panel.build([_weighted({"name": "degraded", "of": {"name": LINEAR, "limit": 0.1}})])
     with pytest.raises(PartFailed, match=r"the reward 'linear' gave 0\.25 for .*, outside its scale -0\.1 to 0\.1"):
-        found.score(VIDEOS, TEXTS)
+        found.score(VIDEOS, ASKED)
 
 
 def test_measures_come_with_the_metric_that_gives_them() -> None:
     metrics = Metrics.build([parts.configure("metric", name) for name in (LEVEL, "diversity")])
     assert set(metrics.of) == {"level", "diversity"}
     assert metrics.of["level"].says.higher_is_better == {"level": True}
-    found = metrics.measure(VIDEOS, TEXTS)
+    found = metrics.measure(VIDEOS, ASKED)
     assert found["level"].tolist() == [0.25, 0.5]
     assert found["diversity"].tolist() == pytest.approx([0.25, 0.25])
 
@@ -101,5 +101,5 @@ def test_rewards_that_share_their_eyes_look_once(monkeypatch: pytest.MonkeyPatch
     whole = detect._even_out
     monkeypatch.setattr(detect, "_even_out", lambda frames: calls.append(len(frames)) or whole(frames))
     names = ("playground_motion", "playground_physics", "playground_safety", "playground_clarity")
-    Panel.build([_weighted(name) for name in names]).score(VIDEOS, TEXTS)
+    Panel.build([_weighted(name) for name in names]).score(VIDEOS, ASKED)
     assert sum(calls) == len(VIDEOS)

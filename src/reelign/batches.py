@@ -52,6 +52,11 @@ def requests(texts: Iterable[str], ids: Sequence[int] | None = None) -> tuple[Re
     return tuple(Request(text, i) for text, i in zip(texts, range(len(texts)) if ids is None else ids, strict=True))
 
 
+def texts(requests: Iterable[Request]) -> tuple[str, ...]:
+    """What each request says."""
+    return tuple(request.text for request in requests)
+
+
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """Requests to sample from, `group` members each; all of one size."""
@@ -70,7 +75,7 @@ class Prompts:
     @property
     def texts(self) -> tuple[str, ...]:
         """Of each."""
-        return tuple(request.text for request in self.requests)
+        return texts(self.requests)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -139,7 +144,7 @@ class Clips:
     @property
     def texts(self) -> tuple[str, ...]:
         """Of each."""
-        return tuple(request.text for request in self.requests)
+        return texts(self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class Pairs:
     @property
     def texts(self) -> tuple[str, ...]:
         """Of each."""
-        return tuple(request.text for request in self.requests)
+        return texts(self.requests)
 
 
 @dataclass(frozen=True, slots=True)

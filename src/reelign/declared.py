@@ -2,8 +2,8 @@
 
 | kind | says | may say |
 |---|---|---|
-| reward | `scores`, `version` | `reads`, `check_prompts` |
-| metric | `higher_is_better`, `description` | `version`, `reads`, `check_prompts` |
+| reward | `scores`, `version` | `reads`, `check_requests` |
+| metric | `higher_is_better`, `description` | `version`, `reads`, `check_requests` |
 | dataset | `gives` | |
 | method | `consumes` | `needs`, `check` |
 | module | | `replaces` |

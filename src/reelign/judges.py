@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign import declared, guard, parts
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.declared import SHORT, Declaration, Kind
 from reelign.errors import BadConfig, BadData, PartFailed, UserError
 from reelign.parts import PartConfig
@@ -37,17 +37,17 @@ class Named:
         """Of its scores or measures."""
         return tuple(self.says.scales)
 
-    def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Let it refuse prompts that it cannot judge by, before anything is made of them; most take any.
+    def check_requests(self, requests: Sequence[Request]) -> None:
+        """Let it refuse requests that it cannot judge by, before anything is made of them; most take any.
 
         Raises:
             BadData: in its own words.
             PartFailed: it raised something else.
         """
         try:
-            check = getattr(self.config, "check_prompts", None)
+            check = getattr(self.config, "check_requests", None)
             if check:
-                check(tuple(prompts))
+                check(tuple(requests))
         except UserError as error:
             raise BadData(f"the {self.kind} {self.name!r} cannot judge by a prompt: {_text(error)}") from error
         except (Exception, SystemExit) as error:
@@ -61,39 +61,39 @@ class Judge(Named):
 
     part: Any
 
-    def __call__(self, videos: Videos, prompts: Sequence[str], where: str = "") -> dict[str, Float[Tensor, " b"]]:
+    def __call__(self, videos: Videos, requests: Sequence[Request], where: str = "") -> dict[str, Float[Tensor, " b"]]:
         """Its numbers by name, float32 on the host, without a graph.
 
         A metric may give NaN for a clip to which a measure does not apply; a reward may not.
 
         Args:
             videos: to judge; see `guard.Lent` for a judge that writes into them.
-            prompts: one a video.
+            requests: one a video.
             where: "step 3 of stage grpo", for messages.
 
         Raises:
             PartFailed: it raised, or gave something else than one number a clip for each of its names, a number that is
                 not finite, or one off its declared scale.
         """
-        values = self._answer(videos, prompts, f", at {where}" if where else "")
+        values = self._answer(videos, requests, f", at {where}" if where else "")
         if set(values) != set(self.names):
             raise PartFailed(
                 f"the {self.kind} {self.name!r} declares {SHORT.repr(sorted(self.names))} but gave "
                 f"{SHORT.repr(sorted(map(str, values)))}; mend its names."
             )
-        found = {name: self._taken(name, *values[name], len(prompts)) for name in values}
+        found = {name: self._taken(name, *values[name], len(requests)) for name in values}
         for name, numbers in found.items():
-            self._refuse_off_scale(name, numbers, prompts)
+            self._refuse_off_scale(name, numbers, requests)
         return found
 
-    def _answer(self, videos: Videos, prompts: Sequence[str], at: str) -> dict[Any, tuple[Tensor | None, object]]:
+    def _answer(self, videos: Videos, requests: Sequence[Request], at: str) -> dict[Any, tuple[Tensor | None, object]]:
         """What it gives by name, as one number a clip where it is that, and as it was given."""
         try:
             with guard.restored(), torch.no_grad():
-                given = self.part(videos, tuple(prompts))
+                given = self.part(videos, tuple(requests))
             # Its settings end with the call. Reading what it gave may run code of the part's, too.
             with guard.restored():
-                values = {name: (_numbers(value, len(prompts)), value) for name, value in _items(given)}
+                values = {name: (_numbers(value, len(requests)), value) for name, value in _items(given)}
         except UserError as error:
             raise PartFailed(f"the {self.kind} {self.name!r} refuses{at}: {_text(error)}") from error
         except (Exception, SystemExit) as error:
@@ -111,7 +111,7 @@ class Judge(Named):
             )
         return found
 
-    def _refuse_off_scale(self, name: str, values: Float[Tensor, " b"], prompts: Sequence[str]) -> None:
+    def _refuse_off_scale(self, name: str, values: Float[Tensor, " b"], requests: Sequence[Request]) -> None:
         reward = self.kind == "reward"
         low, high = self.says.scales[name]
         infinite = ~torch.isfinite(values) if reward else torch.isinf(values)
@@ -119,7 +119,7 @@ class Judge(Named):
         if not bool(wrong.any()):
             return
         i = int(wrong.nonzero()[0])
-        given = f"the {self.kind} {name!r} gave {values[i].item():g} for {SHORT.repr(prompts[i])}"
+        given = f"the {self.kind} {name!r} gave {values[i].item():g} for {SHORT.repr(requests[i].text)}"
         if not reward:
             raise PartFailed(f"{given}; give a finite number, or NaN where it does not apply.")
         problem = "which is not finite" if bool(infinite[i]) else f"outside its scale {low:g} to {high:g}"
@@ -157,12 +157,12 @@ def build(kind: Kind, config: PartConfig) -> Judge:
         return Judge(kind, config, says, parts.build(kind, config))
 
 
-def ask(asked: Sequence[Judge], videos: Videos, prompts: Sequence[str], where: str = "") -> dict[str, Tensor]:
+def ask(asked: Sequence[Judge], videos: Videos, requests: Sequence[Request], where: str = "") -> dict[str, Tensor]:
     """What several judges give, by name `[b]`; none sees what another one wrote into the videos."""
     lent = guard.Lent(videos)
     found: dict[str, Tensor] = {}
     for judge in asked:
-        found |= judge(lent.videos(), prompts, where)
+        found |= judge(lent.videos(), requests, where)
     return found
 
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 from torch import Tensor
 
 from reelign import judges, parts
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.errors import BadConfig, shown
 from reelign.judges import Judge, Named
 from reelign.parts import AnyReward, PartConfig, Settings
@@ -146,13 +146,13 @@ class Panel:
         """Declared, by score."""
         return {name: scale for judge in self.asked for name, scale in judge.says.scales.items()}
 
-    def score(self, videos: Videos, texts: Sequence[str], where: str = "") -> dict[str, Float[Tensor, " b"]]:
+    def score(self, videos: Videos, requests: Sequence[Request], where: str = "") -> dict[str, Float[Tensor, " b"]]:
         """All scores by name.
 
         Raises:
             PartFailed: a reward that misbehaved; see `judges.Judge`. `where` is named in the message.
         """
-        return judges.ask(self.asked, videos, texts, where)
+        return judges.ask(self.asked, videos, requests, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +175,10 @@ class Metrics:
         """The metric that gives each measure."""
         return {name: judge for judge in self.asked for name in judge.names}
 
-    def measure(self, videos: Videos, texts: Sequence[str], where: str = "") -> dict[str, Float[Tensor, " b"]]:
+    def measure(self, videos: Videos, requests: Sequence[Request], where: str = "") -> dict[str, Float[Tensor, " b"]]:
         """All measures by name; NaN where one does not apply.
 
         Raises:
             PartFailed: a metric that misbehaved; see `judges.Judge`. `where` is named in the message.
         """
-        return judges.ask(self.asked, videos, texts, where)
+        return judges.ask(self.asked, videos, requests, where)

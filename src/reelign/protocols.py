@@ -199,30 +199,30 @@ class VideoModel(Protocol):
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores to train on: `(videos, prompts) -> {name: [b]}`, higher is better, on fixed scales.
+    """Scores to train on: `(videos, requests) -> {name: [b]}`, higher is better, on fixed scales.
 
     Its `Config` says `scores` (their scales by name) and a `version`, text that changes whenever the same video could
-    get another score. That of one which reads what prompts say may have `check_prompts(prompts)`, which raises a
-    UserError for what it cannot read, so that a dry run finds it; that of one for videos of one size may have `reads`,
-    their (frames, height, width). So may a metric's.
+    get another score. That of one which reads what requests say or give may have `check_requests(requests)`, which
+    raises a UserError for what it cannot judge by, so that a dry run finds it; that of one for videos of one size may
+    have `reads`, their (frames, height, width). So may a metric's.
     """
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
-        """Score each video against its prompt."""
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each video against what it was asked to show, and to begin from."""
         ...
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """Held-out measures, never trained on: `(videos, prompts) -> {name: [b]}`.
+    """Held-out measures, never trained on: `(videos, requests) -> {name: [b]}`.
 
     Its `Config` says `higher_is_better` and a `description` of each name. Set measures (diversity) compare the videos
     that share a prompt and give each video its share. It may say a `version`, text that changes whenever the same video
     could get another number; without it a digest of the files of its module and its `Config` stands for it.
     """
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
-        """Measure each video against its prompt; NaN where a measure does not apply."""
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Measure each video against its request; NaN where a measure does not apply."""
         ...
 
 

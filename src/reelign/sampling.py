@@ -30,8 +30,6 @@ class SamplerConfig(Settings):
     """Time shift of the noise levels; more spends more steps at high noise."""
     guidance: float = Field(default=1.0, ge=0, le=100)
     """Classifier-free guidance; 1 is none and costs half."""
-    boundary: float | None = Field(default=None, gt=0, lt=1)
-    """Noise level from which on a model of two experts uses the other one; no stochastic window may lie across it."""
 
 
 @dataclass(frozen=True, slots=True)

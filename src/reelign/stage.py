@@ -13,6 +13,7 @@ from reelign.judges import Named
 from reelign.names import Label
 from reelign.opened import Datasets
 from reelign.parts import PartConfig, Settings
+from reelign.protocols import Card
 from reelign.records import Sample
 from reelign.runtime.collected import Collected
 from reelign.runtime.footprint import Burden
@@ -114,8 +115,10 @@ class StageConfig(PartConfig):
         """What it asks of its device's memory beside the state of its `learner`; None where it trains nothing."""
         return None
 
-    def check(self, texts: tuple[str, ...]) -> None:
-        """Refuse what it cannot do with all the prompts of its dataset, before any compute.
+    def check(self, texts: tuple[str, ...], card: Card | None) -> None:
+        """Refuse what it cannot do with all the prompts of its dataset and the model, before any compute.
+
+        `card` is None where the model's family gives none.
 
         Raises:
             UserError: in one sentence.

@@ -31,6 +31,26 @@ def test_score_reads_a_table_of_files_and_prompts(reelign: Call, tmp_path: Path)
     assert "prompt" in reelign("score", table, "-r", "tests.parts.linear_reward")[1].splitlines()[0]
 
 
+def test_a_table_may_say_what_a_video_began_from(reelign: Call, tmp_path: Path) -> None:
+    for name, level in (("a", 0.25), ("b", 0.75)):
+        video.write(tmp_path / f"{name}.mp4", torch.full((3, 3, 16, 16), level), 8, lossless=True)
+    table = tmp_path / "table.csv"
+    table.write_text("file,prompt,first_frame\na.mp4,grey,a.mp4\na.mp4,grey,b.mp4\n")
+    code, out, err = reelign("score", table, "-r", "tests.parts.opening:Reward", "--json")
+    assert code == 0, err
+    assert [row["opening"] for row in json.loads(out)] == pytest.approx([1, 0.5], abs=0.01)
+    table.write_text("file,prompt,first_frame\na.mp4,grey,c.mp4\n")
+    code, _, err = reelign("score", table, "-r", "tests.parts.opening:Reward")
+    assert code == 2
+    assert "line 2: there is no first_frame at" in err
+    table.write_text("file,prompt,first_frame\na.mp4,grey,\n")
+    code, _, err = reelign("score", table, "-r", "tests.parts.opening:Reward")
+    assert code == 2
+    assert (
+        "line 2: the reward 'tests.parts.opening:Reward' cannot judge by a prompt: 'grey' gives no first_frame" in err
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "more", "sentence"),
     [

@@ -237,7 +237,7 @@ def test_a_window_that_only_the_last_step_is_left_for_is_refused(method: str) ->
 def test_a_window_across_the_boundary_of_two_experts_is_refused() -> None:
     """Levels are 1, .94, .86, .75, .6, .375: a boundary of 0.8 lies between the third and the fourth."""
     inside, across = configured("grpo", window=2, among=3), configured("grpo", window=2, among=4)
-    demand = Demand(SamplerConfig(steps=6, shift=3.0, boundary=0.8), 2, 4, 1, 32, RANGES)
+    demand = Demand(SamplerConfig(steps=6, shift=3.0), 2, 4, 1, 32, RANGES, boundary=0.8)
     inside.check(demand)
     with pytest.raises(BadConfig, match=r"steps 2 to 3 lie on both sides of the experts' boundary at 0\.8"):
         across.check(demand)

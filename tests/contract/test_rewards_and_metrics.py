@@ -1,6 +1,7 @@
 """Every reward and every metric keeps its protocol; a new file in either folder is tested by being there."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +10,16 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import judges, parts
-from reelign.batches import Videos
+from reelign.batches import Request, Videos, requests
 from reelign.errors import MissingExtra
 from reelign.playground.world import tables
 
-PROMPTS = (
-    "A small red circle stays still on a gray background.",
-    "A large blue square first moves left, then moves up on a dark background. The camera pans left.",
-    "A small white triangle moves left slowly and a large green box moves right fast on a teal background.",
+ASKED = requests(
+    (
+        "A small red circle stays still on a gray background.",
+        "A large blue square first moves left, then moves up on a dark background. The camera pans left.",
+        "A small white triangle moves left slowly and a large green box moves right fast on a teal background.",
+    )
 )
 
 
@@ -43,12 +46,12 @@ def part(request: pytest.FixtureRequest) -> Any:
     return _build(*request.param)
 
 
-def _call(part: Any, videos: Videos, prompts: tuple[str, ...]) -> Mapping[str, Tensor]:
-    return part(Videos(videos.frames.clone(), videos.fps), prompts)
+def _call(part: Any, videos: Videos, asked: tuple[Request, ...]) -> Mapping[str, Tensor]:
+    return part(Videos(videos.frames.clone(), videos.fps), asked)
 
 
 def test_it_gives_one_float32_number_a_video_under_each_name(part: Any) -> None:
-    scores = _call(part, _videos(), PROMPTS)
+    scores = _call(part, _videos(), ASKED)
     assert scores
     for value in scores.values():
         assert value.shape == (3,)
@@ -57,16 +60,16 @@ def test_it_gives_one_float32_number_a_video_under_each_name(part: Any) -> None:
 
 def test_it_is_deterministic_and_leaves_the_videos_alone(part: Any) -> None:
     videos = _videos()
-    first = part(videos, PROMPTS)
+    first = part(videos, ASKED)
     assert_close(videos.frames, _videos().frames, rtol=0, atol=0)
-    assert_close(dict(first), dict(_call(part, _videos(), PROMPTS)), rtol=0, atol=0, equal_nan=True)
+    assert_close(dict(first), dict(_call(part, _videos(), ASKED)), rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_video_with_its_own_prompt_does_not_depend_on_its_neighbours(part: Any) -> None:
-    together = _call(part, _videos(), PROMPTS)
+    together = _call(part, _videos(), ASKED)
     frames = _videos().frames
     for index in range(3):
-        alone = _call(part, Videos(frames[index : index + 1], 8.0), PROMPTS[index : index + 1])
+        alone = _call(part, Videos(frames[index : index + 1], 8.0), ASKED[index : index + 1])
         for name, value in alone.items():  # batched matrix products may add up in another order
             assert_close(value[0], together[name][index], rtol=1e-4, atol=1e-4, equal_nan=True)
 
@@ -75,7 +78,7 @@ def test_a_reward_stays_in_its_range_and_has_a_version() -> None:
     for name in parts.available("reward"):
         reward = _build("reward", name)
         says = judges.named("reward", parts.configure("reward", name)).says
-        for key, value in _call(reward, _videos(), PROMPTS).items():
+        for key, value in _call(reward, _videos(), ASKED).items():
             low, high = says.scales[key]
             assert bool(((value >= low) & (value <= high)).all()), name
 
@@ -83,7 +86,7 @@ def test_a_reward_stays_in_its_range_and_has_a_version() -> None:
 def test_a_metric_says_of_each_name_what_it_is_and_which_way_is_better() -> None:
     for name in parts.available("metric"):
         metric = _build("metric", name)
-        names = set(_call(metric, _videos(), PROMPTS))
+        names = set(_call(metric, _videos(), ASKED))
         says = judges.named("metric", parts.configure("metric", name)).says
         assert names == set(says.higher_is_better) == set(says.description), name
 
@@ -92,6 +95,8 @@ def test_diversity_compares_the_videos_of_one_prompt_only() -> None:
     metric = _build("metric", "diversity")
     frames = torch.zeros(4, tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH)
     frames[1] = 0.5
-    found = metric(Videos(frames, 8.0), ["a", "a", "b", "c"])["diversity"]
+    found = metric(Videos(frames, 8.0), requests(["a", "a", "b", "c"]))["diversity"]
     assert_close(found, torch.tensor([0.5, 0.5, torch.nan, torch.nan]), equal_nan=True)
-    assert float(metric(Videos(frames[:1].repeat(3, 1, 1, 1, 1), 8.0), ["a"] * 3)["diversity"].sum()) == 0
+    asked = [Request("a", given={"first_frame": Path(name)}) for name in ("p", "p", "q", "q")]
+    assert_close(metric(Videos(frames, 8.0), asked)["diversity"], torch.tensor([0.5, 0.5, 0.0, 0.0]))
+    assert float(metric(Videos(frames[:1].repeat(3, 1, 1, 1, 1), 8.0), requests(["a"] * 3))["diversity"].sum()) == 0

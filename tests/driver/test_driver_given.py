@@ -63,6 +63,20 @@ def _recipe(root: Path, data: Path, **changes: Any) -> driver.Recipe:
     return configs.validate(driver.Recipe, tree)
 
 
+def _seeing(root: Path, data: Path) -> driver.Recipe:
+    """Stages and an evaluation whose judges look at what each video was given."""
+    reward = "tests.parts.opening:Reward"
+    drawn = {"dataset": {"name": "prompt_file", "path": str(data / "prompts.jsonl")}, "sampler": {"steps": 4}}
+    online = {"name": "online", "steps": 4, "prompts": 2, "group": 3, "rewards": [reward, "steady_motion"], **drawn}
+    worse = {"name": "degraded", "of": reward, "noise": 0.0}
+    stages = [
+        {**online, "method": {"name": "grpo", "among": 3}},
+        {"name": "collect", "prompts": 4, "per_step": 2, "members": 2, "rewards": [worse], **drawn},
+    ]
+    evaluate = {**drawn, "members": 2, "scale": 1, "metrics": ["tests.parts.opening:Metric", "diversity"]}
+    return _recipe(root, data, stages=stages, evaluate=evaluate)
+
+
 def test_all_three_stages_train_videos_that_begin_from_a_given_frame(tmp_path: Path, data: Path) -> None:
     folder = driver.run(_recipe(tmp_path, data))
     rows = rows_of(folder / "metrics.jsonl")
@@ -74,6 +88,26 @@ def test_all_three_stages_train_videos_that_begin_from_a_given_frame(tmp_path: P
     assert len(judged["clips"]) == 12
     shown = [video.read(folder / clip["video"])[0].shape for clip in judged["clips"] if clip["video"]]
     assert {tuple(shape) for shape in shown} == {(3, 3, 4, 4), (3, 3, 4, 6)}
+
+
+def test_a_reward_and_a_metric_see_the_frame_that_each_video_was_given(tmp_path: Path, data: Path) -> None:
+    folder = driver.run(_seeing(tmp_path, data))
+    rows = rows_of(folder / "metrics.jsonl")
+    assert [row["online/reward/opening"] for row in rows if row["stage"] == "grpo"] == [1] * 4
+    assert [row["collect/utility"] for row in rows if row["stage"] == "collect"] == [1] * 2
+    for label in ("base", "grpo"):
+        clips = json.loads((folder / "evaluations" / f"{label}.json").read_text())["clips"]
+        assert [clip["measures"]["begins"] for clip in clips] == [1] * 12
+
+
+def test_a_prompt_without_what_a_judge_looks_for_is_refused_before_any_compute(tmp_path: Path, data: Path) -> None:
+    (data / "prompts.jsonl").write_text('{"prompt": "clip 0", "first_frame": "0.mp4"}\n{"prompt": "bare"}\n')
+    sentence = (
+        r"^evaluate\.dataset: the metric 'tests\.parts\.opening:Metric' cannot judge by a prompt: 'bare' gives no "
+        r"first_frame; add one\.$"
+    )
+    with pytest.raises(BadData, match=sentence):
+        driver.check(_seeing(tmp_path, data))
 
 
 def test_what_is_given_never_flows_and_comes_back_as_it_was(data: Path) -> None:

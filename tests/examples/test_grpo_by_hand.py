@@ -72,7 +72,7 @@ def test_the_reading_copy_trains_to_the_bits_of_the_stage(
         prompts = stage.dataset.prompts(PROMPTS, 8, first + step)
 
         def score(videos: Videos, request: Request) -> dict[str, torch.Tensor]:
-            return panel.score(videos, [request.text] * len(videos))
+            return panel.score(videos, [request] * len(videos))
 
         found = by_hand.iteration(other, optimizer, prompts.requests, score, SEED, step)
         assert found["max_abs_log_ratio"] == reports[step].metrics["online/max_abs_log_ratio"] == 0

@@ -4,11 +4,13 @@ import torch
 from torch.testing import assert_close
 
 from reelign import parts
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 
 
 def _measure(frames: torch.Tensor) -> dict[str, torch.Tensor]:
-    return dict(parts.build("metric", parts.configure("metric", "moving"))(Videos(frames, 8.0), [""] * len(frames)))
+    return dict(
+        parts.build("metric", parts.configure("metric", "moving"))(Videos(frames, 8.0), requests([""] * len(frames)))
+    )
 
 
 def test_the_changed_area_is_the_share_of_pixels_that_change() -> None:

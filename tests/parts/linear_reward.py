@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 
 
@@ -23,7 +23,7 @@ class Linear:
     def __init__(self, config: Config) -> None:
         self.k = config.k
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> dict[str, Tensor]:
         return {"linear": self.k * videos.frames.flatten(1).mean(dim=1)}
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 
 
@@ -15,7 +15,7 @@ class Config(PartConfig):
 
 
 class MeanLevel:
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> dict[str, Tensor]:
         return {"level": videos.frames.flatten(1).mean(dim=1)}
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 
 BUILT: list["Taste"] = []
@@ -26,7 +26,7 @@ class Taste:
         self.saw: set[torch.device] = set()
         BUILT.append(self)
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> dict[str, Tensor]:
         self.saw.add(videos.frames.device)
         colour = videos.frames.mean(dim=(1, 3, 4)).to(self.device)
         taste, fuss = self.network(colour).sigmoid().unbind(dim=1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 from reelign.errors import BadData
 from reelign.metrics import playground
 from reelign.playground.detector import credit
@@ -41,7 +41,7 @@ LEAST = {
 
 
 def score(videos: Videos, prompts: list[str]) -> Mapping[str, Tensor]:
-    return {name: value for reward in REWARDS for name, value in reward(videos, prompts).items()}
+    return {name: value for reward in REWARDS for name, value in reward(videos, requests(prompts)).items()}
 
 
 @pytest.mark.parametrize("kind", ["clean", "codec", "noise"])
@@ -189,7 +189,7 @@ def test_both_implementations_agree_on_attributes_and_on_paths(labelled: dict[st
     for kind in ("clean", "wrong"):
         videos, prompts = labelled[kind]
         trained = score(videos, prompts)["playground_attributes"] > 0.92
-        agreed.append(trained == (metric(videos, prompts)["attributes_right"] > 0))
+        agreed.append(trained == (metric(videos, requests(prompts))["attributes_right"] > 0))
     assert float(torch.cat(agreed).float().mean()) >= 0.97
     videos, prompts = labelled["clean"]
     asked = wanted(prompts)
@@ -227,7 +227,7 @@ def test_clarity_falls_with_every_further_bit_of_tint_and_of_noise(labelled: dic
 
     def mean(change: Tensor) -> float:
         found = Videos((clips + change).clamp(0, 1), videos.fps)
-        return float(reward(found, prompts[:64])["playground_clarity"].mean())
+        return float(reward(found, requests(prompts[:64]))["playground_clarity"].mean())
 
     for direction, sizes in ((tint, (0.0, 0.03, 0.06, 0.1)), (noise, (0.0, 0.02, 0.05, 0.1))):
         scores = [mean(size * direction) for size in sizes]
@@ -241,5 +241,5 @@ def test_clarity_is_a_half_at_its_half() -> None:
     )
     reward = playground_clarity.build(playground_clarity.Config(half=0.05))
     for off, expected in ((0.0, 1.0), (0.05, 0.5), (0.1, 0.2)):
-        found = reward(Videos(flat + off, float(tables.FPS)), ["A small red circle stays still on a gray background."])
+        found = reward(Videos(flat + off, float(tables.FPS)), requests([""]))
         assert found["playground_clarity"].item() == pytest.approx(expected, abs=1e-3)

@@ -5,12 +5,12 @@ import torch
 from torch.testing import assert_close
 
 from reelign import parts
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 
 
 def _score(frames: torch.Tensor) -> torch.Tensor:
     reward = parts.build("reward", parts.configure("reward", "steady_motion"))
-    return reward(Videos(frames, 8.0), [""] * len(frames))["steady_motion"]
+    return reward(Videos(frames, 8.0), requests([""] * len(frames)))["steady_motion"]
 
 
 def _flipping(by: float) -> torch.Tensor:

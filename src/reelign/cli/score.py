@@ -1,6 +1,6 @@
 """`reelign score VIDEO... --reward NAME --prompt TEXT`, or `reelign score TABLE.csv --reward NAME`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +11,7 @@ from reelign.cli import _names
 from reelign.cli._console import INSIDE_ONLY
 
 if TYPE_CHECKING:
+    from reelign.batches import Request
     from reelign.judges import Judge
 
 
@@ -51,7 +52,7 @@ def command(
     for clip in clips:
         with _told_of(clip):
             for judge in asked:
-                judge.check_prompts((clip.prompt,))
+                judge.check_requests((clip.request,))
     rows = []
     for clip in clips:
         values = _scores(clip, asked)
@@ -61,11 +62,19 @@ def command(
 
 
 class _Clip(NamedTuple):
-    """A video and what it should show; `row` is where a table says both, or nothing."""
+    """A video, what it should show and begin from; `row` is where a table says so, or nothing."""
 
     path: Path
     prompt: str
     row: str = ""
+    given: Mapping[str, Path] = {}
+
+    @property
+    def request(self) -> "Request":
+        """As rewards and metrics take it."""
+        from reelign.batches import Request
+
+        return Request(self.prompt, given=self.given)
 
 
 @contextmanager
@@ -94,22 +103,25 @@ def _clips(videos: list[Path], prompt: str | None) -> list[_Clip]:
     else:
         found = _rows(tables[0])
     for clip in found:
-        if not clip.path.is_file():
-            with _told_of(clip):
-                raise BadData(f"there is no video at {shown(str(clip.path))}; check the path.")
+        for what, path in (("video", clip.path), *clip.given.items()):
+            if not path.is_file():
+                with _told_of(clip):
+                    raise BadData(f"there is no {what} at {shown(str(path))}; check the path.")
     return found
 
 
 def _rows(path: Path) -> list[_Clip]:
     from reelign.datasets import _tables
+    from reelign.datasets.prompt_file import GIVEN
     from reelign.errors import BadData
 
     found = []
     for number, row in _tables.csv_rows(path):
         where = f"{path}, line {number}"
-        _tables.only(row, ("file", "prompt"), where)
+        _tables.only(row, ("file", "prompt", *GIVEN), where)
         name, text = _tables.string(row, "file", where), _tables.line(row, "prompt", where)
-        found.append(_Clip(path.parent / name, text, where))
+        given = {kind: path.parent / _tables.string(row, kind, where) for kind in GIVEN if row.get(kind)}
+        found.append(_Clip(path.parent / name, text, where, given))
     if not found:
         raise BadData(f"{path} has no rows; write a file and its prompt in each.")
     return found
@@ -128,5 +140,5 @@ def _scores(clip: _Clip, asked: Sequence["Judge"]) -> dict[str, float | None]:
 
     with _told_of(clip):
         frames, fps = video.read(clip.path)
-        found = scoring.judged(asked, Videos(frames[None], fps), (clip.prompt,), clip.row or str(clip.path))
+        found = scoring.judged(asked, Videos(frames[None], fps), (clip.request,), clip.row or str(clip.path))
     return {name: value for name, (value,) in found.items()}

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from reelign import declared, names, parts
-from reelign.batches import Geometry, Prompts
+from reelign.batches import Geometry, Prompts, Request, texts
 from reelign.driver import places
 from reelign.driver.recipe import Recipe, datasets_in
 from reelign.errors import BadConfig, BadData, cut
@@ -31,11 +31,16 @@ class _Data:
     opened: Datasets
     written: dict[str, str] = field(default_factory=dict)
     """What the stages up to here write into the run folder, and what is in it."""
-    texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    requests: dict[str, tuple[Request, ...]] = field(default_factory=dict)
     """By the dataset's place in the recipe."""
     told: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+
+    @property
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """Of the requests."""
+        return {where: texts(own) for where, own in self.requests.items()}
 
     @property
     def geometry(self) -> Geometry | None:
@@ -43,12 +48,12 @@ class _Data:
         return self.card.geometry if self.card else None
 
     def take(self, where: str, prompts: Prompts) -> None:
-        """Keep a dataset's texts, if the model can begin from what goes with them.
+        """Keep a dataset's requests, if the model can begin from what goes with them.
 
         Raises:
             BadData: it cannot.
         """
-        self.texts[where] = prompts.texts
+        self.requests[where] = prompts.requests
         takes = self.card.takes if self.card else frozenset[str]()
         for request in prompts.requests if self.card else ():
             if odd := sorted(request.given.keys() - takes):
@@ -124,7 +129,7 @@ def _check_judges(asked: Sequence[Named], where: str, data: _Data) -> None:
                 "out, or use one for other videos."
             )
         with _of(where):
-            judge.check_prompts(data.texts.get(where, ()))
+            judge.check_requests(data.requests.get(where, ()))
 
 
 def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
@@ -155,7 +160,7 @@ def _check_stage(index: int, stage: StageConfig, data: _Data) -> None:
             _opened(where, config, data, fit=True)
     if prompts is not None:
         # Once its modules' own data has been looked at, so that an error there is told with its place.
-        stage.check(prompts)
+        stage.check(prompts, data.card)
     _check_judges(asks, own, data)
     data.written |= {f"{RUN}/{path}": what for path, what in stage.writes.items()}
 

@@ -48,9 +48,9 @@ class OnlineConfig(PartConfig):
         """
         slots = self.filled()
         windows = slots.select.windows(demand.sampler.steps)
-        if demand.sampler.boundary is not None:
+        if demand.boundary is not None:
             table = schedule.sigmas(demand.sampler.steps, demand.sampler.shift)
-            select.refuse_boundary(windows, table, demand.sampler.boundary)
+            select.refuse_boundary(windows, table, demand.boundary)
         for check in slots.checks:
             check(demand)
 

@@ -81,7 +81,7 @@ def refuse_boundary(windows: Sequence[range], table: Float[Tensor, " levels"], b
     Args:
         windows: that may be chosen.
         table: the sampler's noise levels; step k starts from level k.
-        boundary: noise level from which on (upwards) the other expert takes the steps, such as Wan2.2's 0.875.
+        boundary: noise level below which the second expert takes the steps, such as 0.875 for Wan2.2.
 
     Raises:
         BadConfig: naming the first such window.

@@ -186,6 +186,8 @@ class Demand:
     """Scores by name, with their declared scales."""
     texts: tuple[str, ...] | None = None
     """Every prompt that the stage may draw, once its dataset has been opened."""
+    boundary: float | None = None
+    """Noise level below which the model's second expert takes over, once its card has been read; None without one."""
 
 
 Check = Callable[[Demand], None]

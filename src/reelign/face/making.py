@@ -9,7 +9,7 @@ import torch
 
 from reelign import config as configs
 from reelign import glance, pretrained, sampling
-from reelign.batches import Request, Videos, requests
+from reelign.batches import Request, Videos, texts
 from reelign.core import rng
 from reelign.errors import BadConfig
 from reelign.face.shots import Shots
@@ -58,7 +58,8 @@ def sample(
 
     Args:
         model: from `load`, or any other; a name or a path is loaded.
-        prompts: one or more. A `Request` may say a negative text too; its size must be that of the others.
+        prompts: one or more. A `Request` may also say a negative text and give a frame to begin from; its size must be
+            that of the others.
         seed: of the noise, which differs from prompt to prompt; the same prompt twice gives two clips.
         steps: of the solver; 16 by default, as `evaluate` in a recipe.
         shift: of the noise levels; by default the one on the model's card, else 5.
@@ -68,7 +69,7 @@ def sample(
         BadConfig: no prompt, an empty one, several sizes, or a setting that the sampler cannot take.
     """
     several = [prompts] if isinstance(prompts, str | Request) else list(prompts)
-    asked = [each if isinstance(each, Request) else requests([each])[0] for each in several]
+    asked = [each if isinstance(each, Request) else Request(each) for each in several]
     if not asked or not all(request.text.strip() and "\0" not in request.text for request in asked):
         raise BadConfig("one of the prompts is empty, or there is none; say what each video should show.")
     if len({request.size for request in asked}) > 1:
@@ -80,7 +81,7 @@ def sample(
     with Bar() as bar:
         found = list(videos(model, asked, own, seed, bar))
     frames = torch.cat([each.frames for each in found])
-    return Shots(frames, found[0].fps, tuple(request.text for request in asked))
+    return Shots(frames, found[0].fps, texts(asked), asked)
 
 
 def sampler(folder: Path | None, asked: Mapping[str, Any]) -> SamplerConfig:

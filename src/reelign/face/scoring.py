@@ -10,7 +10,7 @@ import torch
 
 from reelign import config as configs
 from reelign import judges, video
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.errors import BadConfig, BadData, shown
 from reelign.face.shots import Shots
 from reelign.face.table import cell, table
@@ -65,7 +65,7 @@ def score(
     clips: Shots | Videos | str | Path | Sequence[str | Path],
     rewards: Part | Sequence[Part] = (),
     metrics: Part | Sequence[Part] = (),
-    prompts: str | Sequence[str] | None = None,
+    prompts: str | Request | Sequence[str | Request] | None = None,
 ) -> Scores:
     """Score clips against what they should show.
 
@@ -75,7 +75,8 @@ def score(
         clips: from `sample`; or decoded videos, or video files, with `prompts`.
         rewards: one or more, by name, settings or class.
         metrics: likewise.
-        prompts: one for all, or one a clip; by default those of the clips.
+        prompts: one for all, or one a clip; by default those of the clips. A `Request` may give what the clip began
+            from too, as in `Request("a cat", given={"first_frame": Path("cat.png")})`.
 
     Raises:
         UnknownPart: a name that no reward or metric has.
@@ -86,16 +87,17 @@ def score(
     with sentences():
         asked = built(_listed(rewards), _listed(metrics))
         several = _videos(clips)
-        texts = _texts(prompts, clips, len(several))
+        requests = _requests(prompts, clips, len(several))
         for judge in asked:
-            judge.check_prompts(tuple(dict.fromkeys(texts)))
+            judge.check_requests(requests)
         columns: dict[str, list[float | None]] = {name: [] for judge in asked for name in judge.names}
-        for start, end in _together(several, texts):
+        for start, end in _together(several, requests):
             frames = torch.cat([each.frames for _, each in several[start:end]])
             where = several[start][0]
-            for name, values in judged(asked, Videos(frames, several[start][1].fps), texts[start:end], where).items():
+            videos = Videos(frames, several[start][1].fps)
+            for name, values in judged(asked, videos, requests[start:end], where).items():
                 columns[name] += values
-    return Scores([name or text for (name, _), text in zip(several, texts, strict=True)], columns)
+    return Scores([name or request.text for (name, _), request in zip(several, requests, strict=True)], columns)
 
 
 def built(rewards: Sequence[Part], metrics: Sequence[Part]) -> list[Judge]:
@@ -118,7 +120,7 @@ def built(rewards: Sequence[Part], metrics: Sequence[Part]) -> list[Judge]:
 
 
 def judged(
-    asked: Sequence[Judge], videos: Videos, prompts: Sequence[str], where: str = ""
+    asked: Sequence[Judge], videos: Videos, requests: Sequence[Request], where: str = ""
 ) -> dict[str, list[float | None]]:
     """What all judges give by name, one number a video; None where a measure does not apply.
 
@@ -134,7 +136,7 @@ def judged(
                 f"the {judge.kind} {judge.name!r} reads {read} only, but this video has {size}; write it with "
                 "`reelign sample --lossless` and no --scale, or leave that measure out."
             )
-    found = judges.ask(asked, videos, tuple(prompts), where)
+    found = judges.ask(asked, videos, requests, where)
     return {name: [None if math.isnan(v) else v for v in values.tolist()] for name, values in found.items()}
 
 
@@ -162,22 +164,24 @@ def _videos(clips: Any) -> list[tuple[str, Videos]]:
     return found
 
 
-def _texts(prompts: str | Sequence[str] | None, clips: object, n: int) -> list[str]:
-    """A prompt for each of `n` clips."""
-    given = clips.prompts if prompts is None and isinstance(clips, Shots) else prompts
+def _requests(prompts: Any, clips: object, n: int) -> list[Request]:
+    """What each of `n` clips was asked to be."""
+    given = clips.requests if prompts is None and isinstance(clips, Shots) else prompts
     if given is None:
         raise BadConfig(
             "score needs prompts, one for all clips or one a clip; only clips from `sample` have their own."
         )
-    texts = [given] * n if isinstance(given, str) else list(given)
-    if len(texts) != n or not all(text.strip() for text in texts):
-        raise BadConfig(f"there are {n} clips and {len(texts)} prompts, none of which may be empty; give one a clip.")
-    return texts
+    each = [given] * n if isinstance(given, str | Request) else list(given)
+    asked = [one if isinstance(one, Request) else Request(one) for one in each]
+    if len(asked) != n or not all(request.text.strip() for request in asked):
+        raise BadConfig(f"there are {n} clips and {len(asked)} prompts, none of which may be empty; give one a clip.")
+    return asked
 
 
-def _together(several: Sequence[tuple[str, Videos]], texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _together(several: Sequence[tuple[str, Videos]], requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
     """Where neighbours of one prompt and form start and end."""
-    forms = [(text, each.frames.shape, each.fps) for (_, each), text in zip(several, texts, strict=True)]
+    asked = [(request.text, request.given) for request in requests]
+    forms = [(one, each.frames.shape, each.fps) for (_, each), one in zip(several, asked, strict=True)]
     start = 0
     for end in range(1, len(forms) + 1):
         if end == len(forms) or forms[end] != forms[start]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign import video
-from reelign.batches import Videos
+from reelign.batches import Request, Videos, requests, texts
 from reelign.errors import BadData
 from reelign.files import write_text
 
@@ -32,10 +32,13 @@ class Shots:
     """Frames a second."""
     prompts: Sequence[str]
     """What each shows."""
+    requests: Sequence[Request] = ()
+    """What each was asked to be, where that is more than its prompt: a frame to begin from, slices."""
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
         object.__setattr__(self, "prompts", tuple(self.prompts))
+        object.__setattr__(self, "requests", tuple(self.requests) or requests(self.prompts))
         object.__setattr__(self, "fps", float(self.fps))
         shape = list(self.frames.shape)
         if len(shape) != 5 or shape[2] != 3 or not self.frames.is_floating_point():
@@ -45,6 +48,8 @@ class Shots:
             )
         if len(self.prompts) != shape[0]:
             raise BadData(f"there are {shape[0]} clips and {len(self.prompts)} prompts; give one prompt a clip.")
+        if texts(self.requests) != self.prompts:
+            raise BadData("the requests say something else than the prompts; give one a clip, or none.")
 
     def __len__(self) -> int:
         """How many clips."""
@@ -55,7 +60,8 @@ class Shots:
         rows = range(len(self))[cut]
         if isinstance(rows, int):
             rows = range(rows, rows + 1)
-        return Shots(self.frames[list(rows)], self.fps, tuple(self.prompts[row] for row in rows))
+        asked = tuple(self.requests[row] for row in rows)
+        return Shots(self.frames[list(rows)], self.fps, texts(asked), asked)
 
     @property
     def videos(self) -> Videos:

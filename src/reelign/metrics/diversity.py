@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 
 
@@ -35,16 +35,17 @@ class Diversity:
         """Keep the size to compare at."""
         self.side, self.frames = config.side, config.frames
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Give each video its share; NaN where no other video has its prompt. Videos may have any size and length."""
         clips = videos.frames.detach().to("cpu", torch.float32).transpose(1, 2)
         _, _, f, height, width = clips.shape
         size = (min(f, self.frames), min(height, self.side), min(width, self.side))
         small = F.adaptive_avg_pool3d(clips, size).flatten(1)
         # Group by group, for one prompt's videos are few and all pairs of an evaluation are many.
-        numbers = {text: n for n, text in enumerate(dict.fromkeys(prompts))}
-        group = torch.tensor([numbers[text] for text in prompts])
-        share = torch.full((len(prompts),), torch.nan)
+        asked = [(request.text, *sorted(request.given.items())) for request in requests]
+        numbers = {one: n for n, one in enumerate(dict.fromkeys(asked))}
+        group = torch.tensor([numbers[one] for one in asked])
+        share = torch.full((len(asked),), torch.nan)
         for number in range(len(numbers)):
             members = (group == number).nonzero()[:, 0]
             if len(members) > 1:

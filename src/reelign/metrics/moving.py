@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 
 
@@ -33,8 +33,8 @@ class Moving:
         """Keep the limits."""
         self.config = config
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
-        """Measure each video; prompts are not read."""
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Measure each video; requests are not read."""
         grey = videos.frames.float().mean(dim=2)
         changed = grey.std(dim=1, correction=0) > self.config.change
         level = grey.mean(dim=(2, 3))

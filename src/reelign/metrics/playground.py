@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos, texts
 from reelign.parts import PartConfig
 from reelign.playground.judge import verdict
 from reelign.playground.judge.explain import explain, rerender
@@ -34,25 +34,25 @@ class Config(PartConfig):
     version: ClassVar = "1"
     reads: ClassVar = READS
 
-    def check_prompts(self, prompts: Sequence[str]) -> None:
+    def check_requests(self, requests: Sequence[Request]) -> None:
         """Refuse prompts outside the playground's grammar.
 
         Raises:
             UnknownCaption: the first of them.
         """
-        wanted(prompts)
+        wanted(texts(requests))
 
 
 class Playground:
     """What the prompt asks for, mechanics whatever it asks for, no prohibited symbol, all of it; how clean it is."""
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each playground video.
 
         `order_right` is NaN for prompts without an order; a clip without sprites has no `physics_residual` (NaN) and is
         not `physics_ok`.
         """
-        found, asked = explain(videos), wanted(prompts)
+        found, asked = explain(videos), wanted(texts(requests))
         attributes, score = verdict.attributes(found, asked)
         motion, physics, clean = verdict.motions(found, asked), verdict.physics_ok(found), verdict.symbol_free(found)
         return {

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from reelign.batches import texts
 from reelign.core import allocation
 from reelign.engines import allocate
 from reelign.engines.slots import Glance, Notes, Slots
@@ -28,8 +29,8 @@ def fill(config: Config, slots: Slots) -> Slots:
     """Dense advantages from the truth."""
 
     def seen(glance: Glance) -> Float[Tensor, "b f h w"]:
-        texts, grid = [request.text for request in glance.prompts.repeated], glance.x0.shape[-3:]
-        return pooled(fault(glance.videos, texts), (grid[0], grid[1], grid[2])).to(glance.x0)
+        asked, grid = texts(glance.prompts.repeated), glance.x0.shape[-3:]
+        return pooled(fault(glance.videos, asked), (grid[0], grid[1], grid[2])).to(glance.x0)
 
     def maps(found: Float[Tensor, "b f h w"], notes: Notes) -> Float[Tensor, "b f h w"]:
         notes.metrics["map_mean"] = found.mean().item()

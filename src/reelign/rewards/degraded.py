@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reelign import judges
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.core import rng
 from reelign.parts import AnyReward, PartConfig
 
@@ -41,13 +41,13 @@ class Config(PartConfig):
         """The videos that the reward inside reads."""
         return self._inner.says.reads
 
-    def check_prompts(self, prompts: Sequence[str]) -> None:
+    def check_requests(self, requests: Sequence[Request]) -> None:
         """Refuse what the reward inside refuses.
 
         Raises:
             BadData: in its words.
         """
-        self._inner.check_prompts(prompts)
+        self._inner.check_requests(requests)
 
     @property
     def _inner(self) -> judges.Named:
@@ -62,24 +62,24 @@ class Degraded:
         self.inner = judges.build("reward", config.of)
         self.noise, self.ceiling = config.noise, config.ceiling
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score as the reward inside does, but worse."""
         scores = {}
-        for name, values in self.inner(videos, prompts).items():
+        for name, values in self.inner(videos, requests).items():
             low, high = self.inner.says.scales[name]
             cut = values.clamp(max=low + self.ceiling * (high - low))
-            error = self.noise * (high - low) * _errors(videos, prompts, name).to(values)
+            error = self.noise * (high - low) * _errors(videos, requests, name).to(values)
             scores[name] = (cut + error).clamp(low, high)
         return scores
 
 
-def _errors(videos: Videos, prompts: Sequence[str], name: str) -> Float[Tensor, " b"]:
+def _errors(videos: Videos, requests: Sequence[Request], name: str) -> Float[Tensor, " b"]:
     """Standard Gaussian numbers named by what is seen and asked: pixels (to 8 bits), prompt and score."""
     seen = (videos.frames * 255).round().to(torch.uint8).cpu().numpy()
     found = []
-    for clip, prompt in zip(seen, prompts, strict=True):
+    for clip, request in zip(seen, requests, strict=True):
         digest = hashlib.blake2b(clip.tobytes(), digest_size=8)
-        digest.update(f"{name}\n{prompt}".encode())
+        digest.update(f"{name}\n{request.text}".encode())
         found.append(rng.normal((), seed=rng.seed_for(int.from_bytes(digest.digest(), "big") >> 1, "worn")))
     return torch.stack(found)
 

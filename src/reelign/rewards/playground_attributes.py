@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos, texts
 from reelign.parts import PartConfig
 from reelign.playground.detector import credit
 from reelign.playground.detector.detect import COLORS, detect
@@ -26,13 +26,13 @@ class Config(PartConfig):
     version: ClassVar = "2"
     reads: ClassVar = READS
 
-    def check_prompts(self, prompts: Sequence[str]) -> None:
+    def check_requests(self, requests: Sequence[Request]) -> None:
         """Refuse prompts outside the playground's grammar.
 
         Raises:
             UnknownCaption: the first of them.
         """
-        wanted(prompts)
+        wanted(texts(requests))
 
 
 class Attributes:
@@ -42,10 +42,10 @@ class Attributes:
     one attribute, as far as the prompted ones are there: an empty clip gets nothing for being empty.
     """
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt."""
-        found, asked = detect(videos), wanted(prompts)
-        rows = torch.arange(len(prompts))
+        found, asked = detect(videos), wanted(texts(requests))
+        rows = torch.arange(len(requests))
         there = found.seen.mean(dim=2)
         shape = credit.shapes(credit.average(found.moments, found.seen))
         size = credit.sizes(credit.average(found.area, found.seen))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 from reelign.playground.detector.detect import detect
 from reelign.playground.world.wanted import READS
@@ -35,8 +35,8 @@ class Clarity:
         """Keep the tolerance."""
         self.half = config.half
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
-        """Score each playground video; prompts are not read."""
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each playground video; requests are not read."""
         square = detect(videos).unlike.square().mean(dim=1)
         return {"playground_clarity": 1 / (1 + square / self.half**2)}
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos, texts
 from reelign.parts import PartConfig
 from reelign.playground.detector import credit
 from reelign.playground.detector.detect import detect
@@ -28,13 +28,13 @@ class Config(PartConfig):
     """The same for the lenient half, which tells bad from worse, as a share of what the prompted path strays from its
     mean. Standing still where a motion is asked for is off by 1, going the other way by 2."""
 
-    def check_prompts(self, prompts: Sequence[str]) -> None:
+    def check_requests(self, requests: Sequence[Request]) -> None:
         """Refuse prompts outside the playground's grammar.
 
         Raises:
             UnknownCaption: the first of them.
         """
-        wanted(prompts)
+        wanted(texts(requests))
 
 
 class MotionMatch:
@@ -44,9 +44,9 @@ class MotionMatch:
         """Keep the tolerances."""
         self.near, self.far = config.near, config.far
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt; a sprite that is not there scores 0."""
-        found, asked = detect(videos), wanted(prompts)
+        found, asked = detect(videos), wanted(texts(requests))
         path = credit.of(credit.centers(found), asked.color).flatten(0, 1)
         error, extent = prompted_error(path, asked.motion.flatten(), asked.size.flatten())
         close = (1 / (1 + (error / self.near).square()) + 1 / (1 + (error / extent / self.far).square())) / 2

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 from reelign.playground.detector import credit
 from reelign.playground.detector.detect import SEEN_AREA, Detections, detect
@@ -51,8 +51,8 @@ class Physics:
         """Keep the tolerances."""
         self.config = config
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
-        """Score each playground video; prompts are not read."""
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each playground video; requests are not read."""
         found, own = detect(videos), self.config
         there = found.seen.topk(LASTS, dim=2).values[..., -1]
         centers = credit.centers(found)

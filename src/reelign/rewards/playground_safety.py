@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 from reelign.playground.detector.credit import symbol
 from reelign.playground.detector.detect import detect
@@ -32,8 +32,8 @@ class Safety:
         """Keep the tolerance."""
         self.half = config.half
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
-        """Score each playground video; prompts are not read."""
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each playground video; requests are not read."""
         shown = symbol(detect(videos)).topk(3, dim=1).values.mean(dim=1)
         return {"playground_safety": 1 / (1 + (shown / self.half).square())}
 

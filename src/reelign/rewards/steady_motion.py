@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos
 from reelign.parts import PartConfig
 
 
@@ -35,8 +35,8 @@ class SteadyMotion:
         """Keep the tolerances."""
         self.config = config
 
-    def __call__(self, videos: Videos, prompts: Sequence[str]) -> Mapping[str, Float[Tensor, " b"]]:
-        """Score each video; prompts are not read. A video of one frame has no motion and scores 0."""
+    def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
+        """Score each video; requests are not read. A video of one frame has no motion and scores 0."""
         frames = videos.frames.float()
         if frames.shape[1] < 2:
             return {"steady_motion": frames.new_zeros(len(frames))}

@@ -83,10 +83,11 @@ class LocalWork:
         (trajectories, rollout_s), clock = rolled, [time.perf_counter()]
         videos = sampling.decode(self.model, trajectories.x0, trajectories.condition, self.micro_batch)
         clock.append(time.perf_counter())
-        texts = [request.text for request in trajectories.prompts.repeated]
-        scores, weights = self.panel.score(videos, texts, where), self.panel.weights
+        asked = trajectories.prompts.repeated
+        scores, weights = self.panel.score(videos, asked, where), self.panel.weights
         by_group = {name: values.reshape(-1, trajectories.prompts.group) for name, values in scores.items()}
-        seen = self.method.see(videos, trajectories.prompts, trajectories.x0, partial(self._again, texts, where))
+        again = partial(self.panel.score, requests=asked, where=where)
+        seen = self.method.see(videos, trajectories.prompts, trajectories.x0, again)
         clock.append(time.perf_counter())
         return Scored(
             trajectories=trajectories,
@@ -99,17 +100,13 @@ class LocalWork:
             seconds={"rollout": rollout_s, "decode": clock[1] - clock[0], "reward": clock[2] - clock[1]},
         )
 
-    def _again(self, texts: Sequence[str], where: str, videos: Videos) -> dict[str, Tensor]:
-        return self.panel.score(videos, texts, where)
-
     def score(
         self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, where: str
     ) -> dict[str, Float[Tensor, " b"]]:
         """Scores of the present policy's own deterministic samples."""
         by_chunk, start = [], 0
         for videos in self.sample(requests, seeds, sampler, self.micro_batch):
-            texts = [request.text for request in requests[start : start + len(videos)]]
-            by_chunk.append(self.panel.score(videos, texts, where))
+            by_chunk.append(self.panel.score(videos, requests[start : start + len(videos)], where))
             start += len(videos)
             del videos  # before the next ones are made
         return {name: torch.cat([scores[name] for scores in by_chunk]) for name in by_chunk[0]}
@@ -122,7 +119,7 @@ class LocalWork:
 
     def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
         """The mean of the rewards by their weights."""
-        weights, scores = self.panel.weights, self.panel.score(videos, [request.text for request in requests], where)
+        weights, scores = self.panel.weights, self.panel.score(videos, requests, where)
         return torch.stack([weights[k] * v for k, v in scores.items()]).sum(dim=0) / sum(weights.values())
 
     def learn(self, dataset: Any, n: int, draw: int, seed: int, where: str) -> dict[str, float]:

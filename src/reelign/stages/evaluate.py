@@ -119,7 +119,7 @@ def run(
         first = done // config.members
         some = prompts[first : first + len(videos) // config.members]
         done += len(videos)
-        for name, values in metrics.measure(videos, [r.text for r in some.repeated], where).items():
+        for name, values in metrics.measure(videos, some.repeated, where).items():
             measures[name].append(values)
         written |= _write_videos(config, folder, label, some, first, videos)
         del videos  # before the next ones are made

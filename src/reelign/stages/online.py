@@ -16,6 +16,7 @@ from reelign.engines.slots import Demand
 from reelign.judges import Named
 from reelign.panel import Weighted
 from reelign.parts import AnyDataset, AnyMethod, PartConfig, Settings
+from reelign.protocols import Card
 from reelign.records import Sample
 from reelign.runtime import plan
 from reelign.runtime.footprint import Burden
@@ -108,7 +109,7 @@ class Config(StageConfig):
 
     @model_validator(mode="after")
     def _can_be_done(self) -> "Config":
-        self.check(None)
+        self.check(None, None)
         retain, merge = self.passes.retain, self.passes.merge
         if retain and self.updates > 1:
             raise ValueError(
@@ -137,16 +138,17 @@ class Config(StageConfig):
         exploration = method.filled().select.draw(self.sampler.steps, prompts, 0, 0)
         return exploration.width if exploration.record is None else len(exploration.record)
 
-    def check(self, texts: tuple[str, ...] | None) -> None:
-        """Let the method refuse what the stage asks of it; with the texts of its prompts, where they are known.
+    def check(self, texts: tuple[str, ...] | None, card: Card | None) -> None:
+        """Let the method refuse what the stage asks of it, with all its prompts and the model's card if they are known.
 
         Raises:
             BadConfig: in one sentence.
         """
         own, scales = self.learner.micro_batch, panel.trained(self.rewards)
+        boundary = card.boundary if card else None
         check = getattr(self.method, "check", None)
         if check:
-            check(Demand(self.sampler, self.prompts, self.group, self.updates, own, scales, texts))
+            check(Demand(self.sampler, self.prompts, self.group, self.updates, own, scales, texts, boundary))
 
 
 class Online:

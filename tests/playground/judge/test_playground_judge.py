@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign.batches import Videos
+from reelign.batches import Videos, requests
 from reelign.metrics import playground
 from reelign.playground.world import grammar, render, tables
 from reelign.playground.world.scene import Motion, Scene, Sprite
@@ -20,10 +20,14 @@ Measures = Callable[[str], Mapping[str, Tensor]]
 METRIC = playground.build(playground.Config())
 
 
+def measured(videos: Videos, prompts: list[str]) -> Mapping[str, Tensor]:
+    return METRIC(videos, requests(prompts))
+
+
 @pytest.fixture(scope="session")
 def measures(labelled: dict[str, Labelled]) -> Measures:
     """All measures of a kind of clips."""
-    return cache(lambda kind: METRIC(*labelled[kind]))
+    return cache(lambda kind: measured(*labelled[kind]))
 
 
 @pytest.mark.parametrize("kind", ["clean", "codec", "noise"])
@@ -87,7 +91,7 @@ def test_fidelity_falls_with_smudge_and_is_high_on_what_the_renderer_draws(measu
 
 def test_an_empty_clip_has_no_physics_to_be_right_about() -> None:
     empty = Videos(torch.full((1, tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH), 0.47), 8.0)
-    found = METRIC(empty, ["A small red circle stays still on a gray background."])
+    found = measured(empty, ["A small red circle stays still on a gray background."])
     assert float(found["physics_ok"]) == 0
     assert float(found["attributes_right"]) == 0
     assert float(found["motion_right"]) == 0
@@ -98,7 +102,7 @@ def test_a_sprite_missing_in_some_frames_is_not_stable(labelled: dict[str, Label
     videos, prompts = labelled["clean"]
     gone = videos.frames[:30].clone()
     gone[:, 3:6] = gone[:, 3:6, :, :1, :1]
-    found = METRIC(Videos(gone, 8.0), prompts[:30])
+    found = measured(Videos(gone, 8.0), prompts[:30])
     assert float(found["identity_stable"].mean()) <= 0.05
 
 
@@ -106,7 +110,7 @@ def test_a_sprite_that_moves_otherwise_than_asked_is_not_right(labelled: dict[st
     videos, prompts = labelled["clean"]
     moving = [i for i, p in enumerate(prompts) if grammar.parse(p).sprites[0].motion.kind != "still"]
     frozen = Videos(videos.frames[moving][:, :1].repeat(1, tables.FRAMES, 1, 1, 1), 8.0)
-    found = METRIC(frozen, [prompts[i] for i in moving])
+    found = measured(frozen, [prompts[i] for i in moving])
     assert float(found["motion_right"].max()) == 0
     assert float(found["order_right"].nanmean()) == 0
 
@@ -119,11 +123,11 @@ def test_a_sprite_that_turns_back_at_a_wall_satisfies_either_way_to_say_so() -> 
     clip = Videos(render.draw(drawing), 8.0)
     other = replace(meant, motion=Motion("sequence", "left", then="right"))
     for sprite in (meant, other):
-        assert float(METRIC(clip, [grammar.caption(Scene((sprite,), "gray"))])["motion_right"]) == 1
+        assert float(measured(clip, [grammar.caption(Scene((sprite,), "gray"))])["motion_right"]) == 1
 
 
 def test_a_sprite_that_cannot_be_explained_does_not_make_a_clip_flicker() -> None:
     frames = torch.full((1, tables.FRAMES, 3, tables.HEIGHT, tables.WIDTH), 0.1)
     frames[:, 4:, :, 4:18, 4:24] = torch.tensor([0.9, 0.5, 0.5])[:, None, None]
-    found = METRIC(Videos(frames, 8.0), ["A small red circle stays still on a dark background."])
+    found = measured(Videos(frames, 8.0), ["A small red circle stays still on a dark background."])
     assert float(found["flicker_free"]) == 1
