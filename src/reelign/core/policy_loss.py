@@ -7,6 +7,8 @@ one-sided trigger on the divergence; the diagnostics therefore split by the sign
 from jaxtyping import Float
 from torch import Tensor
 
+from reelign.core.flow import Each
+
 
 def clipped(
     log_ratio: Float[Tensor, "*ratio"], advantage: Float[Tensor, "*leading"], clip: float
@@ -54,10 +56,7 @@ def hinge(
 
 
 def masked(
-    log_ratio: Float[Tensor, "*ratio"],
-    advantage: Float[Tensor, "*leading"],
-    kl: Float[Tensor, " b"],
-    limit: float,
+    log_ratio: Float[Tensor, "*ratio"], advantage: Float[Tensor, "*leading"], kl: Each, limit: float
 ) -> Float[Tensor, "*ratio"]:
     """No clip: a sample stops pushing outwards once its exact divergence is over the limit (Flow-DPPO, 2606.11025).
 
@@ -82,7 +81,7 @@ def masked(
     return -weight * log_ratio.exp() * (~(far & outward)).to(log_ratio.dtype)
 
 
-def guarded(log_ratio: Float[Tensor, " b"], kl: Float[Tensor, " b"], std: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+def guarded(log_ratio: Each, kl: Each, std: Each) -> Each:
     """Log-ratio without its one-sided drift and with the same width at every step (GRPO-Guard, arXiv 2510.22319).
 
     Args:
