@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reelign.core.flow import refuse_non_positive
+
 Grouped = Float[Tensor, "p g"]
 """One value per member of each prompt's group."""
 SCALES = ("group", "global", "max_group")
@@ -65,8 +67,7 @@ def teaches(rewards_pg: Grouped, *, population: bool = False, std_floor: float =
 
 def clamp(advantage: Float[Tensor, "*any"], limit: float = 5.0) -> Float[Tensor, "*any"]:
     """Advantages cut to ``[-limit, limit]``, against single outliers."""
-    if limit <= 0:
-        raise ValueError(f"limit is {limit}, but it must be positive")
+    refuse_non_positive("limit", limit)
     return advantage.clamp(-limit, limit)
 
 

@@ -34,6 +34,12 @@ def expand_to(value: PerSample, x: Latent) -> Tensor:
     return value.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def refuse_non_positive(name: str, value: float) -> None:
+    """Raise a ValueError unless a setting is above 0."""
+    if value <= 0:
+        raise ValueError(f"{name} is {value}, but it must be positive")
+
+
 def per_sample_mean(x: Latent) -> Each:
     """Mean over all elements of each sample."""
     return x.reshape(x.shape[0], -1).mean(dim=1)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign.core.advantage import Grouped
-from reelign.core.flow import Each, Latent, PerSample, expand_to, per_sample_mean, velocity_error
+from reelign.core.flow import Each, Latent, PerSample, expand_to, per_sample_mean, refuse_non_positive, velocity_error
 from reelign.core.transition import Strength
 
 SCALE_MIN = 1e-5
@@ -31,7 +31,7 @@ def probability(advantage: Float[Tensor, "*any"], limit: float) -> Float[Tensor,
     Raises:
         ValueError: if limit is not positive.
     """
-    _refuse_non_positive("limit", limit)
+    refuse_non_positive("limit", limit)
     return 0.5 + 0.5 * (advantage / limit).clamp(-1, 1)
 
 
@@ -73,7 +73,7 @@ def nft(
     Raises:
         ValueError: if a probability lies outside [0, 1] or beta is not positive.
     """
-    _refuse_non_positive("beta", beta)
+    refuse_non_positive("beta", beta)
     if not bool(((chance >= 0) & (chance <= 1)).all()):
         raise ValueError("a probability lies outside [0, 1]; make it from advantages with `probability`")
     good, bad = implicit_velocities(velocity, sampled, beta)
@@ -153,8 +153,3 @@ def dgpo(policy: Grouped, reference: Grouped, advantage: Grouped, beta: float) -
 
 def _centred(values_pg: Tensor) -> Tensor:
     return values_pg - values_pg.mean(dim=1, keepdim=True)
-
-
-def _refuse_non_positive(name: str, value: float) -> None:
-    if value <= 0:
-        raise ValueError(f"{name} is {value}, but it must be positive")

@@ -7,7 +7,7 @@ one-sided trigger on the divergence; the diagnostics therefore split by the sign
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign.core.flow import Each
+from reelign.core.flow import Each, refuse_non_positive
 
 
 def clipped(
@@ -26,8 +26,7 @@ def clipped(
     Raises:
         ValueError: if the advantage would have to be broadcast in another way, or clip is not positive.
     """
-    if clip <= 0:
-        raise ValueError(f"clip is {clip}, but it must be positive")
+    refuse_non_positive("clip", clip)
     weight = _aligned(advantage, log_ratio)
     ratio = log_ratio.exp()
     return (-weight * ratio).maximum(-weight * ratio.clamp(1 - clip, 1 + clip))
@@ -49,8 +48,7 @@ def hinge(
     Raises:
         ValueError: as for `clipped`.
     """
-    if margin <= 0:
-        raise ValueError(f"margin is {margin}, but it must be positive")
+    refuse_non_positive("margin", margin)
     weight = _aligned(advantage, log_ratio)
     return (margin * weight.abs() - weight * log_ratio).clamp_min(0)
 
@@ -73,8 +71,7 @@ def masked(
     Raises:
         ValueError: as for `clipped`.
     """
-    if limit <= 0:
-        raise ValueError(f"limit is {limit}, but it must be positive")
+    refuse_non_positive("limit", limit)
     weight = _aligned(advantage, log_ratio)
     far = _aligned(kl.detach() >= limit, log_ratio)
     outward = weight * log_ratio.detach() > 0
