@@ -44,10 +44,8 @@ def examples() -> list[Check]:
 
 def _of_nft() -> list[Check]:
     return [
-        Check(
-            "probability of advantages -7, -5, 0, 2.5, 9 with limit 5", NFT, [0, 0, 0.5, 0.75, 1],
-            lambda: forward_loss.probability(_doubles(-7, -5, 0, 2.5, 9), 5.0).tolist(), 1e-12,
-        ),
+        Check("probability of advantages -7, -5, 0, 2.5, 9 with limit 5", NFT, [0, 0, 0.5, 0.75, 1],
+              lambda: forward_loss.probability(_doubles(-7, -5, 0, 2.5, 9), 5.0).tolist(), 1e-12),
         Check(
             "both implicit velocities start as the one that sampled", NFT, [0, 0],
             lambda: [(v - START).abs().max().item() for v in forward_loss.implicit_velocities(START, START, 0.3)], 0.0,
@@ -55,76 +53,48 @@ def _of_nft() -> list[Check]:
         Check("implicit velocities, beta 0.4", HAND, [1.2, 0.8], _implicit, 1e-12),
         Check("NFT loss, r 0.8, beta 0.5", HAND, 14.6, lambda: _nft(None)[0], 1e-12),
         Check("NFT gradient, r 0.8, beta 0.5", HAND, [1, 2.8], lambda: _nft(None)[1], 1e-12),
-        Check(
-            "self-normalised NFT loss, sigma 0.5", "squared over mean absolute error of x0",
-            (0.8 * 0.5 * 8.5 / 2.5 + 0.2 * 0.5 * 2.5 / 1.5) / 0.5, lambda: _nft(0.5)[0], 1e-12,
-        ),
-        Check(
-            "self-normalised NFT gradient, sigma 0.5", "the unit is a constant",
-            [0.8 / 5 + 0.2 / 3, 3.2 / 5 - 0.4 / 3], lambda: _nft(0.5)[1], 1e-12,
-        ),
-        Check(
-            "NFT gradient at the start, r 0.9", "2 (2r - 1) (sampled - target) / elements", [0.56, -1.28],
-            lambda: _slope_at_start(0.9, None), 1e-12,
-        ),
+        Check("self-normalised NFT loss, sigma 0.5", "squared over mean absolute error of x0",
+              (0.8 * 0.5 * 8.5 / 2.5 + 0.2 * 0.5 * 2.5 / 1.5) / 0.5, lambda: _nft(0.5)[0], 1e-12),
+        Check("self-normalised NFT gradient, sigma 0.5", "the unit is a constant",
+              [0.8 / 5 + 0.2 / 3, 3.2 / 5 - 0.4 / 3], lambda: _nft(0.5)[1], 1e-12),
+        Check("NFT gradient at the start, r 0.9", "2 (2r - 1) (sampled - target) / elements", [0.56, -1.28],
+              lambda: _slope_at_start(0.9, None), 1e-12),
         Check("no NFT gradient at the start, r 1/2", NFT, [0, 0], lambda: _slope_at_start(0.5, None), 0.0),
         Check("no gradient at the start, r 1/2, self-normalised", NFT, [0, 0], lambda: _slope_at_start(0.5, 0.5), 0.0),
-        Check(
-            "a probability beyond 1 is refused", "r lies in [0, 1]", 1,
-            lambda: raises(lambda: _slope_at_start(1.1, None)), 0.0,
-        ),
+        Check("a probability beyond 1 is refused", "r lies in [0, 1]", 1,
+              lambda: raises(lambda: _slope_at_start(1.1, None)), 0.0),
     ]  # fmt: skip
 
 
 def _of_others() -> list[Check]:
     return [
-        Check(
-            "log-ratio at the start", "the ratio is 1", 0,
-            lambda: forward_loss.log_ratio(_doubles(0.3), _doubles(0.3), 2.0).item(), 0.0,
-        ),
-        Check(
-            "gradient of the clipped surrogate at the start", "A w per error", [0.375, -2],
-            lambda: _slope(_surrogate, _doubles(0.3, 0.7)), 1e-12,
-        ),
+        Check("log-ratio at the start", "the ratio is 1", 0,
+              lambda: forward_loss.log_ratio(_doubles(0.3), _doubles(0.3), 2.0).item(), 0.0),
+        Check("gradient of the clipped surrogate at the start", "A w per error", [0.375, -2],
+              lambda: _slope(_surrogate, _doubles(0.3, 0.7)), 1e-12),
         *(
-            Check(
-                f"log-likelihood ratio at x0 = {at}", "h (x0 - m) - h^2 var / 2", expected,
-                lambda at=at: _likelihood_ratio(at), 1e-6,
-            )
+            Check(f"log-likelihood ratio at x0 = {at}", "h (x0 - m) - h^2 var / 2", expected,
+                  lambda at=at: _likelihood_ratio(at), 1e-6)
             for at, expected in ((-0.5, -0.387760), (1.3, 0.278240))
         ),
-        Check(
-            "divergence is a mean over elements", HAND, 2.5,
-            lambda: forward_loss.divergence(_row(1, 2), _row(0, 4)).item(), 1e-12,
-        ),
-        Check(
-            "anchored matching, errors 4 and 2.5, A -0.5, beta 0.75", HAND, -0.125,
-            lambda: forward_loss.anchored(_row(1, 2), _row(0, 4), _row(3, 0), _doubles(-0.5), 0.75).item(), 1e-12,
-        ),
-        Check(
-            "centred implicit reward", CRD, [-0.05, 0.1, -0.05],
-            lambda: forward_loss.implicit_reward(_row(0.44, 0.14, 0.34), _row(0.35, 0.2, 0.25))[0].tolist(), 1e-12,
-        ),
-        Check(
-            "CRD loss, beta 10, advantages 1, 3, -1", CRD, [0.25, 1, 2.25],
-            lambda: forward_loss.crd(_row(0.44, 0.14, 0.34), _row(0.35, 0.2, 0.25), _row(1, 3, -1), 10.0)[0].tolist(),
-            1e-12,
-        ),
-        Check(
-            "DGPO's weight at the reference and away from it", DGPO, [0.5, 1 / (1 + math.e)],
-            lambda: [
-                forward_loss.group_weight(policy, _row(0.3, 0.7), _row(1, -1), 10.0).item()
-                for policy in (_row(0.3, 0.7), _row(0.2, 0.8))
-            ], 1e-12,
-        ),
-        Check(
-            "DGPO's gradient at the reference", "A / 2 per member", [0.75, -0.25, -0.5],
-            lambda: _slope(_dgpo_group, _row(0.3, 0.7, 0.1)), 1e-12,
-        ),
-        Check(
-            "DGPO's gradient on a pair, times beta", "kappa of flow-DPO, worked by hand", [1.38194659, -1.38194659],
-            _dgpo_pair, 1e-8,
-        ),
+        Check("divergence is a mean over elements", HAND, 2.5,
+              lambda: forward_loss.divergence(_row(1, 2), _row(0, 4)).item(), 1e-12),
+        Check("anchored matching, errors 4 and 2.5, A -0.5, beta 0.75", HAND, -0.125,
+              lambda: forward_loss.anchored(_row(1, 2), _row(0, 4), _row(3, 0), _doubles(-0.5), 0.75).item(), 1e-12),
+        Check("centred implicit reward", CRD, [-0.05, 0.1, -0.05],
+              lambda: forward_loss.implicit_reward(_row(0.44, 0.14, 0.34), _row(0.35, 0.2, 0.25))[0].tolist(), 1e-12),
+        Check("CRD loss, beta 10, advantages 1, 3, -1", CRD, [0.25, 1, 2.25],
+              lambda: forward_loss.crd(_row(0.44, 0.14, 0.34), _row(0.35, 0.2, 0.25), _row(1, 3, -1), 10.0)[0].tolist(),
+              1e-12),
+        Check("DGPO's weight at the reference and away from it", DGPO, [0.5, 1 / (1 + math.e)],
+              lambda: [
+                  forward_loss.group_weight(policy, _row(0.3, 0.7), _row(1, -1), 10.0).item()
+                  for policy in (_row(0.3, 0.7), _row(0.2, 0.8))
+              ], 1e-12),
+        Check("DGPO's gradient at the reference", "A / 2 per member", [0.75, -0.25, -0.5],
+              lambda: _slope(_dgpo_group, _row(0.3, 0.7, 0.1)), 1e-12),
+        Check("DGPO's gradient on a pair, times beta", "kappa of flow-DPO, worked by hand", [1.38194659, -1.38194659],
+              _dgpo_pair, 1e-8),
     ]  # fmt: skip
 
 
@@ -144,22 +114,14 @@ def fixed_points() -> list[Check]:
 
     return [
         Check("NFT, beta 1 and 2", "-s G k / (beta limit)", [-0.485939, -0.242970], lambda: [nft(1.0), nft(2.0)], 1e-6),
-        Check(
-            "anchored AWM at x = 0.3", "Cov(A, u | x) / (beta + E[A | x])", -0.463898,
-            lambda: awm(_given(0.3), 1.0), 1e-6,
-        ),
-        Check(
-            "anchored AWM, one offset for all x, beta 1 and 2", "-s G k / beta", [-0.485939, -0.242970],
-            lambda: [awm(_population(3), beta) for beta in (1.0, 2.0)], 1e-6,
-        ),
-        Check(
-            "CRD, separate noises, beta 1 and 2", "least squares, -s k / (2 beta)", [-0.135, -0.0675],
-            lambda: [_crd(1.0, shared=False), _crd(2.0, shared=False)], 1e-9,
-        ),
-        Check(
-            "CRD, shared noise, beta 1 and 2", "exact fit, -k S / (2 beta s)", [-0.889 / 3, -0.889 / 6],
-            lambda: [_crd(1.0, shared=True), _crd(2.0, shared=True)], 1e-9,
-        ),
+        Check("anchored AWM at x = 0.3", "Cov(A, u | x) / (beta + E[A | x])", -0.463898,
+              lambda: awm(_given(0.3), 1.0), 1e-6),
+        Check("anchored AWM, one offset for all x, beta 1 and 2", "-s G k / beta", [-0.485939, -0.242970],
+              lambda: [awm(_population(3), beta) for beta in (1.0, 2.0)], 1e-6),
+        Check("CRD, separate noises, beta 1 and 2", "least squares, -s k / (2 beta)", [-0.135, -0.0675],
+              lambda: [_crd(1.0, shared=False), _crd(2.0, shared=False)], 1e-9),
+        Check("CRD, shared noise, beta 1 and 2", "exact fit, -k S / (2 beta s)", [-0.889 / 3, -0.889 / 6],
+              lambda: [_crd(1.0, shared=True), _crd(2.0, shared=True)], 1e-9),
     ]  # fmt: skip
 
 

@@ -24,19 +24,15 @@ def advantages() -> list[Check]:
     zscores = [-1.04293131, -0.84615182, -0.15742359, 0.82647387, 1.22003285]
     return [
         Check("five rewards, sample std", HAND, five, lambda: of([1, 2, 3, 4, 5], 0.0), 1e-8),
-        Check(
-            "four rewards, eps 1e-4", HAND, [-1.16180501, -0.38726834, 0.38726834, 1.16180501],
-            lambda: of([1, 2, 3, 4]), 1e-8,
-        ),
+        Check("four rewards, eps 1e-4", HAND, [-1.16180501, -0.38726834, 0.38726834, 1.16180501],
+              lambda: of([1, 2, 3, 4]), 1e-8),
         Check(
             "rewards times ten", HAND, [-1.161886, -0.387295, 0.387295, 1.161886], lambda: of([10, 20, 30, 40]), 1e-6
         ),
         Check("narrow group without a floor", HAND, [0, 0.55051026, -0.55051026, 0], lambda: of(narrow), 1e-6),
         Check("narrow group under a floor is silent", HAND, [0] * 4, lambda: of(narrow, std_floor=0.01), 0.0),
-        Check(
-            "three rewards, population std", HAND, [-1.22474486, 0, 1.22474486],
-            lambda: of([1, 2, 3], 1e-8, population=True), 1e-7,
-        ),
+        Check("three rewards, population std", HAND, [-1.22474486, 0, 1.22474486],
+              lambda: of([1, 2, 3], 1e-8, population=True), 1e-7),
         Check("constant group is exactly silent", HAND, [0] * 3, lambda: of([0.1, 0.1, 0.1]), 0.0),
         Check("singleton is exactly silent", HAND, [0], lambda: of([3.0]), 0.0),
         Check("whole-batch z-score", HAND, zscores, lambda: of([1, 3, 10, 20, 24], 0.0), 1e-8),
@@ -69,19 +65,13 @@ def surrogate() -> list[Check]:
 
     return [
         Check("loss per element", "PPO (arXiv 1707.06347, eq. 7)", [-1.2, 0.8, -2, 3], loss, 1e-12),
-        Check(
-            "loss per place for a dense advantage, and for its opposite", "PPO per place (arXiv 2511.18719)",
-            [0, -0.45, -1.2, 0, 0.45, 1.3], per_place, 1e-12,
-        ),
+        Check("loss per place for a dense advantage, and for its opposite", "PPO per place (arXiv 2511.18719)",
+              [0, -0.45, -1.2, 0, 0.45, 1.3], per_place, 1e-12),
         Check("gradient at ratio 1 is -advantage", "REINFORCE is PPO at ratio 1", [-1.5, 0.5, 0], slope, 1e-12),
-        Check(
-            "diagnostics of three ratios", HAND, [7 / 6, 0.41666667, 0.77777778, 0.16666667, 0.46209812, 2 / 3],
-            watch, 1e-8,
-        ),
-        Check(
-            "a broadcast that widens ratios is refused", "shape rule", 1,
-            lambda: raises(widened), 0.0,
-        ),
+        Check("diagnostics of three ratios", HAND, [7 / 6, 0.41666667, 0.77777778, 0.16666667, 0.46209812, 2 / 3],
+              watch, 1e-8),
+        Check("a broadcast that widens ratios is refused", "shape rule", 1,
+              lambda: raises(widened), 0.0),
     ]  # fmt: skip
 
 
@@ -116,28 +106,18 @@ def weights() -> list[Check]:
 
     closed = math.sqrt(0.25 * 0.3 / 0.7) * (1 / 0.3 + 0.15)
     return [
-        Check(
-            "noise weights, flow, 4 even steps", source, even,
-            lambda: noise("flow", schedule.sigmas(4, 1.0, DOUBLE)), 1e-8,
-        ),
-        Check(
-            "noise weights, flow, 2 steps", source, [1.02633404, 0.97366596],
-            lambda: noise("flow", _doubles([1, 0.6, 0])), 1e-8,
-        ),
-        Check(
-            "noise weights, flow, 16 steps, shift 5", source, tempflow,
-            lambda: noise("flow", schedule.sigmas(16, 5.0, DOUBLE)), 1e-8,
-        ),
-        Check(
-            "noise weights, dance, even steps", source, [1] * 4,
-            lambda: noise("dance", schedule.sigmas(4, 1.0, DOUBLE)), 1e-12,
-        ),
+        Check("noise weights, flow, 4 even steps", source, even,
+              lambda: noise("flow", schedule.sigmas(4, 1.0, DOUBLE)), 1e-8),
+        Check("noise weights, flow, 2 steps", source, [1.02633404, 0.97366596],
+              lambda: noise("flow", _doubles([1, 0.6, 0])), 1e-8),
+        Check("noise weights, flow, 16 steps, shift 5", source, tempflow,
+              lambda: noise("flow", schedule.sigmas(16, 5.0, DOUBLE)), 1e-8),
+        Check("noise weights, dance, even steps", source, [1] * 4,
+              lambda: noise("dance", schedule.sigmas(4, 1.0, DOUBLE)), 1e-12),
         Check("gradient scale of a flow step", "c = sqrt(delta (1-s)/s) (1/eta + eta/2)", closed, scale, 1e-12),
         *(
-            Check(
-                f"rectified gradients are level, {kind}", FLAT, 1,
-                lambda kind=kind, eta=eta: flatness(kind, eta), 1e-12,
-            )
+            Check(f"rectified gradients are level, {kind}", FLAT, 1,
+                  lambda kind=kind, eta=eta: flatness(kind, eta), 1e-12)
             for kind, eta in (("flow", 0.7), ("flash", 1.0), ("dance", 0.3), ("longcat", 1.0), ("cps", 0.7))
         ),
         Check("proportional gradients follow step length", "PCPO (arXiv 2509.25774)", 1, per_length, 1e-12),

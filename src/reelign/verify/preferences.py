@@ -25,22 +25,14 @@ def examples() -> list[Check]:
         return [inside.item(), loss.item(), preference_loss.kappa(inside, beta).item()]
 
     return [
-        Check(
-            "policy equal to reference: margin, loss, kappa", "ln 2, beta / 4", [0, math.log(2), 1250],
-            lambda: loss_and_kappa([0.3, 0.35, 0.3, 0.35], 5000.0), 1e-9,
-        ),
-        Check(
-            "a clear preference: margin, loss, kappa", DPO, [7.5, 0.00055293, 1.38194659],
-            lambda: loss_and_kappa([0.300, 0.350, 0.302, 0.349], 5000.0), 1e-8,
-        ),
-        Check(
-            "a wrong preference: margin, loss, kappa", DPO, [-5, 5.00671535, 248.326787],
-            lambda: loss_and_kappa([0.31, 0.34, 0.30, 0.35], 500.0), 1e-8,
-        ),
-        Check(
-            "scalar model: loss, kappa, gradients of winner, loser, both", DPO,
-            [0.48550921, 0.38461624, -0.38461624, -1.53846497, -1.92308122], _scalar_model, 1e-8,
-        ),
+        Check("policy equal to reference: margin, loss, kappa", "ln 2, beta / 4", [0, math.log(2), 1250],
+              lambda: loss_and_kappa([0.3, 0.35, 0.3, 0.35], 5000.0), 1e-9),
+        Check("a clear preference: margin, loss, kappa", DPO, [7.5, 0.00055293, 1.38194659],
+              lambda: loss_and_kappa([0.300, 0.350, 0.302, 0.349], 5000.0), 1e-8),
+        Check("a wrong preference: margin, loss, kappa", DPO, [-5, 5.00671535, 248.326787],
+              lambda: loss_and_kappa([0.31, 0.34, 0.30, 0.35], 500.0), 1e-8),
+        Check("scalar model: loss, kappa, gradients of winner, loser, both", DPO,
+              [0.48550921, 0.38461624, -0.38461624, -1.53846497, -1.92308122], _scalar_model, 1e-8),
         Check("two backward passes equal one", "kappa is constant", 0, _decoupled_gap, 1e-12),
     ]  # fmt: skip
 
@@ -68,17 +60,13 @@ def fixed_points() -> list[Check]:
         Check("expected winning gap, from the gradient there", "E[D tanh(kD/2)]", 0.570331, _winning_gap, 1e-6),
         Check("margin with shared noise", "beta h var s^2/S^2 (x_w - x_l)", [-0.7764, 0], _margin_of_noise, 1e-4),
         Check("spread of the margin with separate noise", POPULATION, 1.165, _separate_noise_std, 6e-4),
-        Check(
-            "one level", "h = k / beta_s", 0.9 / beta_at,
-            lambda: _solve(lambda h: _loss(h, 0.8, 0.9, 2.0, *single)), 1e-7,
-        ),
+        Check("one level", "h = k / beta_s", 0.9 / beta_at,
+              lambda: _solve(lambda h: _loss(h, 0.8, 0.9, 2.0, *single)), 1e-7),
         Check("uniform levels, mean inside the sigmoid", "4 k / (beta pi sd)", 4 / math.pi, inside, 1e-6),
         Check("levels weighted by S^2/s^2", "h = k / beta", 1, weighted, 1e-7),
         *(
-            Check(
-                f"uniform levels, as trained: var {var}, k {k}, beta {beta}", POPULATION, expected,
-                lambda var=var, k=k, beta=beta: outside(var, k, beta), 1e-5,
-            )
+            Check(f"uniform levels, as trained: var {var}, k {k}, beta {beta}", POPULATION, expected,
+                  lambda var=var, k=k, beta=beta: outside(var, k, beta), 1e-5)
             for var, k, beta, expected in (
                 (1.0, 1.0, 1.0, 0.901592), (1.0, 1.0, 4.0, 0.225398), (0.5, 0.9, 2.0, 0.626246)
             )

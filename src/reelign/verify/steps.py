@@ -31,18 +31,12 @@ def tables() -> list[Check]:
         Check("16 steps, shift 5", SHIFT, sixteen, lambda: of(16, 5.0), 1e-8),
         Check("8 steps, shift 3", SHIFT, eight, lambda: of(8, 3.0), 1e-8),
         Check("4 steps, shift 5", SHIFT, [1, 0.9375, 0.83333333, 0.625, 0], lambda: of(4, 5.0), 1e-8),
-        Check(
-            "1000 steps, shift 5, selected levels", SHIFT, thousand,
-            lambda: [of(1000, 5.0)[i] for i in (0, 100, 357, 358, 500, 900, 999)], 1e-8,
-        ),
-        Check(
-            "trained steps at 60 percent of 16, 10, 3, 2", "max(1, floor(0.6 (n - 1)))", [9, 5, 1, 1],
-            lambda: [schedule.trained_count(n, 0.6) for n in (16, 10, 3, 2)], 0.0,
-        ),
-        Check(
-            "the last step is refused as stochastic", "its std would be 0", 1,
-            lambda: raises(lambda: schedule.window(8, 6, 2)), 0.0,
-        ),
+        Check("1000 steps, shift 5, selected levels", SHIFT, thousand,
+              lambda: [of(1000, 5.0)[i] for i in (0, 100, 357, 358, 500, 900, 999)], 1e-8),
+        Check("trained steps at 60 percent of 16, 10, 3, 2", "max(1, floor(0.6 (n - 1)))", [9, 5, 1, 1],
+              lambda: [schedule.trained_count(n, 0.6) for n in (16, 10, 3, 2)], 0.0),
+        Check("the last step is refused as stochastic", "its std would be 0", 1,
+              lambda: raises(lambda: schedule.window(8, 6, 2)), 0.0),
     ]  # fmt: skip
 
 
@@ -65,46 +59,32 @@ def transitions() -> list[Check]:
             for kind, at, expected in BY_HAND
         ),
         Check("log-density at the mean, std 0.15", "-ln std - ln(2 pi)/2", 0.9781814517, _peak, 1e-9),
-        Check(
-            "a coefficient-preserving step", "Flow-CPS (arXiv 2509.05952)", _cps_by_hand(),
-            _measured("cps", 1, 0.5, 0.5, 0.7, 0.45, 0.9), 1e-12,
-        ),
+        Check("a coefficient-preserving step", "Flow-CPS (arXiv 2509.05952)", _cps_by_hand(),
+              _measured("cps", 1, 0.5, 0.5, 0.7, 0.45, 0.9), 1e-12),
         Check(
             "longcat std is capped at 0.45 and free below", "LongCat-Video (arXiv 2510.22200)",
             [0.45, math.sqrt(0.5 / 0.5 * 0.1)],
             lambda: [_step("longcat", 1, 0, 1.0, 1, 0.6).std.item(), _step("longcat", 1, 0, 1.0, 0.5, 0.4).std.item()],
             1e-12,
         ),
-        Check(
-            "flash std is sigma sqrt(delta)", "Flash-GRPO (arXiv 2605.15980)", 0.7 * 0.5,
-            lambda: _step("flash", 1, 0.5, 1.0, 0.7, 0.45).std.item(), 1e-12,
-        ),
+        Check("flash std is sigma sqrt(delta)", "Flash-GRPO (arXiv 2605.15980)", 0.7 * 0.5,
+              lambda: _step("flash", 1, 0.5, 1.0, 0.7, 0.45).std.item(), 1e-12),
         *(
             Check(f"{kind} without noise is the Euler step", "eta = 0", [0, 0], _quiet(kind), 0.0)
             for kind in transition.KINDS
         ),
-        Check(
-            "a density without width is refused", "std = 0", 1,
-            lambda: raises(lambda: transition.log_prob(_step("flow", 1, 0.5, 0.0, 0.7, 0.45), _one(0.9))), 0.0,
-        ),
-        Check(
-            "the pole of the flow rate is refused", "1 / (1 - sigma)", 1,
-            lambda: raises(lambda: transition.rate("flow", _level(1), _level(1), 0.3)), 0.0,
-        ),
-        Check(
-            "noise in a step that ends on data is refused", "std must not vanish", 1,
-            lambda: raises(lambda: _step("flow", 1, 0.5, 0.3, 0.2, 0.0)), 0.0,
-        ),
+        Check("a density without width is refused", "std = 0", 1,
+              lambda: raises(lambda: transition.log_prob(_step("flow", 1, 0.5, 0.0, 0.7, 0.45), _one(0.9))), 0.0),
+        Check("the pole of the flow rate is refused", "1 / (1 - sigma)", 1,
+              lambda: raises(lambda: transition.rate("flow", _level(1), _level(1), 0.3)), 0.0),
+        Check("noise in a step that ends on data is refused", "std must not vanish", 1,
+              lambda: raises(lambda: _step("flow", 1, 0.5, 0.3, 0.2, 0.0)), 0.0),
         Check("divergence of means 0.02 apart, std 0.15", "Gaussian KL", 0.02**2 / (2 * 0.15**2), _kl_of_means, 1e-12),
-        Check(
-            "divergence of velocities 0.1 apart, in mean and velocity space", "KL = c^2 / 2 |dv|^2",
-            [0.0065001488] * 2, _kl_of_velocities, 1e-9,
-        ),
+        Check("divergence of velocities 0.1 apart, in mean and velocity space", "KL = c^2 / 2 |dv|^2",
+              [0.0065001488] * 2, _kl_of_velocities, 1e-9),
         Check("gradient of the divergence", "d KL / d mean = gap / std^2", 0.02 / 0.15**2, _kl_gradient, 1e-12),
-        Check(
-            "log-density is a mean over elements", "one density per sample, whatever its size", 0.9361659684,
-            _tiled, 1e-9,
-        ),
+        Check("log-density is a mean over elements", "one density per sample, whatever its size", 0.9361659684,
+              _tiled, 1e-9),
         Check(
             "dense log-density is a sum over channels", "ViPO (arXiv 2511.18719)", [3 * 0.9361659684] * 4, _dense, 1e-9
         ),
@@ -122,34 +102,24 @@ def marginals() -> list[Check]:
     source = "Gaussian chain, closed form"
     return [
         *(
-            Check(
-                f"variance ratio at the last noisy level, {kind} {eta}, data variance {var}", source, expected,
-                lambda kind=kind, eta=eta, var=var: _variance_ratio(kind, eta, var), 6e-4,
-            )
+            Check(f"variance ratio at the last noisy level, {kind} {eta}, data variance {var}", source, expected,
+                  lambda kind=kind, eta=eta, var=var: _variance_ratio(kind, eta, var), 6e-4)
             for var, row in ratios.items()
             for (kind, eta), expected in zip(kinds, row, strict=True)
         ),
         *(
-            Check(
-                f"mean is exact at every level, {kind}", "Euler is exact for the mean", [0.0] * 11,
-                lambda kind=kind, eta=eta: _mean_errors(kind, eta), 1e-12,
-            )
+            Check(f"mean is exact at every level, {kind}", "Euler is exact for the mean", [0.0] * 11,
+                  lambda kind=kind, eta=eta: _mean_errors(kind, eta), 1e-12)
             for kind, eta in kinds[:-1]
         ),
-        Check(
-            "excess variance of one flow step on a point mass", "delta^2 g^2 / s (1 + g^2 / 4s)", 0.0160015625,
-            lambda: _excess("flow", 0.7), 1e-12,
-        ),
+        Check("excess variance of one flow step on a point mass", "delta^2 g^2 / s (1 + g^2 / 4s)", 0.0160015625,
+              lambda: _excess("flow", 0.7), 1e-12),
         Check("no excess variance of a cps step on a point mass", source, 0, lambda: _excess("cps", 0.7), 1e-12),
-        Check(
-            "data variance 0.5 after 1000 steps: flow keeps it, cps does not", source, [0.502, 0.361],
-            lambda: [_final_var("flow", 0.7), _final_var("cps", 0.7)], 6e-4,
-        ),
+        Check("data variance 0.5 after 1000 steps: flow keeps it, cps does not", source, [0.502, 0.361],
+              lambda: [_final_var("flow", 0.7), _final_var("cps", 0.7)], 6e-4),
         *(
-            Check(
-                f"every step is the affine map derived by hand, {kind}", source, 0,
-                lambda kind=kind, eta=eta: _chain_gap(kind, eta), 1e-12,
-            )
+            Check(f"every step is the affine map derived by hand, {kind}", source, 0,
+                  lambda kind=kind, eta=eta: _chain_gap(kind, eta), 1e-12)
             for kind, eta in kinds[:-1]
         ),
     ]  # fmt: skip

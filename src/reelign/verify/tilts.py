@@ -54,19 +54,13 @@ def tilts() -> list[Check]:
         return list(gaussian.tilt_quadratic(0.7, 0.5, 0.8, 0.2, 0.9))
 
     return [
-        Check(
-            "linear reward: mean, variance, divergence, value", "var k / tau",
-            [0.7 + 0.722222222, 0.5, 0.521604938, 0.91 + 0.469444444], linear, 1e-8,
-        ),
+        Check("linear reward: mean, variance, divergence, value", "var k / tau",
+              [0.7 + 0.722222222, 0.5, 0.521604938, 0.91 + 0.469444444], linear, 1e-8),
         Check("quadratic reward: mean, variance, divergence, value", POSTERIOR, _quadratic_tilt(), quadratic, 1e-9),
-        Check(
-            "mixture: weights, means, divergence", "w exp(k m / tau)",
-            [0.016930, 0.983070, -0.614286, 1.885714, 0.533141], mixture, 1e-6,
-        ),
-        Check(
-            "displacement of the velocity", "-s G k / tau", -0.485939,
-            lambda: gaussian.tilt_displacement(_points(), _level(LEVEL), MEAN, VAR, SLOPE, 1.0)[0].item(), 1e-6,
-        ),
+        Check("mixture: weights, means, divergence", "w exp(k m / tau)",
+              [0.016930, 0.983070, -0.614286, 1.885714, 0.533141], mixture, 1e-6),
+        Check("displacement of the velocity", "-s G k / tau", -0.485939,
+              lambda: gaussian.tilt_displacement(_points(), _level(LEVEL), MEAN, VAR, SLOPE, 1.0)[0].item(), 1e-6),
         Check("displacement is a difference of two velocities", "v* - v", [0.0] * 3, _displacement_gap, 1e-12),
     ]  # fmt: skip
 
