@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reelign.core import gaussian, policy_loss, rng, schedule, transition
 from reelign.verify import probe
-from reelign.verify.probe import DOUBLE
+from reelign.verify.probe import DOUBLE, scalar
 from reelign.verify.result import Check
 
 MEAN, VAR, SLOPE, TAU = 0.7, 0.5, 1.3, 0.9
@@ -160,20 +160,15 @@ def _deployed(kind: str, eta: float, n: int) -> list[float]:
 
 def _trained_alone(kind: str, eta: float) -> list[float]:
     """Shift of the first and of the tenth of 20 steps, each trained alone, each in the sampler it was trained in."""
-    shifts = [_single(kind, eta, k)[1] for k in (0, 9)]
-    return [float(shift) for shift in shifts]
+    alone = [probe.sampler(kind, 20, 5.0, eta, MEAN, VAR, (k,)) for k in (0, 9)]
+    return [SLOPE * gaussian.spread(trained).item() / TAU for trained in alone]
 
 
 def _deployed_singles(kind: str, eta: float) -> list[float]:
-    return [_single(kind, eta, k)[0] for k in range(10)]
-
-
-def _single(kind: str, eta: float, k: int) -> tuple[float, float]:
-    trained = probe.sampler(kind, 20, 5.0, eta, MEAN, VAR, (k,))
     ode = probe.sampler("ode", 20, 5.0, 0.0, MEAN, VAR)
-    shifts = gaussian.linear_optimum(trained, SLOPE, TAU).shifts
-    own = SLOPE * gaussian.spread(trained).item() / TAU
-    return gaussian.deployed_shift(ode, shifts / trained.gain).item(), own
+    alone = [probe.sampler(kind, 20, 5.0, eta, MEAN, VAR, (k,)) for k in range(10)]
+    shifts = [gaussian.linear_optimum(trained, SLOPE, TAU).shifts / trained.gain for trained in alone]
+    return [gaussian.deployed_shift(ode, shift).item() for shift in shifts]
 
 
 def _policy_gradient(kind: str, eta: float, steps: tuple[int, ...] | None) -> list[float]:
@@ -216,7 +211,7 @@ def _rollout(kind: str, eta: float, steps: tuple[int, ...] | None, x: Tensor) ->
 
 
 def _perturbed() -> tuple[Tensor, Tensor, Tensor, float, int]:
-    elements, level, after = 16, torch.tensor(0.6, dtype=DOUBLE), torch.tensor(0.5, dtype=DOUBLE)
+    elements, level, after = 16, scalar(0.6), scalar(0.5)
     x = rng.normal((SAMPLES, elements), seed=rng.seed_for(2, "verify", "latent"), dtype=DOUBLE)
     velocity = gaussian.velocity(x, level, MEAN, VAR)
     sampled = transition.step("flow", x, velocity, level, after, 0.7)

@@ -81,13 +81,17 @@ def distance(expected: float, measured: float) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def raises(action: Callable[[], object]) -> float:
-    """1 if the action is refused with a ValueError, else 0; for checks that something cannot be done."""
-    try:
-        action()
-    except ValueError:
-        return 1.0
-    return 0.0
+def refused(name: str, source: str, action: Callable[[], object]) -> Check:
+    """The check that an action is refused with a ValueError, which counts as 1."""
+
+    def measure() -> float:
+        try:
+            action()
+        except ValueError:
+            return 1.0
+        return 0.0
+
+    return Check(name, source, 1, measure, 0.0)
 
 
 def _as_tuple(numbers: Numbers) -> tuple[float, ...]:
