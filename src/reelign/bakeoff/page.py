@@ -4,8 +4,6 @@ The page is one file that loads nothing: its content security policy allows the 
 else. Text from the spec and the runs reaches it through Jinja's escaping only.
 """
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -13,7 +11,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 import reelign
@@ -24,8 +21,8 @@ from reelign.bakeoff.rank import Analysis, Board, analyse
 from reelign.bakeoff.results import Sheet
 from reelign.bakeoff.spec import Spec, differences, stage_tree
 from reelign.files import write_text
-from reelign.report import curves, words
-from reelign.report.page import templates
+from reelign.report import curves
+from reelign.report.page import policy, settings, templates
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLES = (Path(curves.__file__).parent / "templates" / "report.css", _TEMPLATES / "bakeoff.css")
@@ -85,15 +82,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
     """The page as text; a function of the spec and the finished runs alone."""
     style = Markup("\n".join(path.read_text(encoding="utf-8") for path in _STYLES))
     environment = templates(_TEMPLATES)
-    environment.filters.update(
-        plain=words.plain,
-        number=words.number,
-        signed=words.signed,
-        seconds=words.seconds,
-        count=words.count,
-        amount=chart.amount,
-        p_value=_p_value,
-    )
+    environment.filters["p_value"] = _p_value
     colour = chart.colours(analysis.labels)
     target = analysis.target.estimate if math.isfinite(analysis.target.estimate) else None
     trees = {entry.label: stage_tree(entry) for entry in spec.entries if entry.label in analysis.labels}
@@ -102,7 +91,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         analysis=analysis,
         sheet=sheet,
         style=style,
-        policy=_policy(style),
+        policy=policy(style),
         headline=headline.headline(analysis),
         negative=headline.negative(analysis),
         caveats=headline.caveats(analysis, spec.budget),
@@ -120,9 +109,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         bars={cost.label: chart.split(cost, max(c.seconds for c in analysis.costs)) for cost in analysis.costs},
         parts=chart.PARTS,
         differing=_shown(differences(trees)) if len(trees) > 1 else {},
-        settings=yaml.safe_dump(configs.dump(spec), sort_keys=False, allow_unicode=True, width=100),
-        limits=words.limits,
-        signed_limits=words.signed_limits,
+        settings=settings(configs.dump(spec)),
         between=headline.between,
         finite=math.isfinite,
         version=reelign.__version__,
@@ -151,8 +138,3 @@ def _shown(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 def _p_value(p: float) -> str:
     return "< 0.001" if p < 1e-3 else f"{p:.3f}"
-
-
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
