@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 import reelign
 from reelign import config as configs
-from reelign.bakeoff import chart, headline, results
+from reelign.bakeoff import caveats, chart, headline, results
 from reelign.bakeoff.one import folder_of
 from reelign.bakeoff.rank import Analysis, Board, analyse
 from reelign.bakeoff.results import Sheet
@@ -52,7 +52,7 @@ def write(spec: Spec) -> Written:
         "version": reelign.__version__,
         "headline": headline.headline(analysis),
         "negative": headline.negative(analysis),
-        "caveats": [caveat.text for caveat in headline.caveats(analysis, spec.budget)],
+        "caveats": [caveat.text for caveat in caveats.caveats(analysis, spec.budget)],
         "budget": spec.budget,
         "target_measure": spec.target.measure,
         **plain(analysis),
@@ -94,7 +94,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         policy=policy(style),
         headline=headline.headline(analysis),
         negative=headline.negative(analysis),
-        caveats=headline.caveats(analysis, spec.budget),
+        caveats=list(caveats.caveats(analysis, spec.budget)),
         colour=colour,
         crowded=len(analysis.labels) > chart.CROWDED,
         charts=[
