@@ -79,14 +79,7 @@ def gated(
     and does not depend on the others. A share `keep` of all mass stays spread evenly: what a reward guards would drift
     without it, and a component whose noise never lets it pass would hold everything.
 
-    Args:
-        rewards_kpg: ``[k p g]``, on a fixed scale.
-        thresholds: ``[k]``, tau, in reward units.
-        slope: of the sigmoid, per unit of reward, positive.
-        keep: share in ``[0, 1]``.
-
-    Returns:
-        ``[k p]`` weights that sum to 1 for each prompt.
+    Arguments are those of `literal`; weights sum to 1 for each prompt.
     """
     refuse_non_positive("slope", slope)
     if not 0 <= keep <= 1:

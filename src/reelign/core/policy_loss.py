@@ -37,13 +37,8 @@ def hinge(
 ) -> Float[Tensor, "*ratio"]:
     """Linear in the log-ratio until it has moved far enough in the right direction (PCPO, arXiv 2509.25774).
 
-    Args:
-        log_ratio: as for `clipped`.
-        advantage: as for `clipped`.
-        margin: xi, how far a log-ratio is pushed; positive, of the size of a clip range.
-
-    Returns:
-        ``max(0, xi |A| - A log ratio)`` in the shape of ``log_ratio``.
+    ``max(0, xi |A| - A log ratio)``. Arguments are those of `clipped`; ``margin`` is xi, how far a log-ratio is pushed:
+    positive, of the size of a clip range.
 
     Raises:
         ValueError: as for `clipped`.
@@ -58,15 +53,9 @@ def masked(
 ) -> Float[Tensor, "*ratio"]:
     """No clip: a sample stops pushing outwards once its exact divergence is over the limit (Flow-DPPO, 2606.11025).
 
-    Args:
-        log_ratio: as for `clipped`.
-        advantage: as for `clipped`.
-        kl: `transition.step_kl` from the policy that sampled; decides only, without gradient.
-        limit: delta, positive; divergences are means over elements.
-
-    Returns:
-        ``-A ratio``, times 0 where ``kl >= limit`` and the update would lead further away: a ratio above 1 with a
-        positive advantage, or below 1 with a negative one.
+    ``-A ratio``, times 0 where ``kl >= limit`` and the update would lead further away: a ratio above 1 with a positive
+    advantage, or below 1 with a negative one. Arguments are those of `clipped`; ``kl`` is `transition.step_kl` from the
+    policy that sampled, which decides only, without gradient, and ``limit`` is delta, positive.
 
     Raises:
         ValueError: as for `clipped`.
@@ -81,13 +70,9 @@ def masked(
 def guarded(log_ratio: Each, kl: Each, std: Each) -> Each:
     """Log-ratio without its one-sided drift and with the same width at every step (GRPO-Guard, arXiv 2510.22319).
 
-    Args:
-        log_ratio: mean over elements.
-        kl: `transition.step_kl` between the policy and the one that sampled, for the same elements.
-        std: of the transition that sampled.
-
-    Returns:
-        ``(log_ratio + kl) std``. Its mean is 0; as std is below 1, it needs a smaller clip than the plain ratio.
+    ``(log_ratio + kl) std``, with the log-ratio as a mean over elements, `transition.step_kl` between the policy and
+    the one that sampled for the same elements, and the std of the latter. Its mean is 0; as std is below 1, it needs a
+    smaller clip than the plain ratio.
     """
     return (log_ratio + kl) * std
 
@@ -95,12 +80,7 @@ def guarded(log_ratio: Each, kl: Each, std: Each) -> Each:
 def diagnostics(
     log_ratio: Float[Tensor, "*ratio"], advantage: Float[Tensor, "*leading"], clip: float
 ) -> dict[str, Tensor]:
-    """Scalars that tell how far the policy has moved from the one that sampled; without gradient.
-
-    Args:
-        log_ratio: as for `clipped`.
-        advantage: as for `clipped`.
-        clip: as for `clipped`.
+    """How far the policy has moved from the one that sampled, as scalars without gradient; arguments as for `clipped`.
 
     Returns:
         ``clip_frac``: share of ratios outside the range. ``clip_frac_positive``, ``clip_frac_negative``: share of the

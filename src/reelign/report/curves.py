@@ -146,15 +146,7 @@ def _hovers(points: Points, field: Frame, unit: str) -> list[Markup]:
 
 
 def whisker(mean: float, low: float, high: float, *, limits: tuple[float, float], reference: float | None) -> Markup:
-    """A dot with its interval on a scale, and a mark where the base stands.
-
-    Args:
-        mean: the dot.
-        low: left end of the interval.
-        high: right end of the interval.
-        limits: ends of the scale.
-        reference: where the base stands, if anywhere.
-    """
+    """A dot with its interval on a scale with these `limits`, and a mark where the base stands, the `reference`."""
     left, right = limits
 
     def x(value: float) -> float:

@@ -32,17 +32,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Outcome of one check.
+    """Outcome of one check of a group.
 
-    Attributes:
-        name: of the check.
-        group: the part of the library it belongs to.
-        source: of the expected numbers.
-        expected: what the mathematics says.
-        measured: what the library computed; empty if it raised.
-        tolerance: largest accepted error, absolute below 1 and relative above.
-        passed: whether every number is within the tolerance.
-        error: why nothing was measured, or None.
+    ``measured`` is empty if the library raised, and ``error`` then says why.
     """
 
     name: str
