@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reelign.bakeoff import headline, page, rank
+from reelign.bakeoff import caveats, headline, page, rank
 from reelign.bakeoff.rank import Analysis
 from reelign.bakeoff.results import Sheet
 from reelign.bakeoff.spec import Spec
@@ -151,7 +151,7 @@ def test_too_few_seeds_or_prompts_rank_nothing(analyse: Callable[..., Analysis],
     size = f"{few[name]} {name}"
     assert headline.headline(found)[0].startswith(f"Nothing is ranked: {size} are too few")
     assert headline.negative(found)[0].startswith("b does not get to")
-    assert any(caveat.grave for caveat in headline.caveats(found, 1000))
+    assert any(caveat.grave for caveat in caveats.caveats(found, 1000))
 
 
 def test_the_headline_never_orders_what_does_not_differ(analyse: Callable[..., Analysis]) -> None:

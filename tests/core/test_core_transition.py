@@ -85,11 +85,9 @@ def test_the_first_flow_step_has_std_eta_on_any_schedule(after: float, eta: floa
     assert found.std.item() == pytest.approx(eta, rel=1e-9)
 
 
-def test_the_flash_rate_runs_between_its_ends() -> None:
+def test_the_flash_rate_is_the_noise_level() -> None:
     levels = torch.tensor([1.0, 0.5])
-    assert_close(
-        transition.rate("flash", levels, levels - 0.1, 2.0, sigma_min=0.1, sigma_max=0.9), torch.tensor([1.8, 1.0])
-    )
+    assert_close(transition.rate("flash", levels, levels - 0.1, 2.0), torch.tensor([2.0, 1.0]))
 
 
 def test_longcat_is_flow_until_its_std_reaches_the_cap() -> None:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from reelign.bakeoff.rank import Board, Cost, Point
 from reelign.report import words
-from reelign.report.frame import Frame, along, axes, limits, ticks
+from reelign.report.frame import Frame, along, axes, interval_mark, limits, path, svg, ticks
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 148, 14, 40
@@ -51,26 +51,20 @@ def curves(board: Board, colour: Mapping[str, str], target: float | None) -> Mar
     rate, crowded = board.measure.rate, len(board.curves) > CROWDED
     height = max(HEIGHT, TOP + BOTTOM + math.ceil(LINE_HEIGHT * len(board.curves)))
     frame = _frame(board, target, crowded, height)
-    opening = Markup('<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-        " crowded" if crowded else "",
-        WIDTH,
-        height,
-        f"{words.plain(board.measure.name)} by forward-units; the numbers stand in the table of levels",
-    )
     shift = dict.fromkeys(board.curves, 0.0) if crowded else _shifts(list(board.curves))
     ends = {label: frame.y(curve[-1].level.estimate) for label, curve in board.curves.items()}
     names = spaced(ends, TOP + 4.0, frame.bottom)
     beside = [(tick, _level(tick, rate)) for tick in ticks(frame.low, frame.high, 5)]
-    parts = [opening, axes(frame, beside, along(frame, amount, WIDTH), "forward-units", WIDTH, height)]
+    parts = [axes(frame, beside, along(frame, amount, WIDTH), "forward-units", WIDTH, height)]
     if target is not None:
         mark = Markup('<line class="target" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
         parts.append(mark.format(frame.left, frame.right, frame.y(target), frame.y(target)))
     for label, curve in board.curves.items():
-        parts.append(Markup('<g class="curve {}">').format(colour[label]))
-        parts.append(_curve(frame, label, curve, shift[label], rate))
-        parts.append(_name(frame, label, shift[label], ends[label], names[label]))
-        parts.append(Markup("</g>"))
-    return Markup("").join([*parts, Markup("</svg>")])
+        drawn = _curve(frame, label, curve, shift[label], rate)
+        name = _name(frame, label, shift[label], ends[label], names[label])
+        parts.append(Markup('<g class="curve {}">{}{}</g>').format(colour[label], drawn, name))
+    label = f"{words.plain(board.measure.name)} by forward-units; the numbers stand in the table of levels"
+    return svg("chart crowded" if crowded else "chart", WIDTH, height, label, parts)
 
 
 def _frame(board: Board, target: float | None, crowded: bool, height: int) -> Frame:
@@ -86,30 +80,22 @@ def _frame(board: Board, target: float | None, crowded: bool, height: int) -> Fr
 
 
 def _curve(frame: Frame, label: str, curve: Sequence[Point], shift: float, rate: bool) -> Markup:
-    y = frame.y
     at = [(frame.x(point.units) + (shift if point.units else 0.0), point) for point in curve]
-    path = "M" + "L".join(f"{px:.1f} {y(point.level.estimate):.1f}" for px, point in at)
-    marks = [
-        Markup(
-            '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
-            '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>{4}</title></g>'
-        ).format(
-            px, y(point.level.low), y(point.level.high), y(point.level.estimate),
-            f"{label}, {point.units:,.0f} forward-units: {words.number(point.level.estimate, rate)} "
-            f"{words.limits(point.level.low, point.level.high, rate)}",
-        )
-        for px, point in at
-    ]  # fmt: skip
-    return Markup("").join([Markup('<path d="{}"/>').format(path), *marks])
+    drawn = [path((x, frame.y(point.level.estimate)) for x, point in at)]
+    for x, point in at:
+        level = f"{words.number(point.level.estimate, rate)} {words.limits(*point.level[1:], rate)}"
+        told = f"{label}, {point.units:,.0f} forward-units: {level}"
+        drawn.append(interval_mark(frame, x, point.level, told))
+    return Markup("").join(drawn)
 
 
 def _name(frame: Frame, label: str, shift: float, end: float, height: float) -> Markup:
-    right = WIDTH - RIGHT
+    right, shown = WIDTH - RIGHT, words.clipped(label, LONGEST)
     return Markup(
         '<line class="lead" x1="{:.1f}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
         '<text class="name" x="{}" y="{:.1f}">{}<title>{}</title></text>'
     ).format(
-        frame.x(frame.last) + shift + 4, right + 16, end, height, right + 19, height + 3.5, _short(label), label
+        frame.x(frame.last) + shift + 4, right + 16, end, height, right + 19, height + 3.5, shown, label
     )  # fmt: skip
 
 
@@ -166,10 +152,6 @@ def _shifts(labels: Sequence[str]) -> dict[str, float]:
     """How far aside each entry's intervals stand, so that they do not cover each other."""
     step = min(DODGE, WIDEST / max(1, len(labels) - 1))
     return {label: (index - (len(labels) - 1) / 2) * step for index, label in enumerate(labels)}
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _level(value: float, rate: bool) -> str:

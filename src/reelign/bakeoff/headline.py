@@ -1,21 +1,16 @@
-"""What a bake-off found in plain sentences, the disappointing ones included, and what qualifies them."""
+"""What a bake-off found in plain sentences, the disappointing ones included."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from reelign.bakeoff.race import Ratio, Reach
 from reelign.bakeoff.rank import Analysis, Board, Standing
 from reelign.bakeoff.spec import FEWEST_SEEDS
 from reelign.report import words
-from reelign.report.caveats import Caveat
 from reelign.report.tables import FEWEST_PROMPTS
 
 _MOST_NAMED = 4
 """Entries that a sentence of the headline names; the tables have all."""
-_UNEVEN = 0.02
-"""Spending that differs by a larger share of the budget is worth a caveat."""
-_UNSTEADY = 1.3
-"""Runs of one entry whose times differ by a larger factor were not alone on the machine."""
 _NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -34,11 +29,11 @@ def headline(analysis: Analysis) -> tuple[str, ...]:
 
 def _undecided(analysis: Analysis, board: Board) -> str:
     stands = [_at(s, board) for s in board.standings[:_MOST_NAMED]]
-    few = _few(analysis)
-    return f"Nothing is ranked: {few} too few to tell a method from its luck. {_of(board)}: {words.join(stands)}."
+    why = f"{few(analysis)} too few to tell a method from its luck"
+    return f"Nothing is ranked: {why}. {_of(board)}: {words.join(stands)}."
 
 
-def _few(analysis: Analysis) -> str:
+def few(analysis: Analysis) -> str:
     """What there is not enough of, with its verb."""
     seeds, prompts = len(analysis.seeds), analysis.prompts
     short = [words.count(seeds, "seed")] if seeds < FEWEST_SEEDS else []
@@ -75,18 +70,16 @@ def _gains(analysis: Analysis, board: Board) -> str:
     origin = f"the start ({words.number(start, board.measure.rate)})"
     if not analysis.decided:
         return ""
-    by = {v: [s.label for s in board.standings if s.gain.verdict == v] for v in ("better", "no difference", "worse")}
-    if not by["no difference"] and not by["worse"]:
-        who = by["better"][0] if len(by["better"]) == 1 else "Every entry"
-        return f"{who} ends better than {origin}."
-    told = []
-    if by["better"]:
-        told.append(f"{_names(by['better'])} {_verb(by['better'], 'end')} better than {origin}")
-    if by["no difference"]:
-        told.append(f"{_names(by['no difference'])} {_verb(by['no difference'], 'show')} no gain over {origin}")
-    if by["worse"]:
-        told.append(f"{_names(by['worse'])} {_verb(by['worse'], 'end')} worse than {origin}")
-    return _sentence("; ".join(told))
+    ways = {
+        "better": ("end", f"better than {origin}"),
+        "no difference": ("show", f"no gain over {origin}"),
+        "worse": ("end", f"worse than {origin}"),
+    }
+    by = {v: who for v in ways if (who := [s.label for s in board.standings if s.gain.verdict == v])}
+    if by.keys() == {"better"}:
+        return f"{by['better'][0] if len(by['better']) == 1 else 'Every entry'} ends better than {origin}."
+    told = [f"{_names(who)} {_verb(who, ways[v][0])} {ways[v][1]}" for v, who in by.items()]
+    return f"{'; '.join(told)}."
 
 
 def _times(analysis: Analysis) -> str:
@@ -97,8 +90,7 @@ def _times(analysis: Analysis) -> str:
         if ratio is None or ratio.verdict not in ("faster", "slower") or not math.isfinite(reach.units.estimate):
             continue
         told.append(f"{reach.label} needs {times(ratio)} the forward-units of {analysis.baseline}")
-    never = [r.label for r in analysis.reaches if not math.isfinite(r.units.estimate)]
-    if never:
+    if never := _late(analysis):
         told.append(f"{_names(never)} {_verb(never, 'do', 'does')} not get there within the budget")
     level = words.number(analysis.target.estimate, analysis.boards[0].measure.rate)
     if told:
@@ -106,6 +98,11 @@ def _times(analysis: Analysis) -> str:
     if analysis.decided and len(analysis.reaches) > 1:
         return f"There is no difference in the time to get to {level}."
     return ""
+
+
+def _late(analysis: Analysis) -> list[str]:
+    """Labels of those that do not get to the target."""
+    return [reach.label for reach in analysis.reaches if not math.isfinite(reach.units.estimate)]
 
 
 def _price(analysis: Analysis) -> str:
@@ -116,12 +113,15 @@ def _price(analysis: Analysis) -> str:
         if lost:
             start = words.number(next(iter(board.curves.values()))[0].level.estimate, board.measure.rate)
             told.append(f"{words.plain(board.measure.name)} got worse with {_list(lost, board)}, from {start}")
-    return _sentence("At a price: " + "; ".join(told)) if told else ""
+    return f"At a price: {'; '.join(told)}." if told else ""
 
 
 def negative(analysis: Analysis) -> tuple[str, ...]:
     """What did not work: no gain, losses, targets that were not reached, runs that stopped."""
-    found = []
+    return tuple(_negative(analysis))
+
+
+def _negative(analysis: Analysis) -> Iterator[str]:
     for index, board in enumerate(analysis.boards):
         name, rate = words.plain(board.measure.name), board.measure.rate
         for s in board.standings:
@@ -129,87 +129,18 @@ def negative(analysis: Analysis) -> tuple[str, ...]:
             by = words.signed(d.estimate, rate) + (" points" if rate else "")
             by += f" {words.signed_limits(d.low, d.high, rate)}"
             if s.gain.verdict == "worse":
-                found.append(f"{s.label} ends worse on {name} than it started: {by}.")
+                yield f"{s.label} ends worse on {name} than it started: {by}."
             elif s.gain.verdict == "no difference" and index == 0 and analysis.decided:
-                found.append(f"{s.label} shows no gain on {name} beyond the noise: {by}.")
+                yield f"{s.label} shows no gain on {name} beyond the noise: {by}."
     level = words.number(analysis.target.estimate, analysis.boards[0].measure.rate)
-    late = [reach.label for reach in analysis.reaches if not math.isfinite(reach.units.estimate)]
-    found += [f"{label} does not get to {level} within the budget." for label in late]
+    for label in _late(analysis):
+        yield f"{label} does not get to {level} within the budget."
     for board in analysis.boards:
         for s in board.standings:
-            ahead = _ahead_of(s, board)
-            if analysis.baseline in ahead:
-                found.append(f"{s.label} ends behind {analysis.baseline} on {words.plain(board.measure.name)}.")
-    found += [f"{s.label} with seed {s.seed} stopped after iteration {s.step}: {s.why}" for s in analysis.stops]
-    return tuple(found)
-
-
-def caveats(analysis: Analysis, budget: int) -> tuple[Caveat, ...]:
-    """What to keep in mind, the grave ones first."""
-    found = []
-    trained = [words.plain(b.measure.name) for b in analysis.boards if b.measure.trained_on]
-    if trained:
-        verb = "were" if len(trained) > 1 else "was"
-        found.append(Caveat(f"{words.join(trained)} {verb} also trained on, so a rise there proves nothing.", True))
-    if not analysis.decided:
-        found.append(Caveat(f"{_few(analysis)} too few to call anything a difference, however the numbers look.", True))
-    if analysis.stops:
-        found.append(
-            Caveat(
-                f"{words.count(len(analysis.stops), 'run')} stopped early. The weights of then are judged at every "
-                "later check, and time goes on as if the run had idled.",
-                True,
-            )
-        )
-    if analysis.missing:
-        found.append(Caveat(f"{words.join(list(analysis.missing))}: not run yet, and not on this page.", True))
-    if analysis.spare:
-        found.append(
-            Caveat(
-                f"{words.count(analysis.spare, 'finished run')} left out: not every entry has finished that seed yet."
-            )
-        )
-    spent = [cost.units for cost in analysis.costs]
-    if max(spent) - min(spent) > _UNEVEN * budget:
-        found.append(
-            Caveat(
-                f"Iterations are not cut, so entries spent between {min(spent):,.0f} and {max(spent):,.0f} of a budget "
-                f"of {budget:,} forward-units.",
-                True,
-            )
-        )
-    uneven = [c.label for c in analysis.costs if c.slowest_s > _UNSTEADY * c.fastest_s]
-    if uneven:
-        found.append(
-            Caveat(
-                f"Runs of {words.join(uneven)} took very unlike times with different seeds: the machine had other "
-                "work. Compare forward-units, not seconds.",
-                True,
-            )
-        )
-    return (*found, *_always(analysis))
-
-
-def _always(analysis: Analysis) -> list[Caveat]:
-    return [
-        Caveat(
-            "Every entry ran with its own settings and no others. Another learning rate may turn an order around: this "
-            "compares settings, and methods only as far as the settings do them justice."
-        ),
-        Caveat(
-            "Each interval covers 95 % over training seeds and held-out prompts at once. Verdicts are corrected for "
-            "all comparisons on a measure (Holm for levels, Bonferroni for times), but not for the number of measures."
-        ),
-        Caveat(
-            "With few seeds a real difference is easily missed: no difference means that none was shown, not that none "
-            "is there."
-        ),
-        Caveat(
-            "The time to the target is where the mean curve first crosses it, on straight lines between checks. One "
-            "sample through the network once is a forward-unit, with a gradient it is three; evaluation is free. "
-            "Seconds are those of this machine, and of what else it did."
-        ),
-    ]
+            if analysis.baseline in _ahead_of(s, board):
+                yield f"{s.label} ends behind {analysis.baseline} on {words.plain(board.measure.name)}."
+    for s in analysis.stops:
+        yield f"{s.label} with seed {s.seed} stopped after iteration {s.step}: {s.why}"
 
 
 def times(ratio: Ratio) -> str:
@@ -281,7 +212,3 @@ def _names(texts: Sequence[str]) -> str:
 
 def _verb(who: Sequence[object], plural: str, singular: str = "") -> str:
     return plural if len(who) > 1 else singular or f"{plural}s"
-
-
-def _sentence(text: str) -> str:
-    return f"{text}."

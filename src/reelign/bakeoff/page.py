@@ -4,8 +4,6 @@ The page is one file that loads nothing: its content security policy allows the 
 else. Text from the spec and the runs reaches it through Jinja's escaping only.
 """
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -13,19 +11,18 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 import reelign
 from reelign import config as configs
-from reelign.bakeoff import chart, headline, results
+from reelign.bakeoff import caveats, chart, headline, results
 from reelign.bakeoff.one import folder_of
 from reelign.bakeoff.rank import Analysis, Board, analyse
 from reelign.bakeoff.results import Sheet
 from reelign.bakeoff.spec import Spec, differences, stage_tree
 from reelign.files import write_text
-from reelign.report import curves, words
-from reelign.report.page import templates
+from reelign.report import curves
+from reelign.report.page import policy, settings, templates
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLES = (Path(curves.__file__).parent / "templates" / "report.css", _TEMPLATES / "bakeoff.css")
@@ -55,7 +52,7 @@ def write(spec: Spec) -> Written:
         "version": reelign.__version__,
         "headline": headline.headline(analysis),
         "negative": headline.negative(analysis),
-        "caveats": [caveat.text for caveat in headline.caveats(analysis, spec.budget)],
+        "caveats": [caveat.text for caveat in caveats.caveats(analysis, spec.budget)],
         "budget": spec.budget,
         "target_measure": spec.target.measure,
         **plain(analysis),
@@ -85,15 +82,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
     """The page as text; a function of the spec and the finished runs alone."""
     style = Markup("\n".join(path.read_text(encoding="utf-8") for path in _STYLES))
     environment = templates(_TEMPLATES)
-    environment.filters.update(
-        plain=words.plain,
-        number=words.number,
-        signed=words.signed,
-        seconds=words.seconds,
-        count=words.count,
-        amount=chart.amount,
-        p_value=_p_value,
-    )
+    environment.filters["p_value"] = _p_value
     colour = chart.colours(analysis.labels)
     target = analysis.target.estimate if math.isfinite(analysis.target.estimate) else None
     trees = {entry.label: stage_tree(entry) for entry in spec.entries if entry.label in analysis.labels}
@@ -102,10 +91,10 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         analysis=analysis,
         sheet=sheet,
         style=style,
-        policy=_policy(style),
+        policy=policy(style),
         headline=headline.headline(analysis),
         negative=headline.negative(analysis),
-        caveats=headline.caveats(analysis, spec.budget),
+        caveats=list(caveats.caveats(analysis, spec.budget)),
         colour=colour,
         crowded=len(analysis.labels) > chart.CROWDED,
         charts=[
@@ -120,9 +109,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         bars={cost.label: chart.split(cost, max(c.seconds for c in analysis.costs)) for cost in analysis.costs},
         parts=chart.PARTS,
         differing=_shown(differences(trees)) if len(trees) > 1 else {},
-        settings=yaml.safe_dump(configs.dump(spec), sort_keys=False, allow_unicode=True, width=100),
-        limits=words.limits,
-        signed_limits=words.signed_limits,
+        settings=settings(configs.dump(spec)),
         between=headline.between,
         finite=math.isfinite,
         version=reelign.__version__,
@@ -151,8 +138,3 @@ def _shown(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 def _p_value(p: float) -> str:
     return "< 0.001" if p < 1e-3 else f"{p:.3f}"
-
-
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

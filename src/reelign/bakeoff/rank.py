@@ -207,16 +207,9 @@ def _standings(
     beats |= {(p.second, p.first) for p in pairs if p.change.verdict == "worse"}
     same = {a: tuple(b for b in ordered if b != a and (a, b) not in beats and (b, a) not in beats) for a in ordered}
     letters = groups(ordered, same)
+    ranks = {label: 1 + sum((other, label) in beats for other in ordered) for label in ordered}
     return tuple(
-        Standing(
-            label=label,
-            final=finals[label],
-            gain=gains[label],
-            rank=1 + sum((other, label) in beats for other in ordered),
-            groups=letters[label],
-            same_as=same[label],
-        )
-        for label in ordered
+        Standing(label, finals[label], gains[label], ranks[label], letters[label], same[label]) for label in ordered
     )
 
 
@@ -250,20 +243,7 @@ def _largest(
 
 def _cost(series: Series) -> Cost:
     last = [checks[-1] for checks in series.runs]
-
-    def mean(name: str) -> float:
-        return sum(float(getattr(check, name)) for check in last) / len(last)
-
+    spent = ("step", "units", "seconds", "rollout_s", "decode_s", "reward_s", "update_s")
+    means = (sum(float(getattr(check, name)) for check in last) / len(last) for name in spent)
     paces = [check.seconds / check.units for check in last if check.units] or [0.0]
-    return Cost(
-        label=series.label,
-        iterations=mean("step"),
-        units=mean("units"),
-        seconds=mean("seconds"),
-        rollout_s=mean("rollout_s"),
-        decode_s=mean("decode_s"),
-        reward_s=mean("reward_s"),
-        update_s=mean("update_s"),
-        fastest_s=min(paces),
-        slowest_s=max(paces),
-    )
+    return Cost(series.label, *means, fastest_s=min(paces), slowest_s=max(paces))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from reelign.bakeoff.one import RESULT, Run
@@ -119,25 +119,16 @@ def _series(
         for name, column in values.items():
             column.append([_column(evaluations[check], name, keys) for _, evaluations in runs])
     due = torch.linspace(0, spec.budget, spec.checks, dtype=torch.float64)[:, None]
-    units = _table([checks for checks, _ in runs], "units")
+    units, seconds = (_table([checks for checks, _ in runs], name) for name in ("units", "seconds"))
     stopped = torch.tensor([[bool(checks[c].stopped) for checks, _ in runs] for c in range(spec.checks)])
+    # A stopped run would have stood at its checks at the pace it had.
     return Series(
         label=label,
         values={name: torch.tensor(column, dtype=torch.float64) for name, column in values.items()},
         units=torch.where(stopped, torch.maximum(units, due), units),
-        seconds=_idling(_table([checks for checks, _ in runs], "seconds"), units, due, stopped),
+        seconds=torch.where(stopped, seconds * (due / units.clamp_min(1)).clamp_min(1), seconds),
         runs=tuple(checks for checks, _ in runs),
     )
-
-
-def _idling(
-    seconds: Float[Tensor, "c s"],
-    units: Float[Tensor, "c s"],
-    due: Float[Tensor, "c 1"],
-    stopped: Bool[Tensor, "c s"],
-) -> Float[Tensor, "c s"]:
-    """Seconds at which a stopped run would have stood at its checks, at the pace it had."""
-    return torch.where(stopped, seconds * torch.maximum(due / units.clamp_min(1), torch.ones_like(units)), seconds)
 
 
 def _table(runs: list[tuple[Check, ...]], name: str) -> Float[Tensor, "c s"]:

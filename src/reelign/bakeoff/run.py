@@ -62,7 +62,7 @@ def run(spec: Spec, watcher: Progress, only: Sequence[str] = ()) -> Path:
         runs = all_runs(spec)
         sweep(_own(folder, runs))
         versions = panel.versions(panel.metrics(spec.evaluate.metrics))
-        for each in runs:
+        for each in (each for each in runs if each.finished):
             _same_settings(each)
             _same_versions(each, versions)
         wanted = [each for each in runs if not each.finished and (not only or each.entry.label in only)]
@@ -81,8 +81,6 @@ def _own(folder: Path, runs: Sequence[Run]) -> Iterator[Path]:
 
 def _same_settings(each: Run) -> None:
     """See that a finished run is one of this spec."""
-    if not each.finished:
-        return
     written = json.loads((each.folder / "config.json").read_text(encoding="utf-8"))
     before = {**written["config"], **{key: written[key] for key in each.own if key in written}}
     apart = differences({"then": before, "now": json.loads(json.dumps(each.settings))})
@@ -98,8 +96,6 @@ def _same_settings(each: Run) -> None:
 
 def _same_versions(each: Run, now: Mapping[str, str]) -> None:
     """See that a finished run was judged by what judges now."""
-    if not each.finished:
-        return
     judged = json.loads((each.folder / "evaluations" / f"{START}.json").read_text(encoding="utf-8"))["measures"]
     for name, version in now.items():
         then = judged[name].get("version", version)

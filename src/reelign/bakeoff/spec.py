@@ -12,7 +12,7 @@ from reelign.driver import HeldOut, Recipe, RunConfig
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.names import Root, RunName
 from reelign.opened import Datasets
-from reelign.parts import AnyModel, PartConfig, Settings
+from reelign.parts import AnyModel, Settings
 from reelign.runtime.local import RuntimeConfig
 from reelign.stages import online
 from reelign.stages.evaluate import Config as EvaluateConfig
@@ -124,19 +124,14 @@ class Spec(Settings):
             raise ValueError(f"two entries are called {twice[0]!r}; labels name their runs and must differ")
         return entries
 
-    @field_validator("target")
+    @field_validator("target", "baseline")
     @classmethod
-    def _match_is_an_entry(cls, target: Target, info: Any) -> Target:
-        if target.match:
-            _known(target.match, info)
-        return target
-
-    @field_validator("baseline")
-    @classmethod
-    def _baseline_is_an_entry(cls, baseline: str, info: Any) -> str:
-        if baseline:
-            _known(baseline, info)
-        return baseline
+    def _names_an_entry(cls, given: Target | str, info: Any) -> Target | str:
+        label = given.match if isinstance(given, Target) else given
+        labels = [entry.label for entry in info.data.get("entries", ())]
+        if label and labels and label not in labels:
+            raise ValueError(f"there is no entry {shown(label)}; entries: {cut(', '.join(labels), 300)}")
+        return given
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -150,10 +145,8 @@ class Spec(Settings):
 
 
 def _whole(entry: object, common: Tree) -> object:
-    if isinstance(entry, Entry) or not isinstance(entry, Mapping):
-        return entry
-    own = entry.get("stage", {})
-    if not isinstance(own, Mapping):
+    own = entry.get("stage", {}) if isinstance(entry, Mapping) else None
+    if not isinstance(entry, Mapping) or not isinstance(own, Mapping):
         return entry
     whose = f" of entry {shown(entry.get('label'))}"
     _refuse(own, whose)
@@ -175,12 +168,6 @@ def _refuse(stage: Mapping[str, Any], whose: str) -> None:
     ):
         if key in stage:
             raise ValueError(f"the stage{whose} has {key!r}, but {why}; leave it out")
-
-
-def _known(label: str, info: Any) -> None:
-    labels = [entry.label for entry in info.data.get("entries", ())]
-    if labels and label not in labels:
-        raise ValueError(f"there is no entry {shown(label)}; entries: {cut(', '.join(labels), 300)}")
 
 
 def merged(common: Tree, own: Tree) -> Tree:
@@ -269,6 +256,3 @@ def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
 def stage_tree(entry: Entry) -> Tree:
     """An entry's whole stage as plain values, without the number of steps, which its budget decides."""
     return {key: value for key, value in configs.dump(entry.stage).items() if key != "steps"}
-
-
-__all__ = ["Entry", "PartConfig", "Spec", "Target", "check", "differences", "merged", "recipe", "stage_tree"]

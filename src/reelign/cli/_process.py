@@ -1,12 +1,15 @@
 """How the threads of this process wait for each other; nothing here may import torch, which reads it once."""
 
+import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reelign.parts import PartConfig
     from reelign.protocols import VideoModel
     from reelign.runtime.local import RuntimeConfig
+    from reelign.stages.evaluate import Config as EvaluateConfig
 
 SPINS = 20_000
 """Turns that a thread waits on its core before it sleeps: a few tenths of a millisecond, longer than nearly every wait
@@ -35,3 +38,17 @@ def model(config: "PartConfig", runtime: "RuntimeConfig", root: str | None = Non
 
     bind_threads(runtime)
     return equip.build(config, runtime, root)
+
+
+def measures(model: "VideoModel", config: "EvaluateConfig", name: str, out: Path, weights: str, title: str) -> Any:
+    """Evaluate weights under a bar of that title, into a folder that is there; returns what each measure found."""
+    from reelign.progress import Bar
+    from reelign.runtime.local import Local
+    from reelign.stages import evaluate
+
+    with Bar() as bar:
+        evaluation = evaluate.prepare(config)
+        bar.begin(f"{title} (clips)", evaluation.clips, 0)
+        for done in evaluate.run(Local(model), evaluation, name, out, weights, frozenset()):
+            bar.step(done, {})
+    return json.loads((out / "evaluations" / f"{name}.json").read_text(encoding="utf-8"))["measures"]

@@ -2,15 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from reelign.cli._console import INSIDE_ONLY
-
-if TYPE_CHECKING:
-    from reelign.config import Tree
-    from reelign.driver import Recipe
 
 
 def command(
@@ -25,8 +20,6 @@ def command(
     no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
     """Measure a model on held-out prompts."""
-    import json
-
     from reelign import config as configs
     from reelign import glance
     from reelign.cli._console import emit
@@ -38,9 +31,18 @@ def command(
     name = name or _name_of(model)
     path = _free(out, name)
 
-    checked = _checked(tree, recipe)
-    _measure(checked, model, out, name)
-    measures = json.loads(path.read_text(encoding="utf-8"))["measures"]
+    from reelign import driver
+    from reelign.cli import _process
+    from reelign.errors import BadConfig, shown
+
+    checked = configs.validate(driver.Recipe, tree)
+    if checked.evaluate is None:
+        raise BadConfig(f"{shown(str(recipe))} has no `evaluate`; add one that names a dataset and metrics.")
+    # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
+    own = {key: value for key, value in configs.dump(checked.model).items() if key != "adapter"} | {"weights": model}
+    built = _process.model(configs.part("model", own), checked.runtime, checked.run.root)
+    out.mkdir(parents=True, exist_ok=True)
+    measures = _process.measures(built, checked.evaluate, name, out, model, "evaluate")
     rows = [[measure, m["mean"], m["low"], m["high"], m["n"]] for measure, m in measures.items()]
     columns = table(("measure", "mean", "low", "high", "clips"), rows)
     emit(
@@ -73,39 +75,3 @@ def _free(out: Path, name: str) -> Path:
             "or --out."
         )
     return path
-
-
-def _checked(tree: "Tree", recipe: Path) -> "Recipe":
-    """The recipe, if it measures anything.
-
-    Raises:
-        BadConfig: it does not, or it is none.
-    """
-    from reelign import config as configs
-    from reelign import driver
-    from reelign.errors import BadConfig, shown
-
-    checked = configs.validate(driver.Recipe, tree)
-    if checked.evaluate is None:
-        raise BadConfig(f"{shown(str(recipe))} has no `evaluate`; add one that names a dataset and metrics.")
-    return checked
-
-
-def _measure(checked: "Recipe", model: str, out: Path, name: str) -> None:
-    """Evaluate a model as a recipe does, into a folder."""
-    from reelign import config as configs
-    from reelign.cli import _process
-    from reelign.progress import Bar
-    from reelign.runtime.local import Local
-    from reelign.stages import evaluate
-
-    assert checked.evaluate is not None
-    # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
-    own = {key: value for key, value in configs.dump(checked.model).items() if key != "adapter"} | {"weights": model}
-    built = _process.model(configs.part("model", own), checked.runtime, checked.run.root)
-    out.mkdir(parents=True, exist_ok=True)
-    with Bar() as bar:
-        evaluation = evaluate.prepare(checked.evaluate)
-        bar.begin("evaluate (clips)", evaluation.clips, 0)
-        for done in evaluate.run(Local(built), evaluation, name, out, model, frozenset()):
-            bar.step(done, {})

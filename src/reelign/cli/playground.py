@@ -61,12 +61,11 @@ def measure(
     from reelign.cli._console import say
     from reelign.files import write_text
     from reelign.playground import demo, writing
-    from reelign.progress import Bar
-    from reelign.runtime.local import Local, RuntimeConfig
+    from reelign.runtime.local import RuntimeConfig
     from reelign.stages import evaluate
 
     model = _process.model(parts.configure("model", {"name": "wan", "weights": str(folder)}), RuntimeConfig())
-    with tempfile.TemporaryDirectory() as temporary, Bar() as bar:
+    with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)
         path = writing.write_prompts(out / "prompts.jsonl", demo.judged_prompts(prompts))
         config = evaluate.Config.model_validate(
@@ -77,11 +76,7 @@ def measure(
                 "videos": 0,
             }
         )
-        evaluation = evaluate.prepare(config)
-        bar.begin("measure (clips)", evaluation.clips, 0)
-        for done in evaluate.run(Local(model), evaluation, "base", out, str(folder), frozenset()):
-            bar.step(done, {})
-        measures = json.loads((out / "evaluations" / "base.json").read_text(encoding="utf-8"))["measures"]
+        measures = _process.measures(model, config, "base", out, str(folder), "measure")
     failed = {
         "attributes": "attributes_right",
         "motion": "motion_right",

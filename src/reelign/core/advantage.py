@@ -7,17 +7,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from reelign.core.flow import refuse_non_positive
+
+Grouped = Float[Tensor, "p g"]
+"""One value per member of each prompt's group."""
 SCALES = ("group", "global", "max_group")
 
 
 def group(
-    rewards_pg: Float[Tensor, "p g"],
-    eps: float = 1e-4,
-    *,
-    population: bool = False,
-    std_floor: float = 0.0,
-    scale: str = "group",
-) -> Float[Tensor, "p g"]:
+    rewards_pg: Grouped, eps: float = 1e-4, *, population: bool = False, std_floor: float = 0.0, scale: str = "group"
+) -> Grouped:
     """Deviation from the group's mean in units of a standard deviation (GRPO, arXiv 2402.03300).
 
     Args:
@@ -50,9 +49,7 @@ def group(
     return torch.where(mask[:, None], centred / torch.where(mask[:, None], unit, 1), 0)
 
 
-def teaches(
-    rewards_pg: Float[Tensor, "p g"], *, population: bool = False, std_floor: float = 0.0
-) -> Bool[Tensor, " p"]:
+def teaches(rewards_pg: Grouped, *, population: bool = False, std_floor: float = 0.0) -> Bool[Tensor, " p"]:
     """Which groups rank their members; the others are idle, neither in the loss nor in its denominator.
 
     Args:
@@ -70,8 +67,7 @@ def teaches(
 
 def clamp(advantage: Float[Tensor, "*any"], limit: float = 5.0) -> Float[Tensor, "*any"]:
     """Advantages cut to ``[-limit, limit]``, against single outliers."""
-    if limit <= 0:
-        raise ValueError(f"limit is {limit}, but it must be positive")
+    refuse_non_positive("limit", limit)
     return advantage.clamp(-limit, limit)
 
 

@@ -14,55 +14,37 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign.core import transition
-from reelign.core.flow import PerSample, expand_to
+from reelign.core.flow import Latent, PerSample, expand_to
 
 Value = float | Float[Tensor, "*value"]
 """A number, or a tensor that broadcasts against the latent of one sample."""
 
 
-def marginal_var(sigma: PerSample, var: Value) -> PerSample:
+def marginal_var(sigma: Tensor, var: Value) -> Tensor:
     """Variance of noised data at a level: ``(1 - sigma)^2 var + sigma^2``; the mean is ``(1 - sigma) mean``."""
     return (1 - sigma) ** 2 * var + sigma**2
 
 
-def velocity(x: Float[Tensor, "b *latent"], sigma: PerSample, mean: Value, var: Value) -> Float[Tensor, "b *latent"]:
-    """The exact flow velocity ``E[noise - x0 | x]`` for data N(mean, var).
-
-    Args:
-        x: noised latent.
-        sigma: its level; 0 is allowed where var > 0.
-        mean: of the data, a number or ``[*latent]``.
-        var: of the data per element, a number or ``[*latent]``, non-negative.
-    """
+def velocity(x: Latent, sigma: PerSample, mean: Value, var: Value) -> Latent:
+    """The exact flow velocity ``E[noise - x0 | x]`` for data N(mean, var); sigma = 0 is allowed where var > 0."""
     level = expand_to(sigma, x)
-    whitened = (x - (1 - level) * mean) / ((1 - level) ** 2 * var + level**2)
+    whitened = (x - (1 - level) * mean) / marginal_var(level, var)
     return (level - (1 - level) * var) * whitened - mean
 
 
-def posterior(
-    x: Float[Tensor, "b *latent"], sigma: PerSample, mean: Value, var: Value
-) -> tuple[Float[Tensor, "b *latent"], Tensor]:
+def posterior(x: Latent, sigma: PerSample, mean: Value, var: Value) -> tuple[Latent, Tensor]:
     """Mean and variance of the clean latent given the noised one; the variance broadcasts against ``x``."""
     level = expand_to(sigma, x)
-    spread = (1 - level) ** 2 * var + level**2
+    spread = marginal_var(level, var)
     return mean + (1 - level) * var / spread * (x - (1 - level) * mean), level**2 * var / spread
 
 
 def mixture_velocity(
-    x: Float[Tensor, "b *latent"],
-    sigma: PerSample,
-    weights: Float[Tensor, " k"],
-    means: Float[Tensor, "k *latent"],
-    var: float,
-) -> Float[Tensor, "b *latent"]:
+    x: Latent, sigma: PerSample, weights: Float[Tensor, " k"], means: Float[Tensor, "k *latent"], var: float
+) -> Latent:
     """The exact flow velocity for a mixture of Gaussians over whole latents that share one variance per element.
 
-    Args:
-        x: noised latent.
-        sigma: its level, above 0 if ``var`` is 0.
-        weights: of the components, adding to 1.
-        means: of the components.
-        var: of every component.
+    The weights add to 1; sigma is above 0 if ``var`` is 0.
     """
     level = sigma.expand(len(x))
     centres = (1 - _column(level[:, None], means)) * means
@@ -108,23 +90,17 @@ def tilt_mixture(
     return new_weights, new_means, (new_weights * new_means).sum() * k / tau - torch.logsumexp(log_mass, dim=0)
 
 
-def tilt_displacement(
-    x: Float[Tensor, "b *latent"], sigma: PerSample, mean: Value, var: Value, k: float, tau: float
-) -> Float[Tensor, "b *latent"]:
+def tilt_displacement(x: Latent, sigma: PerSample, mean: Value, var: Value, k: float, tau: float) -> Latent:
     """Velocity of the law tilted by ``k x0 / tau`` minus the velocity of the data; the same at every x."""
     level = expand_to(sigma, x)
-    return (-level * var / ((1 - level) ** 2 * var + level**2) * k / tau).expand_as(x)
+    return (-level * var / marginal_var(level, var) * k / tau).expand_as(x)
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A sampler on scalar Gaussian data: ``x_next = slope x + offset + std z``, one entry per step.
 
-    Attributes:
-        slope: ``[n]``.
-        offset: ``[n]``.
-        std: ``[n]``, 0 where deterministic.
-        gain: ``[n]``, shift of the step's mean per unit added to the velocity.
+    ``std`` is 0 where deterministic; ``gain`` is the shift of the step's mean per unit added to the velocity.
     """
 
     slope: Float[Tensor, " n"]

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reelign.core.flow import refuse_non_positive
+
 
 def hoyer(rewards: Float[Tensor, "*n g"]) -> Float[Tensor, "*n"]:
     """Hoyer sparsity of a group's rewards: 0 if all are equal, 1 if only one is not 0.
@@ -59,8 +61,8 @@ def literal(
     Returns:
         ``[k p]`` weights that sum to 1 for each prompt.
     """
-    _positive("slope", slope)
-    _positive("temperature", temperature)
+    refuse_non_positive("slope", slope)
+    refuse_non_positive("temperature", temperature)
     own = hoyer(rewards_kpg)
     following = torch.cat([own[1:], torch.zeros_like(own[:1])])
     passed = torch.sigmoid(slope * (rewards_kpg.mean(dim=-1) - thresholds[:, None]))
@@ -77,16 +79,9 @@ def gated(
     and does not depend on the others. A share `keep` of all mass stays spread evenly: what a reward guards would drift
     without it, and a component whose noise never lets it pass would hold everything.
 
-    Args:
-        rewards_kpg: ``[k p g]``, on a fixed scale.
-        thresholds: ``[k]``, tau, in reward units.
-        slope: of the sigmoid, per unit of reward, positive.
-        keep: share in ``[0, 1]``.
-
-    Returns:
-        ``[k p]`` weights that sum to 1 for each prompt.
+    Arguments are those of `literal`; weights sum to 1 for each prompt.
     """
-    _positive("slope", slope)
+    refuse_non_positive("slope", slope)
     if not 0 <= keep <= 1:
         raise ValueError(f"keep is {keep}, but it is a share in [0, 1]")
     passed = torch.sigmoid(slope * (rewards_kpg.mean(dim=-1) - thresholds[:, None]))
@@ -120,8 +115,3 @@ def calibrate(history: Float[Tensor, "n k"], quantile: float = 0.6) -> tuple[Flo
         raise ValueError(f"there are {len(history)} group means; at least 4 are needed to know their spread")
     quarter, threshold, three = torch.quantile(history, history.new_tensor([0.25, quantile, 0.75]), dim=0)
     return threshold, 2 * math.log(9) / (three - quarter).clamp_min(1e-3)
-
-
-def _positive(name: str, value: float) -> None:
-    if value <= 0:
-        raise ValueError(f"{name} is {value}, but it must be positive")

@@ -7,6 +7,8 @@ one-sided trigger on the divergence; the diagnostics therefore split by the sign
 from jaxtyping import Float
 from torch import Tensor
 
+from reelign.core.flow import Each, refuse_non_positive
+
 
 def clipped(
     log_ratio: Float[Tensor, "*ratio"], advantage: Float[Tensor, "*leading"], clip: float
@@ -24,8 +26,7 @@ def clipped(
     Raises:
         ValueError: if the advantage would have to be broadcast in another way, or clip is not positive.
     """
-    if clip <= 0:
-        raise ValueError(f"clip is {clip}, but it must be positive")
+    refuse_non_positive("clip", clip)
     weight = _aligned(advantage, log_ratio)
     ratio = log_ratio.exp()
     return (-weight * ratio).maximum(-weight * ratio.clamp(1 - clip, 1 + clip))
@@ -36,62 +37,42 @@ def hinge(
 ) -> Float[Tensor, "*ratio"]:
     """Linear in the log-ratio until it has moved far enough in the right direction (PCPO, arXiv 2509.25774).
 
-    Args:
-        log_ratio: as for `clipped`.
-        advantage: as for `clipped`.
-        margin: xi, how far a log-ratio is pushed; positive, of the size of a clip range.
-
-    Returns:
-        ``max(0, xi |A| - A log ratio)`` in the shape of ``log_ratio``.
+    ``max(0, xi |A| - A log ratio)``. Arguments are those of `clipped`; ``margin`` is xi, how far a log-ratio is pushed:
+    positive, of the size of a clip range.
 
     Raises:
         ValueError: as for `clipped`.
     """
-    if margin <= 0:
-        raise ValueError(f"margin is {margin}, but it must be positive")
+    refuse_non_positive("margin", margin)
     weight = _aligned(advantage, log_ratio)
     return (margin * weight.abs() - weight * log_ratio).clamp_min(0)
 
 
 def masked(
-    log_ratio: Float[Tensor, "*ratio"],
-    advantage: Float[Tensor, "*leading"],
-    kl: Float[Tensor, " b"],
-    limit: float,
+    log_ratio: Float[Tensor, "*ratio"], advantage: Float[Tensor, "*leading"], kl: Each, limit: float
 ) -> Float[Tensor, "*ratio"]:
     """No clip: a sample stops pushing outwards once its exact divergence is over the limit (Flow-DPPO, 2606.11025).
 
-    Args:
-        log_ratio: as for `clipped`.
-        advantage: as for `clipped`.
-        kl: `transition.step_kl` from the policy that sampled; decides only, without gradient.
-        limit: delta, positive; divergences are means over elements.
-
-    Returns:
-        ``-A ratio``, times 0 where ``kl >= limit`` and the update would lead further away: a ratio above 1 with a
-        positive advantage, or below 1 with a negative one.
+    ``-A ratio``, times 0 where ``kl >= limit`` and the update would lead further away: a ratio above 1 with a positive
+    advantage, or below 1 with a negative one. Arguments are those of `clipped`; ``kl`` is `transition.step_kl` from the
+    policy that sampled, which decides only, without gradient, and ``limit`` is delta, positive.
 
     Raises:
         ValueError: as for `clipped`.
     """
-    if limit <= 0:
-        raise ValueError(f"limit is {limit}, but it must be positive")
+    refuse_non_positive("limit", limit)
     weight = _aligned(advantage, log_ratio)
     far = _aligned(kl.detach() >= limit, log_ratio)
     outward = weight * log_ratio.detach() > 0
     return -weight * log_ratio.exp() * (~(far & outward)).to(log_ratio.dtype)
 
 
-def guarded(log_ratio: Float[Tensor, " b"], kl: Float[Tensor, " b"], std: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+def guarded(log_ratio: Each, kl: Each, std: Each) -> Each:
     """Log-ratio without its one-sided drift and with the same width at every step (GRPO-Guard, arXiv 2510.22319).
 
-    Args:
-        log_ratio: mean over elements.
-        kl: `transition.step_kl` between the policy and the one that sampled, for the same elements.
-        std: of the transition that sampled.
-
-    Returns:
-        ``(log_ratio + kl) std``. Its mean is 0; as std is below 1, it needs a smaller clip than the plain ratio.
+    ``(log_ratio + kl) std``, with the log-ratio as a mean over elements, `transition.step_kl` between the policy and
+    the one that sampled for the same elements, and the std of the latter. Its mean is 0; as std is below 1, it needs a
+    smaller clip than the plain ratio.
     """
     return (log_ratio + kl) * std
 
@@ -99,12 +80,7 @@ def guarded(log_ratio: Float[Tensor, " b"], kl: Float[Tensor, " b"], std: Float[
 def diagnostics(
     log_ratio: Float[Tensor, "*ratio"], advantage: Float[Tensor, "*leading"], clip: float
 ) -> dict[str, Tensor]:
-    """Scalars that tell how far the policy has moved from the one that sampled; without gradient.
-
-    Args:
-        log_ratio: as for `clipped`.
-        advantage: as for `clipped`.
-        clip: as for `clipped`.
+    """How far the policy has moved from the one that sampled, as scalars without gradient; arguments as for `clipped`.
 
     Returns:
         ``clip_frac``: share of ratios outside the range. ``clip_frac_positive``, ``clip_frac_negative``: share of the

@@ -2,14 +2,14 @@
 
 import math
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional
 
+from reelign.core.flow import Each
 
-def outcome_log_probs(
-    score_a: Float[Tensor, " b"], score_b: Float[Tensor, " b"], theta: float = 5.0
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+
+def outcome_log_probs(score_a: Each, score_b: Each, theta: float = 5.0) -> tuple[Each, Each, Each]:
     """Log-probabilities that a wins, that nobody does, that b wins (Rao and Kupper 1967).
 
     Args:
@@ -33,12 +33,7 @@ def outcome_log_probs(
     return a_wins, tie, b_wins
 
 
-def bradley_terry(
-    score_a: Float[Tensor, " b"],
-    score_b: Float[Tensor, " b"],
-    outcome: Int[Tensor, " b"],
-    theta: float = 5.0,
-) -> Float[Tensor, " b"]:
+def bradley_terry(score_a: Each, score_b: Each, outcome: Int[Tensor, " b"], theta: float = 5.0) -> Each:
     """Negative log-likelihood of comparisons, ties included.
 
     Args:

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign.core import flow, schedule
-from reelign.core.flow import PerSample, expand_to
+from reelign.core.flow import Each, Latent, PerSample, expand_to
 
-Strength = float | Float[Tensor, " b"] | Float[Tensor, ""]
+Strength = float | PerSample
 
 SDE_KINDS = ("flow", "dance", "flash", "longcat")
 KINDS = ("ode", *SDE_KINDS, "cps")
@@ -39,19 +39,11 @@ class Transition:
         std: ``[b]``, 0 for a deterministic step; does not depend on the policy.
     """
 
-    mean: Float[Tensor, "b *latent"]
-    std: Float[Tensor, " b"]
+    mean: Latent
+    std: Each
 
 
-def rate(
-    kind: str,
-    sigma: PerSample,
-    sigma_next: PerSample,
-    eta: Strength,
-    *,
-    sigma_min: float = 0.0,
-    sigma_max: float = 1.0,
-) -> PerSample:
+def rate(kind: str, sigma: PerSample, sigma_next: PerSample, eta: Strength) -> PerSample:
     """The noise rate g(sigma) of an SDE kind: noise per square root of sigma, before ``sqrt(delta)``.
 
     Args:
@@ -60,8 +52,6 @@ def rate(
         sigma: level before the step, in (0, 1].
         sigma_next: level after it, in [0, sigma).
         eta: factor in front of every rate. The papers use 0.7 for flow, 0.25 to 0.3 for dance, 1 for flash and longcat.
-        sigma_min: ``flash`` only: rate at sigma = 0.
-        sigma_max: ``flash`` only: rate at sigma = 1.
 
     Returns:
         One rate per sample.
@@ -74,7 +64,7 @@ def rate(
     if kind == "dance":
         return eta * torch.ones_like(sigma)
     if kind == "flash":
-        return eta * (sigma_min + (sigma_max - sigma_min) * sigma)
+        return eta * sigma
     if kind == "longcat":
         root = (sigma - sigma_next).sqrt()
         return (_flow_rate(sigma, sigma_next, eta) * root).clamp(max=LONGCAT_STD_MAX) / root
@@ -90,32 +80,17 @@ def _flow_rate(sigma: PerSample, sigma_next: PerSample, eta: Strength) -> PerSam
     return eta * torch.sqrt(sigma / (1 - below_one))
 
 
-def ode_step(
-    x: Float[Tensor, "b *latent"], velocity: Float[Tensor, "b *latent"], sigma: PerSample, sigma_next: PerSample
-) -> Transition:
+def ode_step(x: Latent, velocity: Latent, sigma: PerSample, sigma_next: PerSample) -> Transition:
     """Deterministic Euler step; its std is 0 and it has no log-probability."""
     _refuse_mixed_precision(x, velocity, sigma, sigma_next)
     return Transition(_euler(x, velocity, sigma, sigma_next), x.new_zeros(x.shape[0]))
 
 
-def sde_step(
-    x: Float[Tensor, "b *latent"],
-    velocity: Float[Tensor, "b *latent"],
-    sigma: PerSample,
-    sigma_next: PerSample,
-    rate: PerSample,
-) -> Transition:
+def sde_step(x: Latent, velocity: Latent, sigma: PerSample, sigma_next: PerSample, rate: PerSample) -> Transition:
     """Euler-Maruyama step of the SDE with the marginals of the flow, for any rate (arXiv 2505.05470, eq. 9).
 
-    The mean is ``x - delta (velocity - rate^2 / 2 score)`` with ``score = -noise / sigma``; the std is
-    ``rate sqrt(delta)``. Rate 0 gives the Euler step to the last bit.
-
-    Args:
-        x: latent at sigma.
-        velocity: of the policy at (x, sigma).
-        sigma: level before the step, in (0, 1].
-        sigma_next: level after it.
-        rate: from `rate`.
+    The mean is ``x - delta (velocity - rate^2 / 2 score)`` with ``score = -noise / sigma``; the std is ``rate
+    sqrt(delta)``. Rate 0 gives the Euler step to the last bit. Arguments are those of `step`, with a rate from `rate`.
     """
     _refuse_mixed_precision(x, velocity, sigma, sigma_next)
     delta = sigma - sigma_next
@@ -124,24 +99,12 @@ def sde_step(
     return Transition(mean, _per_sample(rate * delta.sqrt(), x))
 
 
-def cps_step(
-    x: Float[Tensor, "b *latent"],
-    velocity: Float[Tensor, "b *latent"],
-    sigma: PerSample,
-    sigma_next: PerSample,
-    eta: Strength,
-) -> Transition:
+def cps_step(x: Latent, velocity: Latent, sigma: PerSample, sigma_next: PerSample, eta: Strength) -> Transition:
     """Coefficient-preserving step (Flow-CPS, arXiv 2509.05952).
 
-    The next latent is ``(1 - sigma_next) x0 + sigma_next (cos noise + sin fresh noise)`` with the angle
-    ``eta pi / 2``: the predicted noise is partly replaced. There is no ``sqrt(delta)`` in the std.
-
-    Args:
-        x: latent at sigma.
-        velocity: of the policy at (x, sigma).
-        sigma: level before the step.
-        sigma_next: level after it.
-        eta: share of the quarter turn, in [0, 1].
+    The next latent is ``(1 - sigma_next) x0 + sigma_next (cos noise + sin fresh noise)`` with the angle ``eta pi / 2``:
+    the predicted noise is partly replaced. There is no ``sqrt(delta)`` in the std. Arguments are those of `step`;
+    ``eta`` is the share of the quarter turn, in [0, 1].
     """
     _refuse_mixed_precision(x, velocity, sigma, sigma_next)
     cos, sin = _turn(eta, sigma)
@@ -152,12 +115,7 @@ def cps_step(
 
 
 def step(
-    kind: str,
-    x: Float[Tensor, "b *latent"],
-    velocity: Float[Tensor, "b *latent"],
-    sigma: PerSample,
-    sigma_next: PerSample,
-    eta: Strength = 0.0,
+    kind: str, x: Latent, velocity: Latent, sigma: PerSample, sigma_next: PerSample, eta: Strength = 0.0
 ) -> Transition:
     """The transition of any kind; sampling and replay both come here, so their ratio starts at exactly 1.
 
@@ -186,7 +144,7 @@ def step(
     return sde_step(x, velocity, sigma, sigma_next, rate(kind, sigma, sigma_next, eta))
 
 
-def draw(transition: Transition, noise: Float[Tensor, "b *latent"]) -> Float[Tensor, "b *latent"]:
+def draw(transition: Transition, noise: Latent) -> Latent:
     """The next latent for given standard Gaussian noise."""
     return transition.mean + expand_to(transition.std, noise) * noise
 
@@ -203,7 +161,7 @@ def gain(kind: str, sigma: PerSample, sigma_next: PerSample, eta: Strength = 0.0
     return euler * (1 + g**2 * (1 - sigma) / (2 * sigma))
 
 
-def log_prob(transition: Transition, x_next: Float[Tensor, "b *latent"]) -> Float[Tensor, " b"]:
+def log_prob(transition: Transition, x_next: Latent) -> Each:
     """Gaussian log-density of the latent that was drawn, as a mean over its elements.
 
     The exact density including ``-ln std - ln(2 pi) / 2``; divided by the number of elements, so that clip ranges
@@ -241,7 +199,7 @@ def log_prob_dense(transition: Transition, x_next: Float[Tensor, "b c *place"]) 
     return element.sum(dim=1)
 
 
-def step_kl(a: Transition, b: Transition) -> Float[Tensor, " b"]:
+def step_kl(a: Transition, b: Transition) -> Each:
     """Exact divergence between two transitions with equal std, as a mean over elements; keeps its gradient.
 
     ``mean((a.mean - b.mean)^2) / (2 std^2)`` with the std of the step itself, ``sqrt(delta)`` included. Code that

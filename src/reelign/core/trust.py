@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reelign.core.advantage import Grouped
+
 EXPONENT = 30.0
 """Largest magnitude of an exponent in `contrast` and `contrast_released`."""
 
 
 def reliability(
-    rewards_pg: Float[Tensor, "p g"], prior: Float[Tensor, " p"], *, strength: float = 0.5, slope: float = 1.0
+    rewards_pg: Grouped, prior: Float[Tensor, " p"], *, strength: float = 0.5, slope: float = 1.0
 ) -> Float[Tensor, " p"]:
     """Reliability-adaptive scaling: groups above their prior count more, groups below it less (BPGO, RAS).
 
@@ -35,9 +37,7 @@ def reliability(
     return 1 + strength * (2 * torch.sigmoid(slope * (rewards_pg.mean(dim=1) - prior)) - 1)
 
 
-def contrast(
-    rewards_pg: Float[Tensor, "p g"], prior: Float[Tensor, " p"], *, strength: float = 1.0
-) -> Float[Tensor, "p g"]:
+def contrast(rewards_pg: Grouped, prior: Float[Tensor, " p"], *, strength: float = 1.0) -> Grouped:
     """Contrastive reward transformation: what beats the prior is lifted, the rest pressed together (BPGO, CRT).
 
     ``(lambda (R - prior) + [R > prior]) exp(R)``. It keeps the order of rewards above ``prior - 1`` only; below
@@ -56,8 +56,8 @@ def contrast(
 
 
 def contrast_released(
-    rewards_pg: Float[Tensor, "p g"], prior: Float[Tensor, " p"], *, strength: float = 50.0, temperature: float = 5.0
-) -> Float[Tensor, "p g"]:
+    rewards_pg: Grouped, prior: Float[Tensor, " p"], *, strength: float = 50.0, temperature: float = 5.0
+) -> Grouped:
     """The released code's transformation, ``(a (R - prior) + [R > prior]) R / (1 + exp(-R / tau))``.
 
     Its last factor turns the order of negative rewards around: the worst would be rewarded most.
@@ -76,7 +76,7 @@ def contrast_released(
 
 
 def reliability_released(
-    rewards_pg: Float[Tensor, "p g"],
+    rewards_pg: Grouped,
     prior: Float[Tensor, " p"],
     *,
     prior_var: float = 1.0,

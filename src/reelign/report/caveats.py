@@ -1,6 +1,7 @@
 """What to keep in mind before believing the numbers of a run."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reelign.report import stations, words
@@ -20,6 +21,9 @@ class Caveat:
     grave: bool = False
 
 
+Caveats = Iterator[Caveat]
+
+
 def caveats(run: Run, table: MeasureTable) -> tuple[Caveat, ...]:
     """What qualifies the numbers of this run, the grave ones first."""
     found = [
@@ -37,30 +41,27 @@ def caveats(run: Run, table: MeasureTable) -> tuple[Caveat, ...]:
     return tuple(sorted(found, key=lambda caveat: not caveat.grave))
 
 
-def _in_general(run: Run) -> list[Caveat]:
+def _in_general(run: Run) -> Caveats:
     if run.final is None:
-        return []
+        return
     prompts = len(run.final.prompts)
-    few = (
-        f"Only {words.count(prompts, 'prompt')} evaluated: {TOO_FEW} a difference from chance, also where a gate "
-        f"passed; evaluate {FEWEST_PROMPTS} or more."
+    if prompts < FEWEST_PROMPTS:
+        yield Caveat(
+            f"Only {words.count(prompts, 'prompt')} evaluated: {TOO_FEW} a difference from chance, also where a gate "
+            f"passed; evaluate {FEWEST_PROMPTS} or more."
+        )
+    yield Caveat(
+        "Intervals are 95 % bootstrap intervals over prompts. They say how much another draw of prompts could "
+        "change a number, not how much another training seed could: this is one run."
     )
-    return [
-        *([Caveat(few)] if prompts < FEWEST_PROMPTS else []),
-        Caveat(
-            "Intervals are 95 % bootstrap intervals over prompts. They say how much another draw of prompts could "
-            "change a number, not how much another training seed could: this is one run."
-        ),
-        Caveat(
-            "Intervals are not corrected for looking at many numbers: among twenty comparisons without any effect, "
-            "one on average is marked as a difference."
-        ),
-    ]
+    yield Caveat(
+        "Intervals are not corrected for looking at many numbers: among twenty comparisons without any effect, "
+        "one on average is marked as a difference."
+    )
 
 
-def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
+def _hacking(run: Run, table: MeasureTable) -> Caveats:
     """The reward rose while a held-out measure fell: what a hacked reward looks like."""
-    found = []
     for stage in run.stages:
         series = run.metrics.get(stage.stage, {}).get("online/reward")
         rewards = [value for value in series.values if math.isfinite(value)] if series else []
@@ -70,20 +71,16 @@ def _hacking(run: Run, table: MeasureTable) -> list[Caveat]:
         before, after = sum(rewards[:part]) / part, sum(rewards[-part:]) / part
         fell = [words.plain(row.measure) for row, *_ in _worse(table, stage.stage)]
         if after > before and words.differ(before, after) and fell:
-            found.append(
-                Caveat(
-                    f"In {words.title(stage.stage)} the reward rose from {words.number(before)} to "
-                    f"{words.number(after)} while held-out {words.join(fell)} got worse. That is what a hacked reward "
-                    f"looks like: watch the clips.{_dropped(run, stage.stage)}",
-                    grave=True,
-                )
+            yield Caveat(
+                f"In {words.title(stage.stage)} the reward rose from {words.number(before)} to "
+                f"{words.number(after)} while held-out {words.join(fell)} got worse. That is what a hacked reward "
+                f"looks like: watch the clips.{_dropped(run, stage.stage)}",
+                grave=True,
             )
-    return found
 
 
-def _given_back(run: Run, table: MeasureTable) -> list[Caveat]:
+def _given_back(run: Run, table: MeasureTable) -> Caveats:
     """A stage that lost what an earlier one had gained; the headline, from start to end, would not show it."""
-    found = []
     for label in table.labels:
         lost = []
         for row, mean, d in _worse(table, label):
@@ -91,8 +88,7 @@ def _given_back(run: Run, table: MeasureTable) -> list[Caveat]:
             lost.append(f"{words.plain(row.measure)} ({by} {words.signed_limits(d.low, d.high, row.rate, mean)})")
         if lost:
             text = f"{words.title(label)} made this worse than it was before: {words.join(lost)}."
-            found.append(Caveat(text + _dropped(run, label)))
-    return found
+            yield Caveat(text + _dropped(run, label))
 
 
 def _worse(table: MeasureTable, label: str) -> list[tuple[Row, float, Difference]]:
@@ -102,70 +98,57 @@ def _worse(table: MeasureTable, label: str) -> list[tuple[Row, float, Difference
     return [(row, mean, change) for row, mean, change in changes if change and change.verdict == "worse"]
 
 
-def _trained_on(table: MeasureTable) -> list[Caveat]:
+def _trained_on(table: MeasureTable) -> Caveats:
     names = [words.plain(row.measure) for row in table.rows if row.trained_on]
-    if not names:
-        return []
-    verb = "is a measure that was" if len(names) == 1 else "are measures that were"
-    sentence = f"{words.join(names)} {verb} also trained on, so a rise there proves nothing about the videos."
-    return [Caveat(words.sentence(sentence), grave=True)]
+    if names:
+        verb = "is a measure that was" if len(names) == 1 else "are measures that were"
+        sentence = f"{words.join(names)} {verb} also trained on, so a rise there proves nothing about the videos."
+        yield Caveat(words.sentence(sentence), grave=True)
 
 
-def _missing(run: Run) -> list[Caveat]:
-    return [
-        Caveat(
+def _missing(run: Run) -> Caveats:
+    for label in run.missing:
+        yield Caveat(
             f"evaluations/{label}.json is missing although the stage was evaluated, so what {words.title(label)} "
             "changed is not shown, and the stage after it is compared with the one before.",
             grave=True,
         )
-        for label in run.missing
-    ]
 
 
-def _infinite(run: Run) -> list[Caveat]:
-    return [
-        Caveat(
-            f"{words.sentence(words.plain(name))[:-1]} was infinite on {words.count(clips, 'clip')} of "
-            f"{stations.named(run, evaluation.label)}, which are left out of its numbers; mend the metric.",
-            grave=True,
-        )
-        for evaluation in run.evaluations.values()
-        for name, clips in evaluation.infinite.items()
-    ]
+def _infinite(run: Run) -> Caveats:
+    for evaluation in run.evaluations.values():
+        for name, clips in evaluation.infinite.items():
+            yield Caveat(
+                f"{words.sentence(words.plain(name))[:-1]} was infinite on {words.count(clips, 'clip')} of "
+                f"{stations.named(run, evaluation.label)}, which are left out of its numbers; mend the metric.",
+                grave=True,
+            )
 
 
-def _unlike_evaluations(run: Run) -> list[Caveat]:
-    found = []
+def _unlike_evaluations(run: Run) -> Caveats:
     base = run.base
     for evaluation in run.evaluations.values():
         if base is None or evaluation is base:
             continue
         if evaluation.label in run.aside:
             name = words.title(evaluation.label)
-            found.append(Caveat(f"{name} is an evaluation with settings of its own, so it is shown but not compared."))
+            yield Caveat(f"{name} is an evaluation with settings of its own, so it is shown but not compared.")
             continue
         name = stations.named(run, evaluation.label)
         if evaluation.sampler != base.sampler:
-            found.append(
-                Caveat(f"{name} was sampled with other settings than the base; part of a difference is theirs.", True)
-            )
+            yield Caveat(f"{name} was sampled with other settings than the base; part of a difference is theirs.", True)
         if not evaluation.shares_noise(base):
-            found.append(
-                Caveat(f"{name} was sampled from other noise than the base, so its clips are paired by prompt only.")
-            )
-    return found
+            yield Caveat(f"{name} was sampled from other noise than the base, so its clips are paired by prompt only.")
 
 
-def _fallen(run: Run) -> list[Caveat]:
-    found = []
+def _fallen(run: Run) -> Caveats:
     for stage in run.stages:
         if stage.gate and stage.gate.fallen_slices:
             fallen = [f"{words.plain(f.metric)} on {words.where(f.slice)}" for f in stage.gate.fallen_slices]
             more = len(fallen) - _MOST_NAMED
             named = [*fallen[:_MOST_NAMED], f"{more} more"] if more > 1 else fallen
             text = f"{words.title(stage.stage)} made some slices worse: {words.join(named)}."
-            found.append(Caveat(text + _dropped(run, stage.stage), grave=stage.stage not in run.failed))
-    return found
+            yield Caveat(text + _dropped(run, stage.stage), grave=stage.stage not in run.failed)
 
 
 def _dropped(run: Run, label: str) -> str:

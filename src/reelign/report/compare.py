@@ -12,7 +12,7 @@ from reelign.errors import UserError
 from reelign.records import Evaluation
 from reelign.report import stations, words
 from reelign.report.load import Run, load
-from reelign.report.tables import Levels, Verdict, judge, paired, spread
+from reelign.report.tables import Difference, Levels, Verdict, judge, paired, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,35 +166,25 @@ def _not_comparable(name: str, a: Evaluation, b: Evaluation) -> str:
 
 def _measure(name: str, a: Evaluation, b: Evaluation, rate: bool, same_prompts: bool) -> MeasureComparison | None:
     about = a.measures[name]
+    up = about.higher_is_better
     if same_prompts:
-        pair = paired(b.by_key, a.by_key, name, higher_is_better=about.higher_is_better, rate=rate)
-        if pair is None:
-            return None
-        before, after, n, verdict = pair.before, pair.after, pair.n, pair.verdict
-        interval = stats.Interval(pair.difference, pair.low, pair.high)
+        found = paired(b.by_key, a.by_key, name, higher_is_better=up, rate=rate)
     else:
-        mean_a, mean_b = _mean(name, a), _mean(name, b)
-        if mean_a is None or mean_b is None:
-            return None
-        before, after = mean_a.interval.estimate, mean_b.interval.estimate
-        interval = independent_difference(mean_b.interval, mean_a.interval)
-        n = min(len(mean_a.values), len(mean_b.values))
-        levels = Levels(before, after, spread(mean_a.values, mean_b.values), rate)
-        prompts = min(mean_a.prompts, mean_b.prompts)
-        verdict = judge(interval, levels, higher_is_better=about.higher_is_better, prompts=prompts)
-    return MeasureComparison(
-        measure=name,
-        description=about.description,
-        higher_is_better=about.higher_is_better,
-        rate=rate,
-        a=before,
-        b=after,
-        difference=interval.estimate,
-        low=interval.low,
-        high=interval.high,
-        n=n,
-        verdict=verdict,
-    )
+        found = _unpaired(_mean(name, a), _mean(name, b), rate, up)
+    if found is None:
+        return None
+    levels, interval = (found.before, found.after), (found.difference, found.low, found.high)
+    return MeasureComparison(name, about.description, up, rate, *levels, *interval, found.n, found.verdict)
+
+
+def _unpaired(a: "_Mean | None", b: "_Mean | None", rate: bool, higher_is_better: bool) -> Difference | None:
+    if a is None or b is None:
+        return None
+    interval = independent_difference(b.interval, a.interval)
+    levels = Levels(a.interval.estimate, b.interval.estimate, spread(a.values, b.values), rate)
+    n, prompts = min(len(a.values), len(b.values)), min(a.prompts, b.prompts)
+    verdict = judge(interval, levels, higher_is_better=higher_is_better, prompts=prompts)
+    return Difference(levels.before, levels.after, *interval, n, prompts, verdict)
 
 
 def independent_difference(ours: stats.Interval, theirs: stats.Interval) -> stats.Interval:

@@ -98,10 +98,7 @@ def line_chart(points: Points, *, name: str, unit: str = "") -> Markup:
     if len(points) == 1:
         dot = Markup('<circle class="only" cx="{:.1f}" cy="{:.1f}" r="3"/>')
         drawn.append(dot.format(field.x(first), field.y(values[0])))
-    opening = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-        WIDTH, HEIGHT, summary
-    )
-    return Markup("").join([opening, *drawn, *_hovers(points, field, unit), Markup("</svg>")])
+    return frame.svg("chart", WIDTH, HEIGHT, summary, [*drawn, *_hovers(points, field, unit)])
 
 
 def level_chart(levels: Sequence[tuple[float, float, float, float]], *, name: str, rate: bool) -> Markup:
@@ -116,28 +113,19 @@ def level_chart(levels: Sequence[tuple[float, float, float, float]], *, name: st
     beside = [(tick, words.number(tick, rate) if rate else _tick(tick)) for tick in frame.ticks(low, high, 4)]
     field = Frame(LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM, levels[0][0], levels[-1][0], low, high)
     ends = words.number(levels[0][1], rate), words.number(levels[-1][1], rate)
-    opening = Markup('<svg class="chart levels" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-        WIDTH, HEIGHT, f"{name} by step: starts at {ends[0]}, ends at {ends[1]}"
-    )
-    mark = Markup(
-        '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
-        '<circle cx="{0:.1f}" cy="{3:.1f}" r="3"/><title>step {4:,.0f}: {5} {6}</title></g>'
-    )
-    marks = [
-        mark.format(
-            field.x(step), field.y(below), field.y(above), field.y(mean),
-            step, words.number(mean, rate), words.limits(below, above, rate, mean),
-        )
-        for step, mean, below, above in levels
-    ]  # fmt: skip
-    axes = frame.axes(field, beside, frame.along(field, _step, WIDTH), "step", WIDTH, HEIGHT)
-    line = _line("smooth", [(step, mean) for step, mean, *_ in levels], field)
-    return Markup("").join([opening, axes, line, *marks, Markup("</svg>")])
+    drawn = [
+        frame.axes(field, beside, frame.along(field, _step, WIDTH), "step", WIDTH, HEIGHT),
+        _line("smooth", [(step, mean) for step, mean, *_ in levels], field),
+    ]
+    for step, mean, below, above in levels:
+        told = f"step {step:,.0f}: {words.number(mean, rate)} {words.limits(below, above, rate, mean)}"
+        drawn.append(frame.interval_mark(field, field.x(step), (mean, below, above), told))
+    label = f"{name} by step: starts at {ends[0]}, ends at {ends[1]}"
+    return frame.svg("chart levels", WIDTH, HEIGHT, label, drawn)
 
 
 def _line(kind: str, points: Points, field: Frame) -> Markup:
-    places = "L".join(f"{field.x(step):.1f} {field.y(value):.1f}" for step, value in points)
-    return Markup('<path class="{}" d="M{}"/>').format(kind, places)
+    return frame.path(((field.x(step), field.y(value)) for step, value in points), kind)
 
 
 def _hovers(points: Points, field: Frame, unit: str) -> list[Markup]:
@@ -158,15 +146,7 @@ def _hovers(points: Points, field: Frame, unit: str) -> list[Markup]:
 
 
 def whisker(mean: float, low: float, high: float, *, limits: tuple[float, float], reference: float | None) -> Markup:
-    """A dot with its interval on a scale, and a mark where the base stands.
-
-    Args:
-        mean: the dot.
-        low: left end of the interval.
-        high: right end of the interval.
-        limits: ends of the scale.
-        reference: where the base stands, if anywhere.
-    """
+    """A dot with its interval on a scale with these `limits`, and a mark where the base stands, the `reference`."""
     left, right = limits
 
     def x(value: float) -> float:

@@ -1,7 +1,7 @@
 """The frame of a line chart: where numbers lie in the picture, and axes whose labels do not meet."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -112,6 +112,26 @@ def axes(frame: Frame, beside: Marks, below: Marks, name: str, width: int, heigh
         for at, label in below
     ]
     return Markup("").join([*lines, *labels, text.format("axis", (frame.left + frame.right) / 2, height - 5, name)])
+
+
+def svg(kind: str, width: int, height: int, label: str, parts: Iterable[Markup]) -> Markup:
+    """A picture of its parts, with a label for screen readers."""
+    opening = Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">')
+    return Markup("").join([opening.format(kind, width, height, label), *parts, Markup("</svg>")])
+
+
+def path(places: Iterable[tuple[float, float]], kind: str = "") -> Markup:
+    """A line through places in pixels, of a class of the style sheet."""
+    line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    return Markup('<path class="{}" d="{}"/>').format(kind, line) if kind else Markup('<path d="{}"/>').format(line)
+
+
+def interval_mark(frame: Frame, x: float, interval: tuple[float, float, float], title: str) -> Markup:
+    """A dot at `x` pixels with its interval, which says what it is when it is pointed at."""
+    return Markup(
+        '<g class="at"><line class="span" x1="{0:.1f}" x2="{0:.1f}" y1="{2:.1f}" y2="{3:.1f}"/>'
+        '<circle cx="{0:.1f}" cy="{1:.1f}" r="3"/><title>{4}</title></g>'
+    ).format(x, *map(frame.y, interval), title)
 
 
 def _span(x: float, text: str, width: int) -> tuple[float, float]:

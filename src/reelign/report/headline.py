@@ -30,10 +30,10 @@ def _changes(run: Run, compared: Found) -> list[Markup]:
     told: list[Markup] = []
     through = words.join([words.title(label) for label in run.kept])
     if better:
-        told.append(Markup("Through {}, {}.").format(through, _moves(_ranked(better), "improved")))
+        told.append(Markup("Through {}, {}.").format(through, _moves(better, "improved")))
     if worse:
         lead = "But this got worse" if better else f"Through {through}, this got worse"
-        told.append(Markup("{}: {}.").format(lead, _moves(_ranked(worse), "")))
+        told.append(Markup("{}: {}.").format(lead, _moves(worse, "")))
     if same and told:
         told.append(Markup("No measurable difference in {}.").format(_stays(same)))
     elif same:
@@ -66,14 +66,14 @@ def _ranked(items: Found) -> Found:
 
 
 def _moves(items: Found, verb: str) -> Markup:
-    return _named([_move(*item) for item in items], verb)
+    return _named([_move(*item) for item in _ranked(items)], verb)
 
 
 def _stays(items: Found) -> Markup:
-    return _named([_stayed(*item) for item in items], "")
+    return _named([_stayed(*item) for item in items])
 
 
-def _named(items: list[Markup], verb: str) -> Markup:
+def _named(items: list[Markup], verb: str = "") -> Markup:
     """The first few, and how many more there are."""
     more = len(items) - _MOST_NAMED
     if more > 1:

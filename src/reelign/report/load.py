@@ -217,11 +217,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     settings = reading.document(path) if folder.is_dir() else None
     if settings is None and not path.is_file():
         inside = sorted(p.parent.name for p in folder.glob("*/config.json")) if folder.is_dir() else []
-        hint = f"it holds runs, though: {', '.join(inside[:8])}; give one of them" if inside else "give"
-        raise UserError(
-            f"{folder} is not a run folder, since it has no config.json; "
-            + (f"{hint}." if inside else "give one that `reelign align` or `reelign demo` wrote, such as runs/NAME.")
-        )
+        hint = "give one that `reelign align` or `reelign demo` wrote, such as runs/NAME"
+        if inside:
+            hint = f"it holds runs, though: {', '.join(inside[:8])}; give one of them"
+        raise UserError(f"{folder} is not a run folder, since it has no config.json; {hint}.")
     if not isinstance(settings, dict) or not isinstance(settings.get("config"), dict):
         raise UserError(
             f"{path} has no resolved recipe under 'config'; restore it, or give a folder that Reelign wrote."

@@ -8,9 +8,10 @@ Jinja's escaping only.
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -59,13 +60,24 @@ def write(run: Path) -> Path:
 
 def templates(folder: Path) -> Environment:
     """The templates of a folder; they escape what they are given, and a name that is not given is an error."""
-    return Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(folder)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    for each in (words.title, words.plain, words.number, words.signed, words.seconds, words.shortened, words.count):
+        found.filters[each.__name__] = each
+    found.filters.update(clipped=words.clipped, json=json.dumps)
+    found.globals.update(limits=words.limits, signed_limits=words.signed_limits)
+    return found
+
+
+def policy(style: str, *more: str) -> str:
+    """A content security policy that allows this style, what `more` says, and nothing else."""
+    own = f"style-src {_hash(style)}"
+    return "; ".join(["default-src 'none'", own, *more, "base-uri 'none'", "form-action 'none'"])
+
+
+def settings(config: Mapping[str, Any]) -> str:
+    """Resolved settings as they stand in a file."""
+    return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
 
 
 def render(run: Run, live: bool = False) -> str:
@@ -76,23 +88,18 @@ def render(run: Run, live: bool = False) -> str:
     rows, no_room = clips.clip_rows(run)
     by_slice = [found for found in slices.slice_tables(run).values() if found.rows or found.crowded]
     environment = templates(_TEMPLATES)
-    environment.filters.update(
-        title=words.title,
-        named=partial(stations.named, run),
-        plain=words.plain,
-        number=words.number,
-        signed=words.signed,
-        seconds=words.seconds,
-        shortened=words.shortened,
-        count=words.count,
-        clipped=words.clipped,
-        json=json.dumps,
-    )
+    environment.filters["named"] = partial(stations.named, run)
     return environment.get_template("report.html.j2").render(
         run=run,
         style=style,
         scripts=scripts,
-        policy=_policy(style, scripts, live),
+        policy=policy(
+            style,
+            f"script-src {' '.join(map(_hash, scripts))}",
+            *(["connect-src 'self'"] if live else []),
+            "media-src data: blob:",
+            "img-src data:",
+        ),
         headline=headline.headline(run, table),
         caveats=caveats.caveats(run, table),
         facts=facts.facts(run),
@@ -113,10 +120,8 @@ def render(run: Run, live: bool = False) -> str:
         strips=strips.strips(run),
         standing=standing.said(run.status),
         described=run.measures,
-        settings=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True, width=100),
+        settings=settings(run.config),
         heat=_heat,
-        limits=words.limits,
-        signed_limits=words.signed_limits,
         least_effect=tables.LEAST_EFFECT,
         too_few=tables.TOO_FEW,
         fewest_prompts=tables.FEWEST_PROMPTS,
@@ -154,15 +159,6 @@ def _diversity(table: tables.MeasureTable) -> list[tuple[tables.Row, dict[str, f
 def _heat(cell: slices.SliceCell) -> int:
     """Shade 0 (worst) to 8 (best)."""
     return round(8 * min(max(cell.goodness, 0.0), 1.0))
-
-
-def _policy(style: str, scripts: Sequence[str], live: bool) -> str:
-    asks = "connect-src 'self'; " if live else ""
-    own, *others = (_hash(text) for text in (style, *scripts))
-    return (
-        f"default-src 'none'; style-src {own}; script-src {' '.join(others)}; "
-        f"{asks}media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _hash(text: str) -> str:

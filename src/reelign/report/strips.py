@@ -13,19 +13,11 @@ EMBEDDED_MIB = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """One sample of a strip."""
-
-    prompt: str
-    clip: Shown
-
-
-@dataclass(frozen=True, slots=True)
 class Strip:
-    """A stage's samples by step, and how many steps with samples there was no room for."""
+    """A stage's samples by step, each a prompt with its clip, and how many steps there was no room for."""
 
     stage: str
-    steps: tuple[tuple[int, tuple[Frame, ...]], ...]
+    steps: tuple[tuple[int, tuple[tuple[str, Shown], ...]], ...]
     left_out: int
 
 
@@ -49,9 +41,9 @@ def _fitting(run: Run, steps: list[tuple[int, tuple[Sample, ...]]]) -> list[tupl
     return [steps[round(k * (len(steps) - 1) / (most - 1))] for k in range(most)]
 
 
-def _frame(run: Run, sample: Sample) -> Frame:
+def _frame(run: Run, sample: Sample) -> tuple[str, Shown]:
     badges = tuple(
         Badge(name, words.badge(name, None), words.number(value), "plain" if value is not None else "none")
         for name, value in sample.rewards.items()
     )
-    return Frame(sample.prompt, shown(sample.stage, sample, run.video(sample), badges))
+    return sample.prompt, shown(sample.stage, sample, run.video(sample), badges)

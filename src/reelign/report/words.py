@@ -88,9 +88,7 @@ def failures(name: str) -> str | None:
         return f"clips with {plain(stem)}"
     if ending not in _RIGHT or not stem:
         return None
-    if stem.endswith("s") and not stem.endswith(_ONE):
-        stem = stem[:-1]
-    return f"{plain(stem)} failures"
+    return f"{plain(stem if stem.endswith(_ONE) else stem.removesuffix('s'))} failures"
 
 
 def number(value: float | None, rate: bool = False, like: float | None = None) -> str:
@@ -112,10 +110,7 @@ def number(value: float | None, rate: bool = False, like: float | None = None) -
 def signed(value: float, rate: bool = False, like: float | None = None) -> str:
     """A difference with its sign; differences of shares are in percentage points, without a unit.
 
-    Args:
-        value: the difference.
-        rate: of shares.
-        like: a level that it is a difference of; it then has one decimal more than that.
+    `like` is a level that it is a difference of; it then has one decimal more than that.
 
     Example:
         >>> signed(0.0065), signed(0.0065, like=0.494), signed(-0.2, rate=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reelign.core import gaussian, policy_loss, rng, schedule, transition
 from reelign.verify import probe
-from reelign.verify.probe import DOUBLE
+from reelign.verify.probe import DOUBLE, scalar
 from reelign.verify.result import Check
 
 MEAN, VAR, SLOPE, TAU = 0.7, 0.5, 1.3, 0.9
@@ -27,40 +27,26 @@ def optima() -> list[Check]:
     shifts = [0.112769, 0.188643, 0.124613, 0.105495, 0.099474, 0.100174, 0.105169, 0.110604, 0.103409, 0]
     return [
         *(
-            Check(
-                f"{_label(kind, eta, steps)}: variance, spread, shift, divergence, value", SOURCE, expected,
-                lambda kind=kind, eta=eta, steps=steps: _linear(kind, eta, steps), 1e-6,
-            )
+            Check(f"{_label(kind, eta, steps)}: variance, spread, shift, divergence, value", SOURCE, expected,
+                  lambda kind=kind, eta=eta, steps=steps: _linear(kind, eta, steps), 1e-6)
             for kind, eta, steps, expected, _ in rows
         ),
         *(
-            Check(
-                f"{_label(kind, eta, steps)}: exact policy gradient at steps {steps or (1, 4, 8)}",
-                "k times the product of later slopes", slopes,
-                lambda kind=kind, eta=eta, steps=steps: _gradients(kind, eta, steps), 1e-6,
-            )
+            Check(f"{_label(kind, eta, steps)}: exact policy gradient at steps {steps or (1, 4, 8)}",
+                  "k times the product of later slopes", slopes,
+                  lambda kind=kind, eta=eta, steps=steps: _gradients(kind, eta, steps), 1e-6)
             for kind, eta, steps, _, slopes in rows
         ),
-        Check(
-            "flow 0.7: optimal shift of every step", SOURCE, shifts,
-            lambda: gaussian.linear_optimum(_sampler("flow", 0.7), SLOPE, TAU).shifts.tolist(), 1e-6,
-        ),
-        Check(
-            "quadratic reward, kernels free: mean, variance, value", SOURCE, [0.576822, 0.284611, -0.206600],
-            lambda: _quadratic(gaussian.quadratic_tilt), 1e-6,
-        ),
-        Check(
-            "quadratic reward, feedback with fixed std: mean, variance, value", SOURCE,
-            [0.576822, 0.296991, -0.209317], lambda: _quadratic(gaussian.quadratic_feedback), 1e-6,
-        ),
-        Check(
-            "quadratic reward, feedback with fixed std: divergence", SOURCE, 0.037471,
-            lambda: gaussian.quadratic_feedback(_sampler("flow", 0.7), 0.8, 0.2, TAU).kl, 1e-6,
-        ),
-        Check(
-            "quadratic reward, offsets only: mean, variance, value", SOURCE, [0.7 - 0.123178, 0.380883, -0.227717],
-            lambda: _quadratic(gaussian.quadratic_offsets), 1e-6,
-        ),
+        Check("flow 0.7: optimal shift of every step", SOURCE, shifts,
+              lambda: gaussian.linear_optimum(_sampler("flow", 0.7), SLOPE, TAU).shifts.tolist(), 1e-6),
+        Check("quadratic reward, kernels free: mean, variance, value", SOURCE, [0.576822, 0.284611, -0.206600],
+              lambda: _quadratic(gaussian.quadratic_tilt), 1e-6),
+        Check("quadratic reward, feedback with fixed std: mean, variance, value", SOURCE,
+              [0.576822, 0.296991, -0.209317], lambda: _quadratic(gaussian.quadratic_feedback), 1e-6),
+        Check("quadratic reward, feedback with fixed std: divergence", SOURCE, 0.037471,
+              lambda: gaussian.quadratic_feedback(_sampler("flow", 0.7), 0.8, 0.2, TAU).kl, 1e-6),
+        Check("quadratic reward, offsets only: mean, variance, value", SOURCE, [0.7 - 0.123178, 0.380883, -0.227717],
+              lambda: _quadratic(gaussian.quadratic_offsets), 1e-6),
         Check(
             "the divergence of a shift is that of the two transitions", "h^2 / (2 std^2)", 0.383639, _summed_kl, 1e-6
         ),
@@ -83,32 +69,22 @@ def deployment() -> list[Check]:
     }  # fmt: skip
     return [
         *(
-            Check(
-                f"{kind} {eta:.3g}, {n} steps: shift under the SDE and under the ODE", SOURCE, list(pair),
-                lambda kind=kind, eta=eta, n=n: _deployed(kind, eta, n), 6e-4,
-            )
+            Check(f"{kind} {eta:.3g}, {n} steps: shift under the SDE and under the ODE", SOURCE, list(pair),
+                  lambda kind=kind, eta=eta, n=n: _deployed(kind, eta, n), 6e-4)
             for (kind, eta), row in table.items()
             for n, pair in row.items()
         ),
         *(
-            Check(
-                f"{kind} {eta:.3g}, steps trained one at a time: shift under the ODE", SOURCE, total,
-                lambda kind=kind, eta=eta: sum(_deployed_singles(kind, eta)), 6e-4,
-            )
+            Check(f"{kind} {eta:.3g}, steps trained one at a time: shift under the ODE", SOURCE, total,
+                  lambda kind=kind, eta=eta: sum(_deployed_singles(kind, eta)), 6e-4)
             for (kind, eta), total in singles.items()
         ),
-        Check(
-            "cps 0.7 gives each of ten steps nearly the same credit: first, last", SOURCE, [0.409, 0.402],
-            lambda: _trained_alone("cps", 0.7), 6e-4,
-        ),
-        Check(
-            "flow 0.7 gives early steps more: first, last", SOURCE, [0.258, 0.057],
-            lambda: _trained_alone("flow", 0.7), 6e-4,
-        ),
-        Check(
-            "flash gives late steps more: first, last", SOURCE, [0.005, 0.014],
-            lambda: _trained_alone("flash", 1.0), 6e-4,
-        ),
+        Check("cps 0.7 gives each of ten steps nearly the same credit: first, last", SOURCE, [0.409, 0.402],
+              lambda: _trained_alone("cps", 0.7), 6e-4),
+        Check("flow 0.7 gives early steps more: first, last", SOURCE, [0.258, 0.057],
+              lambda: _trained_alone("flow", 0.7), 6e-4),
+        Check("flash gives late steps more: first, last", SOURCE, [0.005, 0.014],
+              lambda: _trained_alone("flash", 1.0), 6e-4),
     ]  # fmt: skip
 
 
@@ -117,19 +93,15 @@ def gradients() -> list[Check]:
     kinds = [("flow", 0.7, None), ("cps", 0.7, None), ("dance", 0.3, None), ("flash", 1.0, None), ("flow", 0.7, (2,))]
     return [
         *(
-            Check(
-                f"sampled policy gradient, {_label(kind, eta, steps)} (in standard errors)",
-                "REINFORCE is unbiased: k times the product of later slopes",
-                [0.0] * (9 if steps is None else len(steps)),
-                lambda kind=kind, eta=eta, steps=steps: _policy_gradient(kind, eta, steps), 3.0,
-            )
+            Check(f"sampled policy gradient, {_label(kind, eta, steps)} (in standard errors)",
+                  "REINFORCE is unbiased: k times the product of later slopes",
+                  [0.0] * (9 if steps is None else len(steps)),
+                  lambda kind=kind, eta=eta, steps=steps: _policy_gradient(kind, eta, steps), 3.0)
             for kind, eta, steps in kinds
         ),
         *(
-            Check(
-                f"gradient of a group of 8, {label}: mean, spread", "7/8 of the exact gradient; spread by simulation",
-                expected, lambda steps=steps, shared=shared: _group_gradient(steps, shared), 0.03,
-            )
+            Check(f"gradient of a group of 8, {label}: mean, spread", "7/8 of the exact gradient; spread by simulation",
+                  expected, lambda steps=steps, shared=shared: _group_gradient(steps, shared), 0.03)
             for label, steps, shared, expected in (
                 ("all steps stochastic, separate starts", None, False, [0.521054, 0.711]),
                 ("all steps stochastic, shared start", None, True, [0.521054, 0.700]),
@@ -137,10 +109,8 @@ def gradients() -> list[Check]:
                 ("one step stochastic, shared start", (4,), True, [0.834604, 0.446]),
             )
         ),
-        Check(
-            "mean of the summed ratio is 1, of the log-ratio is minus the divergence, of the guarded one is 0",
-            "importance weights; -KL / D; GRPO-Guard (arXiv 2510.22319)", [0.0] * 3, _ratio_law, 3.0,
-        ),
+        Check("mean of the summed ratio is 1, of the log-ratio is minus the divergence, of the guarded one is 0",
+              "importance weights; -KL / D; GRPO-Guard (arXiv 2510.22319)", [0.0] * 3, _ratio_law, 3.0),
         Check("width of the guarded log-ratio", "|mean gap| / D", 1, _guard_width, 0.02),
     ]  # fmt: skip
 
@@ -190,20 +160,15 @@ def _deployed(kind: str, eta: float, n: int) -> list[float]:
 
 def _trained_alone(kind: str, eta: float) -> list[float]:
     """Shift of the first and of the tenth of 20 steps, each trained alone, each in the sampler it was trained in."""
-    shifts = [_single(kind, eta, k)[1] for k in (0, 9)]
-    return [float(shift) for shift in shifts]
+    alone = [probe.sampler(kind, 20, 5.0, eta, MEAN, VAR, (k,)) for k in (0, 9)]
+    return [SLOPE * gaussian.spread(trained).item() / TAU for trained in alone]
 
 
 def _deployed_singles(kind: str, eta: float) -> list[float]:
-    return [_single(kind, eta, k)[0] for k in range(10)]
-
-
-def _single(kind: str, eta: float, k: int) -> tuple[float, float]:
-    trained = probe.sampler(kind, 20, 5.0, eta, MEAN, VAR, (k,))
     ode = probe.sampler("ode", 20, 5.0, 0.0, MEAN, VAR)
-    shifts = gaussian.linear_optimum(trained, SLOPE, TAU).shifts
-    own = SLOPE * gaussian.spread(trained).item() / TAU
-    return gaussian.deployed_shift(ode, shifts / trained.gain).item(), own
+    alone = [probe.sampler(kind, 20, 5.0, eta, MEAN, VAR, (k,)) for k in range(10)]
+    shifts = [gaussian.linear_optimum(trained, SLOPE, TAU).shifts / trained.gain for trained in alone]
+    return [gaussian.deployed_shift(ode, shift).item() for shift in shifts]
 
 
 def _policy_gradient(kind: str, eta: float, steps: tuple[int, ...] | None) -> list[float]:
@@ -246,7 +211,7 @@ def _rollout(kind: str, eta: float, steps: tuple[int, ...] | None, x: Tensor) ->
 
 
 def _perturbed() -> tuple[Tensor, Tensor, Tensor, float, int]:
-    elements, level, after = 16, torch.tensor(0.6, dtype=DOUBLE), torch.tensor(0.5, dtype=DOUBLE)
+    elements, level, after = 16, scalar(0.6), scalar(0.5)
     x = rng.normal((SAMPLES, elements), seed=rng.seed_for(2, "verify", "latent"), dtype=DOUBLE)
     velocity = gaussian.velocity(x, level, MEAN, VAR)
     sampled = transition.step("flow", x, velocity, level, after, 0.7)

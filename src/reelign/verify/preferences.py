@@ -8,8 +8,8 @@ from torch import Tensor
 
 from reelign.core import flow, gaussian, preference_loss
 from reelign.verify import quadrature
-from reelign.verify.probe import DOUBLE
-from reelign.verify.result import Check, Real
+from reelign.verify.probe import DOUBLE, doubles, scalar, slope
+from reelign.verify.result import Check
 
 DPO = "Flow-DPO (arXiv 2501.13918)"
 POPULATION = "Bradley-Terry pairs of Gaussian data, stationary point"
@@ -19,44 +19,32 @@ def examples() -> list[Check]:
     """Numbers worked out by hand."""
 
     def loss_and_kappa(errors: list[float], beta: float) -> list[float]:
-        e = [torch.tensor([value], dtype=DOUBLE) for value in errors]
-        inside = preference_loss.margin(e[0], e[1], e[2], e[3], beta)
-        loss = preference_loss.flow_dpo(e[0], e[1], e[2], e[3], beta)
+        policy_w, policy_l, reference_w, reference_l = (doubles(value) for value in errors)
+        inside = preference_loss.margin(policy_w, policy_l, reference_w, reference_l, beta)
+        loss = preference_loss.flow_dpo(policy_w, policy_l, reference_w, reference_l, beta)
         return [inside.item(), loss.item(), preference_loss.kappa(inside, beta).item()]
 
     return [
-        Check(
-            "policy equal to reference: margin, loss, kappa", "ln 2, beta / 4", [0, math.log(2), 1250],
-            lambda: loss_and_kappa([0.3, 0.35, 0.3, 0.35], 5000.0), 1e-9,
-        ),
-        Check(
-            "a clear preference: margin, loss, kappa", DPO, [7.5, 0.00055293, 1.38194659],
-            lambda: loss_and_kappa([0.300, 0.350, 0.302, 0.349], 5000.0), 1e-8,
-        ),
-        Check(
-            "a wrong preference: margin, loss, kappa", DPO, [-5, 5.00671535, 248.326787],
-            lambda: loss_and_kappa([0.31, 0.34, 0.30, 0.35], 500.0), 1e-8,
-        ),
-        Check(
-            "scalar model: loss, kappa, gradients of winner, loser, both", DPO,
-            [0.48550921, 0.38461624, -0.38461624, -1.53846497, -1.92308122], _scalar_model, 1e-8,
-        ),
+        Check("policy equal to reference: margin, loss, kappa", "ln 2, beta / 4", [0, math.log(2), 1250],
+              lambda: loss_and_kappa([0.3, 0.35, 0.3, 0.35], 5000.0), 1e-9),
+        Check("a clear preference: margin, loss, kappa", DPO, [7.5, 0.00055293, 1.38194659],
+              lambda: loss_and_kappa([0.300, 0.350, 0.302, 0.349], 5000.0), 1e-8),
+        Check("a wrong preference: margin, loss, kappa", DPO, [-5, 5.00671535, 248.326787],
+              lambda: loss_and_kappa([0.31, 0.34, 0.30, 0.35], 500.0), 1e-8),
+        Check("scalar model: loss, kappa, gradients of winner, loser, both", DPO,
+              [0.48550921, 0.38461624, -0.38461624, -1.53846497, -1.92308122], _scalar_model, 1e-8),
         Check("two backward passes equal one", "kappa is constant", 0, _decoupled_gap, 1e-12),
     ]  # fmt: skip
 
 
 def fixed_points() -> list[Check]:
     """The mean-shift family on Gaussian data."""
-    one, nodes = torch.ones(1, dtype=DOUBLE), 48
-    levels = quadrature.unit_interval(nodes)
-    single = (torch.tensor([0.35], dtype=DOUBLE), one)
+    levels = quadrature.unit_interval(48)
+    single = doubles(0.35), doubles(1)
     beta_at = 2.0 * 0.8 * 0.35**2 / (0.65**2 * 0.8 + 0.35**2) ** 2
 
     def outside(var: float, k: float, beta: float) -> float:
         return _solve(lambda h: _loss(h, var, k, beta, *levels))
-
-    def inside() -> float:
-        return _solve(lambda h: _loss(h, 1.0, 1.0, 1.0, *levels, inside=True))
 
     def weighted() -> float:
         sigma = levels[0]
@@ -64,21 +52,19 @@ def fixed_points() -> list[Check]:
         return _solve(lambda h: _loss(h, 1.0, 1.0, 1.0, *levels, weight=weight))
 
     return [
-        Check("loss at the reference", "ln 2", math.log(2), lambda: _loss(_h(0), 0.8, 0.9, 2.0, *levels).item(), 1e-12),
+        Check("loss at the reference", "ln 2", math.log(2),
+              lambda: _loss(scalar(0), 0.8, 0.9, 2.0, *levels).item(), 1e-12),
         Check("expected winning gap, from the gradient there", "E[D tanh(kD/2)]", 0.570331, _winning_gap, 1e-6),
         Check("margin with shared noise", "beta h var s^2/S^2 (x_w - x_l)", [-0.7764, 0], _margin_of_noise, 1e-4),
         Check("spread of the margin with separate noise", POPULATION, 1.165, _separate_noise_std, 6e-4),
-        Check(
-            "one level", "h = k / beta_s", 0.9 / beta_at,
-            lambda: _solve(lambda h: _loss(h, 0.8, 0.9, 2.0, *single)), 1e-7,
-        ),
-        Check("uniform levels, mean inside the sigmoid", "4 k / (beta pi sd)", 4 / math.pi, inside, 1e-6),
+        Check("one level", "h = k / beta_s", 0.9 / beta_at,
+              lambda: _solve(lambda h: _loss(h, 0.8, 0.9, 2.0, *single)), 1e-7),
+        Check("uniform levels, mean inside the sigmoid", "4 k / (beta pi sd)", 4 / math.pi,
+              lambda: _solve(lambda h: _loss(h, 1.0, 1.0, 1.0, *levels, inside=True)), 1e-6),
         Check("levels weighted by S^2/s^2", "h = k / beta", 1, weighted, 1e-7),
         *(
-            Check(
-                f"uniform levels, as trained: var {var}, k {k}, beta {beta}", POPULATION, expected,
-                lambda var=var, k=k, beta=beta: outside(var, k, beta), 1e-5,
-            )
+            Check(f"uniform levels, as trained: var {var}, k {k}, beta {beta}", POPULATION, expected,
+                  lambda var=var, k=k, beta=beta: outside(var, k, beta), 1e-5)
             for var, k, beta, expected in (
                 (1.0, 1.0, 1.0, 0.901592), (1.0, 1.0, 4.0, 0.225398), (0.5, 0.9, 2.0, 0.626246)
             )
@@ -88,10 +74,6 @@ def fixed_points() -> list[Check]:
             [2 / math.sqrt(3.2 * math.pi) * math.pi**2 / 24] * 2, _endless_pull, 1e-3,
         ),
     ]  # fmt: skip
-
-
-def _h(value: Real) -> Tensor:
-    return torch.tensor(value, dtype=DOUBLE, requires_grad=True)
 
 
 def _change(h: Tensor, x0: Tensor, noise: Tensor, sigma: Tensor, var: float, mean: float) -> tuple[Tensor, Tensor]:
@@ -143,8 +125,7 @@ def _solve(loss: Callable[[Tensor], Tensor]) -> float:
     low, high = 0.0, 8.0
     for _ in range(36):
         middle = (low + high) / 2
-        at = _h(middle)
-        if torch.autograd.grad(loss(at), at)[0] < 0:
+        if slope(loss, scalar(middle))[0] < 0:
             low = middle
         else:
             high = middle
@@ -152,17 +133,17 @@ def _solve(loss: Callable[[Tensor], Tensor]) -> float:
 
 
 def _winning_gap() -> float:
-    var, beta, at = 0.8, 2.0, _h(0)
-    slope = torch.autograd.grad(_loss(at, var, 0.9, beta, *quadrature.unit_interval(48)), at)[0].item()
-    return -2 * slope / (beta * math.pi * math.sqrt(var) / 4)
+    var, beta = 0.8, 2.0
+    found = slope(lambda h: _loss(h, var, 0.9, beta, *quadrature.unit_interval(48)), scalar(0))[0]
+    return -2 * found / (beta * math.pi * math.sqrt(var) / 4)
 
 
 def _difference(noise_w: Tensor, noise_l: Tensor) -> Tensor:
     """Change of the winner's error minus that of the loser's, with h = .6 at sigma = .35 for a gap of 1.4."""
-    mean, var, sigma = 0.4, 0.8, torch.tensor(0.35, dtype=DOUBLE)
-    policy_w, reference_w = _change(_h(0.6), torch.full_like(noise_w, mean + 0.7), noise_w, sigma, var, mean)
-    policy_l, reference_l = _change(_h(0.6), torch.full_like(noise_l, mean - 0.7), noise_l, sigma, var, mean)
-    return ((policy_w - reference_w) - (policy_l - reference_l)).detach()
+    mean, var, sigma = 0.4, 0.8, scalar(0.35)
+    policy_w, reference_w = _change(scalar(0.6), torch.full_like(noise_w, mean + 0.7), noise_w, sigma, var, mean)
+    policy_l, reference_l = _change(scalar(0.6), torch.full_like(noise_l, mean - 0.7), noise_l, sigma, var, mean)
+    return (policy_w - reference_w) - (policy_l - reference_l)
 
 
 def _margin_of_noise() -> list[float]:
@@ -184,14 +165,13 @@ def _endless_pull() -> list[float]:
     var, beta = 0.8, 2.0
     gap = torch.linspace(0, 6, 24001, dtype=DOUBLE)
     density = 2 * torch.exp(-(gap**2) / (4 * var)) / math.sqrt(4 * math.pi * var) * 0.00025
-    sigma = torch.tensor(0.35, dtype=DOUBLE)
+    sigma = scalar(0.35)
     strength = beta * (0.65**2 * var + 0.35**2) ** 2 / (var * 0.35**2)
-    found = []
-    for h in (20.0, 50.0):
-        at = _h(h)
-        loss = (density * preference_loss.flow_dpo(*_errors(at, gap, sigma, var), strength)).sum()
-        found.append(-torch.autograd.grad(loss, at)[0].item() * h**2)
-    return found
+
+    def loss(h: Tensor) -> Tensor:
+        return (density * preference_loss.flow_dpo(*_errors(h, gap, sigma, var), strength)).sum()
+
+    return [-slope(loss, scalar(h))[0] * h**2 for h in (20.0, 50.0)]
 
 
 def _scalar_model() -> list[float]:
@@ -200,9 +180,9 @@ def _scalar_model() -> list[float]:
     def errors(theta: Tensor) -> tuple[Tensor, Tensor]:
         return ((theta - 1) ** 2).reshape(1), ((2 * theta) ** 2).reshape(1)
 
-    theta = _h(0.5)
+    theta = scalar(0.5).requires_grad_()
     policy_w, policy_l = errors(theta)
-    reference_w, reference_l = errors(torch.tensor(0.4, dtype=DOUBLE))
+    reference_w, reference_l = errors(scalar(0.4))
     inside = preference_loss.margin(policy_w, policy_l, reference_w, reference_l, 2.0)
     kappa = preference_loss.kappa(inside.detach(), 2.0)
     loss = preference_loss.flow_dpo(policy_w, policy_l, reference_w, reference_l, 2.0)

@@ -1,16 +1,35 @@
 """Reads a sampler's chain off the library's own transition, by feeding it 0 and 1."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from reelign.core import gaussian, schedule, transition
+from reelign.verify.result import Real
 
 DOUBLE = torch.float64
 
 
-def column(values: Tensor) -> Tensor:
-    """Scalars as latents with one element: ``[n] -> [n 1]``."""
-    return values[:, None]
+def doubles(*values: Real) -> Tensor:
+    """Numbers as ``[n]``."""
+    return torch.tensor(values, dtype=DOUBLE)
+
+
+def row(*values: Real) -> Tensor:
+    """Numbers as one sample or group, ``[1 n]``."""
+    return doubles(*values)[None]
+
+
+def scalar(value: Real) -> Tensor:
+    """A number without an axis."""
+    return torch.tensor(value, dtype=DOUBLE)
+
+
+def slope(loss: Callable[[Tensor], Tensor], at: Tensor) -> list[float]:
+    """The gradient of a loss."""
+    variable = at.clone().requires_grad_()
+    return torch.autograd.grad(loss(variable), variable)[0].flatten().tolist()
 
 
 def probed_chain(kind: str, levels: Tensor, eta: Tensor, mean: float, var: float) -> gaussian.Chain:

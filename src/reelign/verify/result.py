@@ -32,17 +32,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Outcome of one check.
+    """Outcome of one check of a group.
 
-    Attributes:
-        name: of the check.
-        group: the part of the library it belongs to.
-        source: of the expected numbers.
-        expected: what the mathematics says.
-        measured: what the library computed; empty if it raised.
-        tolerance: largest accepted error, absolute below 1 and relative above.
-        passed: whether every number is within the tolerance.
-        error: why nothing was measured, or None.
+    ``measured`` is empty if the library raised, and ``error`` then says why.
     """
 
     name: str
@@ -81,13 +73,17 @@ def distance(expected: float, measured: float) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def raises(action: Callable[[], object]) -> float:
-    """1 if the action is refused with a ValueError, else 0; for checks that something cannot be done."""
-    try:
-        action()
-    except ValueError:
-        return 1.0
-    return 0.0
+def refused(name: str, source: str, action: Callable[[], object]) -> Check:
+    """The check that an action is refused with a ValueError, which counts as 1."""
+
+    def measure() -> float:
+        try:
+            action()
+        except ValueError:
+            return 1.0
+        return 0.0
+
+    return Check(name, source, 1, measure, 0.0)
 
 
 def _as_tuple(numbers: Numbers) -> tuple[float, ...]:

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from reelign.core import gaussian, schedule, transition
 from reelign.verify import probe
-from reelign.verify.probe import DOUBLE
-from reelign.verify.result import Check, Real, raises
+from reelign.verify.probe import DOUBLE, doubles, row, slope
+from reelign.verify.result import Check, Real, refused
 
 SHIFT = "shift s / (1 + (shift - 1) s)"
 SDE = "Flow-GRPO (arXiv 2505.05470, eq. 9)"
@@ -31,18 +30,11 @@ def tables() -> list[Check]:
         Check("16 steps, shift 5", SHIFT, sixteen, lambda: of(16, 5.0), 1e-8),
         Check("8 steps, shift 3", SHIFT, eight, lambda: of(8, 3.0), 1e-8),
         Check("4 steps, shift 5", SHIFT, [1, 0.9375, 0.83333333, 0.625, 0], lambda: of(4, 5.0), 1e-8),
-        Check(
-            "1000 steps, shift 5, selected levels", SHIFT, thousand,
-            lambda: [of(1000, 5.0)[i] for i in (0, 100, 357, 358, 500, 900, 999)], 1e-8,
-        ),
-        Check(
-            "trained steps at 60 percent of 16, 10, 3, 2", "max(1, floor(0.6 (n - 1)))", [9, 5, 1, 1],
-            lambda: [schedule.trained_count(n, 0.6) for n in (16, 10, 3, 2)], 0.0,
-        ),
-        Check(
-            "the last step is refused as stochastic", "its std would be 0", 1,
-            lambda: raises(lambda: schedule.window(8, 6, 2)), 0.0,
-        ),
+        Check("1000 steps, shift 5, selected levels", SHIFT, thousand,
+              lambda: [of(1000, 5.0)[i] for i in (0, 100, 357, 358, 500, 900, 999)], 1e-8),
+        Check("trained steps at 60 percent of 16, 10, 3, 2", "max(1, floor(0.6 (n - 1)))", [9, 5, 1, 1],
+              lambda: [schedule.trained_count(n, 0.6) for n in (16, 10, 3, 2)], 0.0),
+        refused("the last step is refused as stochastic", "its std would be 0", lambda: schedule.window(8, 6, 2)),
     ]  # fmt: skip
 
 
@@ -65,49 +57,35 @@ def transitions() -> list[Check]:
             for kind, at, expected in BY_HAND
         ),
         Check("log-density at the mean, std 0.15", "-ln std - ln(2 pi)/2", 0.9781814517, _peak, 1e-9),
-        Check(
-            "a coefficient-preserving step", "Flow-CPS (arXiv 2509.05952)", _cps_by_hand(),
-            _measured("cps", 1, 0.5, 0.5, 0.7, 0.45, 0.9), 1e-12,
-        ),
+        Check("a coefficient-preserving step", "Flow-CPS (arXiv 2509.05952)", _cps_by_hand(),
+              _measured("cps", 1, 0.5, 0.5, 0.7, 0.45, 0.9), 1e-12),
         Check(
             "longcat std is capped at 0.45 and free below", "LongCat-Video (arXiv 2510.22200)",
             [0.45, math.sqrt(0.5 / 0.5 * 0.1)],
             lambda: [_step("longcat", 1, 0, 1.0, 1, 0.6).std.item(), _step("longcat", 1, 0, 1.0, 0.5, 0.4).std.item()],
             1e-12,
         ),
-        Check(
-            "flash std is sigma sqrt(delta)", "Flash-GRPO (arXiv 2605.15980)", 0.7 * 0.5,
-            lambda: _step("flash", 1, 0.5, 1.0, 0.7, 0.45).std.item(), 1e-12,
-        ),
+        Check("flash std is sigma sqrt(delta)", "Flash-GRPO (arXiv 2605.15980)", 0.7 * 0.5,
+              lambda: _step("flash", 1, 0.5, 1.0, 0.7, 0.45).std.item(), 1e-12),
         *(
             Check(f"{kind} without noise is the Euler step", "eta = 0", [0, 0], _quiet(kind), 0.0)
             for kind in transition.KINDS
         ),
-        Check(
-            "a density without width is refused", "std = 0", 1,
-            lambda: raises(lambda: transition.log_prob(_step("flow", 1, 0.5, 0.0, 0.7, 0.45), _one(0.9))), 0.0,
-        ),
-        Check(
-            "the pole of the flow rate is refused", "1 / (1 - sigma)", 1,
-            lambda: raises(lambda: transition.rate("flow", _level(1), _level(1), 0.3)), 0.0,
-        ),
-        Check(
-            "noise in a step that ends on data is refused", "std must not vanish", 1,
-            lambda: raises(lambda: _step("flow", 1, 0.5, 0.3, 0.2, 0.0)), 0.0,
-        ),
+        refused("a density without width is refused", "std = 0",
+                lambda: transition.log_prob(_step("flow", 1, 0.5, 0.0, 0.7, 0.45), row(0.9))),
+        refused("the pole of the flow rate is refused", "1 / (1 - sigma)",
+                lambda: transition.rate("flow", doubles(1), doubles(1), 0.3)),
+        refused("noise in a step that ends on data is refused", "std must not vanish",
+                lambda: _step("flow", 1, 0.5, 0.3, 0.2, 0.0)),
         Check("divergence of means 0.02 apart, std 0.15", "Gaussian KL", 0.02**2 / (2 * 0.15**2), _kl_of_means, 1e-12),
-        Check(
-            "divergence of velocities 0.1 apart, in mean and velocity space", "KL = c^2 / 2 |dv|^2",
-            [0.0065001488] * 2, _kl_of_velocities, 1e-9,
-        ),
-        Check("gradient of the divergence", "d KL / d mean = gap / std^2", 0.02 / 0.15**2, _kl_gradient, 1e-12),
-        Check(
-            "log-density is a mean over elements", "one density per sample, whatever its size", 0.9361659684,
-            _tiled, 1e-9,
-        ),
-        Check(
-            "dense log-density is a sum over channels", "ViPO (arXiv 2511.18719)", [3 * 0.9361659684] * 4, _dense, 1e-9
-        ),
+        Check("divergence of velocities 0.1 apart, in mean and velocity space", "KL = c^2 / 2 |dv|^2",
+              [0.0065001488] * 2, _kl_of_velocities, 1e-9),
+        Check("gradient of the divergence", "d KL / d mean = gap / std^2", 0.02 / 0.15**2,
+              lambda: slope(_kl_from, row(0.32)), 1e-12),
+        Check("log-density is a mean over elements", "one density per sample, whatever its size", 0.9361659684,
+              lambda: _tiled(transition.log_prob), 1e-9),
+        Check("dense log-density is a sum over channels", "ViPO (arXiv 2511.18719)", [3 * 0.9361659684] * 4,
+              lambda: _tiled(transition.log_prob_dense), 1e-9),
     ]  # fmt: skip
 
 
@@ -122,41 +100,31 @@ def marginals() -> list[Check]:
     source = "Gaussian chain, closed form"
     return [
         *(
-            Check(
-                f"variance ratio at the last noisy level, {kind} {eta}, data variance {var}", source, expected,
-                lambda kind=kind, eta=eta, var=var: _variance_ratio(kind, eta, var), 6e-4,
-            )
+            Check(f"variance ratio at the last noisy level, {kind} {eta}, data variance {var}", source, expected,
+                  lambda kind=kind, eta=eta, var=var: _variance_ratio(kind, eta, var), 6e-4)
             for var, row in ratios.items()
             for (kind, eta), expected in zip(kinds, row, strict=True)
         ),
         *(
-            Check(
-                f"mean is exact at every level, {kind}", "Euler is exact for the mean", [0.0] * 11,
-                lambda kind=kind, eta=eta: _mean_errors(kind, eta), 1e-12,
-            )
+            Check(f"mean is exact at every level, {kind}", "Euler is exact for the mean", [0.0] * 11,
+                  lambda kind=kind, eta=eta: _mean_errors(kind, eta), 1e-12)
             for kind, eta in kinds[:-1]
         ),
-        Check(
-            "excess variance of one flow step on a point mass", "delta^2 g^2 / s (1 + g^2 / 4s)", 0.0160015625,
-            lambda: _excess("flow", 0.7), 1e-12,
-        ),
+        Check("excess variance of one flow step on a point mass", "delta^2 g^2 / s (1 + g^2 / 4s)", 0.0160015625,
+              lambda: _excess("flow", 0.7), 1e-12),
         Check("no excess variance of a cps step on a point mass", source, 0, lambda: _excess("cps", 0.7), 1e-12),
-        Check(
-            "data variance 0.5 after 1000 steps: flow keeps it, cps does not", source, [0.502, 0.361],
-            lambda: [_final_var("flow", 0.7), _final_var("cps", 0.7)], 6e-4,
-        ),
+        Check("data variance 0.5 after 1000 steps: flow keeps it, cps does not", source, [0.502, 0.361],
+              lambda: [_final_var("flow", 0.7), _final_var("cps", 0.7)], 6e-4),
         *(
-            Check(
-                f"every step is the affine map derived by hand, {kind}", source, 0,
-                lambda kind=kind, eta=eta: _chain_gap(kind, eta), 1e-12,
-            )
+            Check(f"every step is the affine map derived by hand, {kind}", source, 0,
+                  lambda kind=kind, eta=eta: _chain_gap(kind, eta), 1e-12)
             for kind, eta in kinds[:-1]
         ),
     ]  # fmt: skip
 
 
 def _step(kind: str, x: Real, v: Real, eta: float, sigma: Real, after: Real) -> transition.Transition:
-    return transition.step(kind, _one(x), _one(v), _level(sigma), _level(after), eta)
+    return transition.step(kind, row(x), row(v), doubles(sigma), doubles(after), eta)
 
 
 def _measured(
@@ -164,7 +132,7 @@ def _measured(
 ) -> Callable[[], list[float]]:
     def measure() -> list[float]:
         found = _step(kind, x, v, eta, sigma, after)
-        return [found.mean.item(), found.std.item(), transition.log_prob(found, _one(drawn)).item()]
+        return [found.mean.item(), found.std.item(), transition.log_prob(found, row(drawn)).item()]
 
     return measure
 
@@ -184,11 +152,11 @@ def _quiet(kind: str) -> Callable[[], list[float]]:
 
 
 def _peak() -> float:
-    return transition.log_prob(_around(0.3), _one(0.3)).item()
+    return transition.log_prob(_around(0.3), row(0.3)).item()
 
 
 def _around(mean: float) -> transition.Transition:
-    return transition.Transition(_one(mean), torch.tensor([0.15], dtype=DOUBLE))
+    return transition.Transition(row(mean), doubles(0.15))
 
 
 def _kl_of_means() -> float:
@@ -197,60 +165,40 @@ def _kl_of_means() -> float:
 
 def _kl_of_velocities() -> list[float]:
     a, b = (_step("flow", 1, v, 0.3, 0.7, 0.45) for v in (0.5, 0.6))
-    gain = transition.gain("flow", _level(0.7), _level(0.45), 0.3)
+    gain = transition.gain("flow", doubles(0.7), doubles(0.45), 0.3)
     return [transition.step_kl(a, b).item(), ((gain * 0.1) ** 2 / (2 * a.std**2)).item()]
 
 
-def _kl_gradient() -> float:
-    mean = _one(0.32).requires_grad_()
-    kl = transition.step_kl(transition.Transition(mean, torch.tensor([0.15], dtype=DOUBLE)), _around(0.30))
-    return torch.autograd.grad(kl.sum(), mean)[0].item()
+def _kl_from(mean: Tensor) -> Tensor:
+    return transition.step_kl(transition.Transition(mean, doubles(0.15)), _around(0.30)).sum()
 
 
-def _big(sample: Tensor) -> Tensor:
-    return sample.reshape(1, 1, 1, 1, 1).expand(1, 3, 1, 2, 2).contiguous()
-
-
-def _tiled() -> float:
-    sigma, after = _level(0.7), _level(0.45)
-    found = transition.step("dance", _big(_one(1)), _big(_one(0.5)), sigma, after, 0.3)
-    return transition.log_prob(found, _big(_one(0.9))).item()
-
-
-def _dense() -> list[float]:
-    sigma, after = _level(0.7), _level(0.45)
-    found = transition.step("dance", _big(_one(1)), _big(_one(0.5)), sigma, after, 0.3)
-    return transition.log_prob_dense(found, _big(_one(0.9))).flatten().tolist()
+def _tiled(density: Callable[[transition.Transition, Tensor], Tensor]) -> list[float]:
+    """The density of a latent of three channels and four places that are all alike."""
+    x, velocity, drawn = (
+        doubles(value).reshape(1, 1, 1, 1, 1).expand(1, 3, 1, 2, 2).contiguous() for value in (1, 0.5, 0.9)
+    )
+    return density(transition.step("dance", x, velocity, doubles(0.7), doubles(0.45), 0.3), drawn).flatten().tolist()
 
 
 def _variance_ratio(kind: str, eta: float, var: float) -> float:
-    _, variances = _moments(kind, 20, 5.0, eta, 0.0, var)
+    _, variances = gaussian.moments(probe.sampler(kind, 20, 5.0, eta, 0.0, var))
     last = schedule.sigmas(20, 5.0, DOUBLE)[-2].item()
-    return variances[-2] / ((1 - last) ** 2 * var + last**2)
+    return variances[-2].item() / ((1 - last) ** 2 * var + last**2)
 
 
 def _mean_errors(kind: str, eta: float) -> list[float]:
-    means, _ = _moments(kind, 10, 3.0, eta, 0.7, 0.5)
-    levels = schedule.sigmas(10, 3.0, DOUBLE).tolist()
-    return [found - (1 - level) * 0.7 for found, level in zip(means, levels, strict=True)]
+    means, _ = gaussian.moments(probe.sampler(kind, 10, 3.0, eta, 0.7, 0.5))
+    return (means - (1 - schedule.sigmas(10, 3.0, DOUBLE)) * 0.7).tolist()
 
 
 def _final_var(kind: str, eta: float) -> float:
-    return _moments(kind, 1000, 1.0, eta, 0.0, 0.5)[1][-1]
-
-
-def _moments(kind: str, n: int, shift: float, eta: float, mean: float, var: float) -> tuple[list[float], list[float]]:
-    found = probe.sampler(kind, n, shift, eta, mean, var)
-    means, variances = [0.0], [1.0]
-    for slope, offset, std in zip(found.slope.tolist(), found.offset.tolist(), found.std.tolist(), strict=True):
-        means.append(slope * means[-1] + offset)
-        variances.append(slope**2 * variances[-1] + std**2)
-    return means, variances
+    return gaussian.moments(probe.sampler(kind, 1000, 1.0, eta, 0.0, 0.5))[1][-1].item()
 
 
 def _excess(kind: str, eta: float) -> float:
-    levels = torch.tensor([0.6, 0.5], dtype=DOUBLE)
-    found = probe.probed_chain(kind, levels, torch.tensor([eta], dtype=DOUBLE), 0.3, 0.0)
+    levels = doubles(0.6, 0.5)
+    found = probe.probed_chain(kind, levels, doubles(eta), 0.3, 0.0)
     return (found.slope**2 * 0.6**2 + found.std**2).item() - 0.5**2
 
 
@@ -260,11 +208,3 @@ def _chain_gap(kind: str, eta: float) -> float:
     a, b = probe.probed_chain(kind, levels, strengths, 0.7, 0.5), gaussian.chain(kind, levels, strengths, 0.7, 0.5)
     pairs = ((a.slope, b.slope), (a.offset, b.offset), (a.std, b.std), (a.gain, b.gain))
     return max((x - y).abs().max().item() for x, y in pairs)
-
-
-def _one(value: Real) -> Tensor:
-    return torch.tensor([[float(value)]], dtype=DOUBLE)
-
-
-def _level(value: Real) -> Tensor:
-    return torch.tensor([float(value)], dtype=DOUBLE)

@@ -7,29 +7,29 @@ from torch import Tensor
 
 from reelign.core import flow, gaussian
 from reelign.verify import quadrature
-from reelign.verify.probe import DOUBLE
+from reelign.verify.probe import doubles, row, scalar
 from reelign.verify.result import Check
 
 MEAN, VAR, LEVEL, SLOPE = 0.4, 0.8, 0.45, 0.6
+POINTS = doubles(-0.9, 0.3, 1.4)[:, None]
 POSTERIOR = "posterior expectation by quadrature"
 
 
 def paths() -> list[Check]:
     """Interpolation and what follows from a velocity."""
-    x0, noise = torch.tensor([[0.8, -1.1]], dtype=DOUBLE), torch.tensor([[0.3, 0.5]], dtype=DOUBLE)
+    x0, noise = row(0.8, -1.1), row(0.3, 0.5)
 
     def recovered() -> list[float]:
-        sigma = _level(0.35)
+        sigma = scalar(0.35)
         x, velocity = flow.interpolate(x0, noise, sigma), flow.velocity_target(x0, noise)
         return flow.noise_from(x, velocity, sigma)[0].tolist()
 
     def score() -> list[float]:
-        x = _points()
-        level = _level(LEVEL)
-        return (-flow.noise_from(x, gaussian.velocity(x, level, MEAN, VAR), level) / level)[:, 0].tolist()
+        level = scalar(LEVEL)
+        return (-flow.noise_from(POINTS, gaussian.velocity(POINTS, level, MEAN, VAR), level) / level)[:, 0].tolist()
 
     spread = (1 - LEVEL) ** 2 * VAR + LEVEL**2
-    exact = [-(x - (1 - LEVEL) * MEAN) / spread for x in _points()[:, 0].tolist()]
+    exact = [-(x - (1 - LEVEL) * MEAN) / spread for x in POINTS[:, 0].tolist()]
     return [
         Check("noise comes back", "straight path", [0.3, 0.5], recovered, 1e-12),
         Check("score of noised Gaussian data", "-(x - (1-s) m) / S", exact, score, 1e-12),
@@ -41,57 +41,39 @@ def paths() -> list[Check]:
 
 def tilts() -> list[Check]:
     """Optima under a divergence penalty."""
-    weights, means = torch.tensor([0.3, 0.7], dtype=DOUBLE), torch.tensor([-1.0, 1.5], dtype=DOUBLE)
+    weights, means = doubles(0.3, 0.7), doubles(-1, 1.5)
 
     def mixture() -> list[float]:
         new_weights, new_means, kl = gaussian.tilt_mixture(weights, means, 0.3, 0.9, 0.7)
         return [*new_weights.tolist(), *new_means.tolist(), kl.item()]
 
-    def linear() -> list[float]:
-        return list(gaussian.tilt_linear(0.7, 0.5, 1.3, 0.9))
-
-    def quadratic() -> list[float]:
-        return list(gaussian.tilt_quadratic(0.7, 0.5, 0.8, 0.2, 0.9))
-
     return [
-        Check(
-            "linear reward: mean, variance, divergence, value", "var k / tau",
-            [0.7 + 0.722222222, 0.5, 0.521604938, 0.91 + 0.469444444], linear, 1e-8,
-        ),
-        Check("quadratic reward: mean, variance, divergence, value", POSTERIOR, _quadratic_tilt(), quadratic, 1e-9),
-        Check(
-            "mixture: weights, means, divergence", "w exp(k m / tau)",
-            [0.016930, 0.983070, -0.614286, 1.885714, 0.533141], mixture, 1e-6,
-        ),
-        Check(
-            "displacement of the velocity", "-s G k / tau", -0.485939,
-            lambda: gaussian.tilt_displacement(_points(), _level(LEVEL), MEAN, VAR, SLOPE, 1.0)[0].item(), 1e-6,
-        ),
+        Check("linear reward: mean, variance, divergence, value", "var k / tau",
+              [0.7 + 0.722222222, 0.5, 0.521604938, 0.91 + 0.469444444], lambda: gaussian.tilt_linear(0.7, 0.5, 1.3,
+              0.9), 1e-8),
+        Check("quadratic reward: mean, variance, divergence, value", POSTERIOR, _quadratic_tilt(),
+              lambda: gaussian.tilt_quadratic(0.7, 0.5, 0.8, 0.2, 0.9), 1e-9),
+        Check("mixture: weights, means, divergence", "w exp(k m / tau)",
+              [0.016930, 0.983070, -0.614286, 1.885714, 0.533141], mixture, 1e-6),
+        Check("displacement of the velocity", "-s G k / tau", -0.485939,
+              lambda: gaussian.tilt_displacement(POINTS, scalar(LEVEL), MEAN, VAR, SLOPE, 1.0)[0].item(), 1e-6),
         Check("displacement is a difference of two velocities", "v* - v", [0.0] * 3, _displacement_gap, 1e-12),
     ]  # fmt: skip
-
-
-def _points() -> Tensor:
-    return torch.tensor([[-0.9], [0.3], [1.4]], dtype=DOUBLE)
-
-
-def _level(value: float) -> Tensor:
-    return torch.tensor(value, dtype=DOUBLE)
 
 
 def _clean_given(x: float, n: int = 60) -> tuple[Tensor, Tensor, Tensor]:
     """Draws of the clean latent given x: values, their velocity targets, weights."""
     nodes, weights = quadrature.standard_normal(n)
-    at = torch.tensor([[x]], dtype=DOUBLE)
-    centre, spread = gaussian.posterior(at, _level(LEVEL), MEAN, VAR)
+    at = row(x)
+    centre, spread = gaussian.posterior(at, scalar(LEVEL), MEAN, VAR)
     x0 = centre[0] + spread.sqrt() * nodes
     return x0, flow.velocity_target(x0, (at[0] - (1 - LEVEL) * x0) / LEVEL), weights
 
 
 def _displacement_gap() -> list[float]:
-    x, level, tau = _points(), _level(LEVEL), 0.9
-    moved = gaussian.velocity(x, level, MEAN + VAR * SLOPE / tau, VAR) - gaussian.velocity(x, level, MEAN, VAR)
-    return (moved - gaussian.tilt_displacement(x, level, MEAN, VAR, SLOPE, tau))[:, 0].tolist()
+    level, tau = scalar(LEVEL), 0.9
+    after, before = (gaussian.velocity(POINTS, level, mean, VAR) for mean in (MEAN + VAR * SLOPE / tau, MEAN))
+    return (after - before - gaussian.tilt_displacement(POINTS, level, MEAN, VAR, SLOPE, tau))[:, 0].tolist()
 
 
 def _quadratic_tilt() -> list[float]:
@@ -107,28 +89,23 @@ def _quadratic_tilt() -> list[float]:
     return [mean.item(), var.item(), kl.item(), 0.9 * log_mass.item()]
 
 
-def _noised_density(x: Tensor, x0: Tensor) -> Tensor:
-    return torch.exp(-((x - (1 - LEVEL) * x0) ** 2) / (2 * LEVEL**2))
-
-
 def _velocity_gap() -> float:
     nodes, weights = quadrature.standard_normal(120)
     x0 = MEAN + math.sqrt(VAR) * nodes
-    return _worst_velocity_gap(x0, weights, gaussian.velocity(_points(), _level(LEVEL), MEAN, VAR))
+    return _worst_velocity_gap(x0, weights, gaussian.velocity(POINTS, scalar(LEVEL), MEAN, VAR))
 
 
 def _mixture_gap() -> float:
     nodes, weights = quadrature.standard_normal(120)
-    shares, centres = torch.tensor([0.3, 0.7], dtype=DOUBLE), torch.tensor([[-1.0], [1.5]], dtype=DOUBLE)
+    shares, centres = doubles(0.3, 0.7), doubles(-1, 1.5)[:, None]
     x0 = (centres + math.sqrt(0.3) * nodes).flatten()
-    found = gaussian.mixture_velocity(_points(), _level(LEVEL), shares, centres, 0.3)
+    found = gaussian.mixture_velocity(POINTS, scalar(LEVEL), shares, centres, 0.3)
     return _worst_velocity_gap(x0, (shares[:, None] * weights).flatten(), found)
 
 
 def _worst_velocity_gap(x0: Tensor, weights: Tensor, found: Tensor) -> float:
-    x = _points()
-    mass = weights * _noised_density(x, x0)
-    noise = (x - (1 - LEVEL) * x0) / LEVEL
+    off = POINTS - (1 - LEVEL) * x0
+    mass, noise = weights * torch.exp(-(off**2) / (2 * LEVEL**2)), off / LEVEL
     exact = (mass * flow.velocity_target(x0.expand_as(noise), noise)).sum(dim=1) / mass.sum(dim=1)
     return (exact - found[:, 0]).abs().max().item()
 

@@ -14,7 +14,7 @@ from reelign.batches import Videos
 from reelign.playground.detector.segment import PALETTE, Shown, boxed, coverages
 from reelign.playground.world import tables
 from reelign.playground.world.memo import remembered
-from reelign.playground.world.wanted import pixels
+from reelign.playground.world.wanted import Frames, pixels
 
 COLORS = len(tables.COLORS)
 BACKGROUNDS = torch.tensor(list(tables.BACKGROUNDS.values()))
@@ -56,7 +56,7 @@ class Detections:
         return ((self.area - low) / (high - low)).clamp(0, 1)
 
 
-def _even_out(frames: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
+def _even_out(frames: Frames) -> tuple[Tensor, Tensor, Tensor]:
     """Frames with dark or bright ones brought to the clip's brightness, the gains [b f] and the backdrop colour [b 3].
 
     A frame's median is the background's, for sprites cover less than a third of it; stripes move the median of a dark
@@ -92,7 +92,7 @@ def _stripes(
 
 
 def _unlike(
-    frames: Float[Tensor, "b f 3 H W"],
+    frames: Frames,
     backdrop: Float[Tensor, "b 3"],
     fit: Float[Tensor, "b f W"],
     maps: Float[Tensor, "n H W"],

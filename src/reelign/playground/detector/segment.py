@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reelign.playground.world import tables
+from reelign.playground.world.wanted import Frames
 
 PALETTE = torch.tensor([*tables.COLORS.values(), tables.CROSS_COLOR])
 """Sprite colours in the order of `tables.COLORS`, then the prohibited magenta."""
@@ -54,7 +55,7 @@ class Shown:
         return pictures
 
 
-def coverages(frames: Float[Tensor, "b f 3 H W"], empty: Float[Tensor, "b f 3 1 W"]) -> tuple[Tensor, Shown]:
+def coverages(frames: Frames, empty: Float[Tensor, "b f 3 1 W"]) -> tuple[Tensor, Shown]:
     """How much of each pixel each palette colour covers, as maps [n H W] of the colours that are there at all.
 
     `empty` is the scene without sprites, the same in all rows. An outline pixel is a mixture that may look like a third

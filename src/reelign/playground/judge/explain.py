@@ -18,7 +18,7 @@ from reelign.playground.judge import match
 from reelign.playground.judge.match import SHAPES
 from reelign.playground.world import render, tables
 from reelign.playground.world.memo import remembered
-from reelign.playground.world.wanted import pixels
+from reelign.playground.world.wanted import Frames, pixels
 
 SLOTS = 3
 """Colours followed in a clip: a scene has at most two, the third is one too many."""
@@ -68,7 +68,7 @@ class Explanation:
         return self.places.gather(3, index)[:, :, :, 0]
 
 
-def _backgrounds(frames: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor]:
+def _backgrounds(frames: Frames) -> tuple[Tensor, Tensor]:
     """The background [b] and the brightness [b f] that leave the least truncated error, on every second pixel."""
     sparse = frames[..., ::2, 1::2].flatten(3)
     means = render.BACKGROUND_TABLE
@@ -89,7 +89,7 @@ def _backgrounds(frames: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor]:
     return background, along / (inside.sum(dim=-1) * flat.square().sum(dim=1)[:, None]).clamp_min(1e-3)
 
 
-def _stripes(apart: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor, Tensor]:
+def _stripes(apart: Frames) -> tuple[Tensor, Tensor, Tensor]:
     """Whether there are stripes [b], the camera [b] that moves them best, and their phase [b f] in pixels."""
     inside = (apart.square().sum(dim=2) < 0.09).float()
     seen, count = (inside * apart.mean(dim=2)).sum(dim=2), inside.sum(dim=2)
@@ -106,7 +106,7 @@ def _stripes(apart: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor, Tensor]
     return striped, torch.where(striped, camera, still), phase[camera, start_index]
 
 
-def _cross_score(frames: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b f q n"]:
+def _cross_score(frames: Frames) -> Float[Tensor, "b f q n"]:
     """How alike to magenta a plus sign's pixels are, in [0, 1], at each of 4 half-pixel places of each pixel."""
     reach = int(tables.CROSS_HALF_LENGTH + 1)
     places = torch.arange(2) / 2
@@ -122,7 +122,7 @@ def _cross_score(frames: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b f q n"]
     return score.reshape(*frames.shape[:2], 4, -1)
 
 
-def _cross(frames: Float[Tensor, "b f 3 H W"]) -> tuple[Tensor, Tensor]:
+def _cross(frames: Frames) -> tuple[Tensor, Tensor]:
     """Frames [b f] in which the prohibited symbol stands out, and its place [b 2] in pixels."""
     score = _cross_score(frames)
     width = frames.shape[-1]
@@ -199,28 +199,16 @@ def explain(videos: Videos) -> Explanation:
 
 def _drawing(background: Tensor, striped: Tensor, phase: Tensor) -> render.Drawing:
     """An empty scene."""
-    b, f = phase.shape
-    return render.Drawing(
-        position=torch.zeros(b, 2, f, 2),
-        shape=torch.zeros(b, 2, f, dtype=torch.int64),
-        color=torch.zeros(b, 2, f, 3),
-        radius=torch.zeros(b, 2, f),
-        background=render.BACKGROUND_TABLE[background],
-        stripes=phase,
-        panned=striped,
-        cross=torch.zeros(b, 2),
-        has_cross=torch.zeros(b, dtype=torch.bool),
-        gain=torch.ones(b, f),
-    )
+    return replace(render.blank(render.BACKGROUND_TABLE[background], striped, phase.shape[1]), stripes=phase)
 
 
-def rerender(found: Explanation, gain: Float[Tensor, "b f"] | None = None) -> Float[Tensor, "b f 3 H W"]:
+def rerender(found: Explanation, gain: Float[Tensor, "b f"] | None = None) -> Frames:
     """Draw explanations: the two strongest sprites, each frame's own template, at the found (or given) brightness."""
     drawing = _drawing(found.background, found.striped, found.phase)
     kind = found.fit[:, :2].argmax(dim=-1)
     drawing.position = found.places[:, :2].gather(3, kind[..., None, None].expand(-1, -1, -1, 1, 2))[:, :, :, 0]
     drawing.shape = kind % SHAPES
-    drawing.radius = torch.tensor(list(tables.RADII.values()))[kind // SHAPES] * found.present[:, :2]
+    drawing.radius = match.RADII[kind // SHAPES] * found.present[:, :2]
     drawing.color = render.COLOR_TABLE[found.color[:, :2]][:, :, None].expand(-1, -1, kind.shape[2], -1)
     drawing.cross, drawing.has_cross = found.cross, found.crossed.sum(dim=1) >= CROSS_FRAMES
     drawing.gain = found.gain if gain is None else gain

@@ -32,6 +32,8 @@ squares at least 8 % more; large discs look at least 9 % less like squares, larg
 SHAPES = len(tables.SHAPES)
 TEMPLATES = SHAPES * len(tables.RADII)
 """Template index = size * SHAPES + shape, sizes in the order of `tables.RADII`."""
+RADII = torch.tensor(list(tables.RADII.values()))
+_SHAPE, _RADIUS = torch.arange(SHAPES).repeat(len(RADII)), RADII.repeat_interleave(SHAPES)
 
 
 @lru_cache(maxsize=1)
@@ -49,23 +51,18 @@ def templates() -> Float[Tensor, "k u v h w"]:
     place = torch.arange(FINE) / FINE
     dx = (grid - place[:, None])[None, None, :, None, :]
     dy = (grid - place[:, None])[None, :, None, :, None]
-    shape = torch.arange(SHAPES).repeat(len(tables.RADII))
-    radius = torch.tensor(list(tables.RADII.values())).repeat_interleave(SHAPES)
     full = (TEMPLATES, FINE, FINE)
     size = (*full, len(grid), len(grid))
-    return render.coverage(
-        shape[:, None, None].expand(full), radius[:, None, None].expand(full), dx.expand(size), dy.expand(size)
-    )
+    shape, radius = (values[:, None, None].expand(full) for values in (_SHAPE, _RADIUS))
+    return render.coverage(shape, radius, dx.expand(size), dy.expand(size))
 
 
 @lru_cache(maxsize=1)
 def _coarse() -> Float[Tensor, "k h w"]:
     """The templates centred on a corner of four pixels, at half resolution."""
     grid = torch.arange(-HALF, HALF) + 0.5
-    shape = torch.arange(SHAPES).repeat(len(tables.RADII))
-    radius = torch.tensor(list(tables.RADII.values())).repeat_interleave(SHAPES)
     size = (TEMPLATES, len(grid), len(grid))
-    full = render.coverage(shape, radius, grid[None, None, :].expand(size), grid[None, :, None].expand(size))
+    full = render.coverage(_SHAPE, _RADIUS, grid[None, None, :].expand(size), grid[None, :, None].expand(size))
     return F.avg_pool2d(full[:, None], 2)[:, 0]
 
 
@@ -149,7 +146,7 @@ def fit_sprite(apart: Tensor, empty: Tensor, free: Tensor, clear: Tensor, color:
 def covered(pick: Pick) -> Float[Tensor, "n H W"]:
     """The pixels that a sprite explains, its outline included."""
     kind = pick.fit.argmax(dim=1)
-    radius = torch.tensor(list(tables.RADII.values()))[kind // SHAPES]
+    radius = RADII[kind // SHAPES]
     y, x = (torch.arange(n) + 0.5 for n in (tables.HEIGHT, tables.WIDTH))
     position = pick.places[torch.arange(len(kind)), kind]
     dx = (x - position[:, 0, None, None]).expand(-1, len(y), -1)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reelign.playground.judge.explain import SLOTS, Explanation
-from reelign.playground.judge.match import SHAPES
+from reelign.playground.judge.match import RADII, SHAPES
 from reelign.playground.world import motion, tables
 from reelign.playground.world.wanted import MOTIONS, Wanted
 
@@ -143,7 +143,7 @@ def motions(found: Explanation, asked: Wanted) -> Float[Tensor, " b"]:
     errors = motion_errors(path.flatten(0, 1), present.flatten(0, 1)).unflatten(0, slot.shape)
     error = errors.gather(2, asked.motion[..., None])[..., 0]
     same = (error < MOTION_ERROR) & (error <= errors.amin(dim=2) + TIE)
-    radius = torch.tensor(list(tables.RADII.values()))[_of(found.template, slot) // SHAPES]
+    radius = RADII[_of(found.template, slot) // SHAPES]
     right = same & there & _touches(path, present, radius, asked)
     return (right | ~asked.asked).all(dim=1).float()
 

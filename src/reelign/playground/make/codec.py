@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reelign.playground.world.wanted import Frames
+
 TIME, SPACE = 4, 8
 """Frames and pixels a latent element spans."""
 
@@ -30,18 +32,18 @@ class LinearCodec:
     scale: float
     variance: Float[Tensor, " c"]
 
-    def encode(self, clips: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b c t h w"]:
+    def encode(self, clips: Frames) -> Float[Tensor, "b c t h w"]:
         """Pixels in [0, 1] to latents of about unit variance."""
         values = blocks(2 * clips - 1)
         return torch.einsum("bthwn,cn->bcthw", values - self.mean, self.basis) * self.scale
 
-    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b f 3 H W"]:
+    def decode(self, latents: Float[Tensor, "b c t h w"]) -> Frames:
         """Latents to pixels in [0, 1]."""
         values = torch.einsum("bcthw,cn->bthwn", latents / self.scale, self.basis) + self.mean
         return ((unblocks(values) + 1) / 2).clamp(0, 1)
 
 
-def blocks(video: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b t h w n"]:
+def blocks(video: Frames) -> Float[Tensor, "b t h w n"]:
     """Cut a video of 1 + 4k frames into 4x8x8 blocks; the first frame is repeated into a block of its own."""
     b, f, c, height, width = video.shape
     assert (f - 1) % TIME == 0, f
@@ -52,7 +54,7 @@ def blocks(video: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b t h w n"]:
     return cut.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4)
 
 
-def unblocks(values: Float[Tensor, "b t h w n"]) -> Float[Tensor, "b f 3 H W"]:
+def unblocks(values: Float[Tensor, "b t h w n"]) -> Frames:
     """Undo `blocks`; the first frame is the mean of its block's four copies."""
     b, t, h, w, _ = values.shape
     cut = values.reshape(b, t, h, w, TIME, 3, SPACE, SPACE).permute(0, 1, 4, 5, 2, 6, 3, 7)
@@ -60,7 +62,7 @@ def unblocks(values: Float[Tensor, "b t h w n"]) -> Float[Tensor, "b f 3 H W"]:
     return torch.cat([padded[:, :TIME].mean(dim=1, keepdim=True), padded[:, TIME:]], dim=1)
 
 
-def fit(clips: Float[Tensor, "b f 3 H W"], channels: int) -> LinearCodec:
+def fit(clips: Frames, channels: int) -> LinearCodec:
     """Principal directions of the clips' blocks; each direction's largest entry is made positive."""
     values = blocks(2 * clips - 1).flatten(0, 3).double()
     mean = values.mean(dim=0)

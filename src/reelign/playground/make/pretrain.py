@@ -239,16 +239,10 @@ def run(out: Path, config: PretrainConfig) -> Iterator[tuple[str, Row]]:
         cast(nn.Module, vae).to(config.device)
     own = config.autoencoder
     adam = torch.optim.Adam(vae.parameters(), lr=own.lr, betas=(0.9, 0.99))
-    rows = _train(
-        out / "autoencoder.safetensors", vae, [adam], own, lambda step: autoencoder_loss(vae, target, config, step)
-    )
-    yield from (("autoencoder", row) for row in rows)
-    rows = _train(
-        out / "transformer.safetensors",
-        network,
-        network.optimizers(config),
-        config,
-        lambda step: transformer_loss(network, target, config, step),
-    )
-    yield from (("transformer", row) for row in rows)
+    muon = network.optimizers(config)
+    for phase, settings, loss in (
+        ("autoencoder", (vae, [adam], own), lambda step: autoencoder_loss(vae, target, config, step)),
+        ("transformer", (network, muon, config), lambda step: transformer_loss(network, target, config, step)),
+    ):
+        yield from ((phase, row) for row in _train(out / f"{phase}.safetensors", *settings, loss))
     package.save(out / "pipeline", network.transformer.cpu(), network.text.cpu(), network.words, vae.cpu())

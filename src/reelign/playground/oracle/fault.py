@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from reelign.batches import Videos
 from reelign.playground.oracle import places
 from reelign.playground.world import render, tables
-from reelign.playground.world.wanted import Wanted, pixels, wanted
+from reelign.playground.world.wanted import Frames, Wanted, pixels, wanted
 
 AT_ONCE = 16
 """Clips looked at together: few enough that their maps stay in the processor's cache."""
@@ -47,8 +47,8 @@ class Nearest:
     pixel is expected to hold, 0 for sprites that have a place.
     """
 
-    frames: Float[Tensor, "b f 3 H W"]
-    background: Float[Tensor, "b f 3 H W"]
+    frames: Frames
+    background: Frames
     lost: Float[Tensor, "b 2 f H W"]
 
 
@@ -84,7 +84,7 @@ def pooled(maps: Float[Tensor, "b F H W"], grid: tuple[int, int, int]) -> Float[
     return torch.cat([first, later.reshape(len(maps), grid[0] - 1, together, *grid[1:]).mean(dim=2)], dim=1)
 
 
-def _fault(frames: Float[Tensor, "b f 3 H W"], asked: Wanted) -> Float[Tensor, "b f H W"]:
+def _fault(frames: Frames, asked: Wanted) -> Float[Tensor, "b f H W"]:
     right = nearest(frames, asked)
     sprites = (right.frames - right.background).flatten(0, 1)
     spread = F.max_pool2d(sprites, 3, stride=1, padding=1) + F.max_pool2d(-sprites, 3, stride=1, padding=1)
@@ -95,11 +95,11 @@ def _fault(frames: Float[Tensor, "b f 3 H W"], asked: Wanted) -> Float[Tensor, "
     return wrong
 
 
-def _above(difference: Float[Tensor, "b f 3 H W"], blur: Tensor | float) -> Float[Tensor, "b f H W"]:
+def _above(difference: Frames, blur: Tensor | float) -> Float[Tensor, "b f H W"]:
     return (difference.abs() - blur).clamp_min(0).sum(dim=2).clamp_max(1)
 
 
-def nearest(frames: Float[Tensor, "b f 3 H W"], asked: Wanted) -> Nearest:
+def nearest(frames: Frames, asked: Wanted) -> Nearest:
     """Fit what the prompts leave open and draw it; of two sprites, the one with more evidence comes first."""
     background = _background(frames, asked)
     cover, evidence = _laid(frames, background, asked, asked.asked)
@@ -114,7 +114,7 @@ def nearest(frames: Float[Tensor, "b f 3 H W"], asked: Wanted) -> Nearest:
     return Nearest(_painted(background, asked, cover * found), background, cover * ~found)
 
 
-def _background(frames: Float[Tensor, "b f 3 H W"], asked: Wanted) -> Float[Tensor, "b f 3 H W"]:
+def _background(frames: Frames, asked: Wanted) -> Frames:
     """The prompted empty scenes, their stripes in the phase that removes the most squared error near their colour."""
     flat = render.BACKGROUND_TABLE[asked.background]
     apart = frames - flat[:, None, :, None, None]
@@ -131,9 +131,7 @@ def _background(frames: Float[Tensor, "b f 3 H W"], asked: Wanted) -> Float[Tens
     return striped.clamp(0, 1)[..., None, :].expand(frames.shape)
 
 
-def _painted(
-    background: Float[Tensor, "b f 3 H W"], asked: Wanted, cover: Float[Tensor, "b 2 f H W"]
-) -> Float[Tensor, "b f 3 H W"]:
+def _painted(background: Frames, asked: Wanted, cover: Float[Tensor, "b 2 f H W"]) -> Frames:
     """Sprites of the prompted colours over a background, the second over the first as in `render.draw`."""
     colors = render.COLOR_TABLE[asked.color][:, :, None, :, None, None]
     for slot in range(2):
@@ -142,7 +140,7 @@ def _painted(
 
 
 def _laid(
-    frames: Float[Tensor, "b f 3 H W"], behind: Float[Tensor, "b f 3 H W"], asked: Wanted, which: Bool[Tensor, "b 2"]
+    frames: Frames, behind: Frames, asked: Wanted, which: Bool[Tensor, "b 2"]
 ) -> tuple[Float[Tensor, "b 2 f H W"], Float[Tensor, "b 2"]]:
     """The prompted sprites, each on its best path over what is `behind`: coverage and evidence, 0 for all but `which`.
 
@@ -172,7 +170,7 @@ def _laid(
     return full, frames.new_zeros(which.shape).index_put((clip, slot), evidence)
 
 
-def _wrong(difference: Float[Tensor, "b f 3 H W"]) -> Float[Tensor, "b f H W"]:
+def _wrong(difference: Frames) -> Float[Tensor, "b f H W"]:
     """How much each pixel counts as wrong, in [0, 1): a half at a distance of `HALF`."""
     square = difference.square().sum(dim=2)
     return square / (square + HALF**2)

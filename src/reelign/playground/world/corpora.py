@@ -3,12 +3,10 @@
 import random
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
 from reelign.playground.world import grammar, render, tables
 from reelign.playground.world.defects import DEFECTS, add_cross, break_clip
 from reelign.playground.world.scene import Scene, mislabel, sample
+from reelign.playground.world.wanted import Frames
 
 WRONG_CAPTIONS = 0.15
 BROKEN_PHYSICS = 0.20
@@ -19,7 +17,7 @@ CROSSES = 0.05
 class Captioned:
     """Clips [b f 3 H W] in [0, 1] with their captions and the scenes that were really drawn."""
 
-    clips: Float[Tensor, "b f 3 H W"]
+    clips: Frames
     captions: tuple[str, ...]
     scenes: tuple[Scene, ...]
 

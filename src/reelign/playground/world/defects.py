@@ -1,7 +1,7 @@
 """Breaking clips on purpose: the defects of the pretraining set, which are also what the verifiers must catch."""
 
 import random
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -9,7 +9,7 @@ from reelign.playground.world import tables
 from reelign.playground.world.render import COLOR_TABLE, SHAPE_NAMES, Drawing
 
 Defect = Literal["teleport", "speed_jump", "morph", "flicker"]
-DEFECTS: tuple[Defect, ...] = ("teleport", "speed_jump", "morph", "flicker")
+DEFECTS: tuple[Defect, ...] = get_args(Defect)
 
 
 def add_cross(drawing: Drawing, index: int, rng: random.Random) -> None:
@@ -72,8 +72,8 @@ def _morph(drawing: Drawing, index: int, slot: int, rng: random.Random) -> None:
         _clamp(drawing, index, slot)
 
 
-def _flicker(drawing: Drawing, index: int, rng: random.Random) -> None:
-    """Two to four single frames go dark."""
+def _flicker(drawing: Drawing, index: int, slot: int, rng: random.Random) -> None:
+    """Two to four single frames go dark, whatever the slot."""
     for frame in rng.sample(range(1, tables.FRAMES - 1), rng.randint(2, 4)):
         drawing.gain[index, frame] = rng.uniform(0.35, 0.6)
 
@@ -81,11 +81,5 @@ def _flicker(drawing: Drawing, index: int, rng: random.Random) -> None:
 def break_clip(drawing: Drawing, index: int, defect: Defect, rng: random.Random) -> None:
     """Apply one defect to clip `index` of a drawing, in place."""
     slot = 1 if float(drawing.radius[index, 1, 0]) > 0 and rng.random() < 0.5 else 0
-    if defect == "teleport":
-        _teleport(drawing, index, slot, rng)
-    elif defect == "speed_jump":
-        _speed_jump(drawing, index, slot, rng)
-    elif defect == "morph":
-        _morph(drawing, index, slot, rng)
-    else:
-        _flicker(drawing, index, rng)
+    breaks = {"teleport": _teleport, "speed_jump": _speed_jump, "morph": _morph, "flicker": _flicker}
+    breaks[defect](drawing, index, slot, rng)

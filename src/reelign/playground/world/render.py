@@ -4,7 +4,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from reelign.playground.world import tables
 from reelign.playground.world.motion import paths
 from reelign.playground.world.scene import Scene
+from reelign.playground.world.wanted import Frames
 
 COLOR_NAMES, SHAPE_NAMES = tuple(tables.COLORS), tables.SHAPES
 BACKGROUND_NAMES = tuple(tables.BACKGROUNDS)
@@ -40,34 +40,36 @@ class Drawing:
     gain: Float[Tensor, "b f"]
 
 
-def layout(scenes: Sequence[Scene], rng: random.Random) -> Drawing:
-    """Place a batch of scenes: draws each sprite's start and each texture's phase from `rng`."""
-    b, f = len(scenes), tables.FRAMES
-    position = np.zeros((b, 2, f, 2), dtype=np.float32)
-    shape = np.zeros((b, 2, f), dtype=np.int64)
-    color = np.zeros((b, 2, f, 3), dtype=np.float32)
-    radius = np.zeros((b, 2, f), dtype=np.float32)
-    stripes = np.zeros((b, f), dtype=np.float32)
-    for i, scene in enumerate(scenes):
-        position[i, : len(scene.sprites)] = paths(scene, rng)
-        stripes[i] = rng.randrange(int(tables.TEXTURE_PERIOD)) + tables.CAMERAS[scene.camera] * np.arange(f)
-        for j, sprite in enumerate(scene.sprites):
-            shape[i, j] = SHAPE_NAMES.index(sprite.shape)
-            color[i, j] = tables.COLORS[sprite.color]
-            radius[i, j] = tables.RADII[sprite.size]
-    background = np.array([tables.BACKGROUNDS[s.background] for s in scenes], dtype=np.float32)
+def blank(background: Float[Tensor, "b 3"], panned: Bool[Tensor, " b"], frames: int = tables.FRAMES) -> Drawing:
+    """Empty scenes, whose stripes, if any, do not move."""
+    b, f = len(background), frames
     return Drawing(
-        position=torch.from_numpy(position),
-        shape=torch.from_numpy(shape),
-        color=torch.from_numpy(color),
-        radius=torch.from_numpy(radius),
-        background=torch.from_numpy(background),
-        stripes=torch.from_numpy(stripes),
-        panned=torch.tensor([s.camera != "still" for s in scenes]),
+        position=torch.zeros(b, 2, f, 2),
+        shape=torch.zeros(b, 2, f, dtype=torch.int64),
+        color=torch.zeros(b, 2, f, 3),
+        radius=torch.zeros(b, 2, f),
+        background=background,
+        stripes=torch.zeros(b, f),
+        panned=panned,
         cross=torch.zeros(b, 2),
         has_cross=torch.zeros(b, dtype=torch.bool),
         gain=torch.ones(b, f),
     )
+
+
+def layout(scenes: Sequence[Scene], rng: random.Random) -> Drawing:
+    """Place a batch of scenes: draws each sprite's start and each texture's phase from `rng`."""
+    background = torch.tensor([tables.BACKGROUNDS[s.background] for s in scenes])
+    drawing = blank(background, torch.tensor([s.camera != "still" for s in scenes]))
+    time = torch.arange(tables.FRAMES)
+    for i, scene in enumerate(scenes):
+        drawing.position[i, : len(scene.sprites)] = torch.from_numpy(paths(scene, rng))
+        drawing.stripes[i] = rng.randrange(int(tables.TEXTURE_PERIOD)) + tables.CAMERAS[scene.camera] * time
+        for j, sprite in enumerate(scene.sprites):
+            drawing.shape[i, j] = SHAPE_NAMES.index(sprite.shape)
+            drawing.color[i, j] = torch.tensor(tables.COLORS[sprite.color])
+            drawing.radius[i, j] = tables.RADII[sprite.size]
+    return drawing
 
 
 def coverage(
@@ -101,7 +103,7 @@ def cross_coverage(center: Float[Tensor, "b 2"]) -> Float[Tensor, "b H W"]:
     return (0.5 - torch.minimum(across, upright)).clamp(0, 1)
 
 
-def background(drawing: Drawing) -> Float[Tensor, "b f 3 H W"]:
+def background(drawing: Drawing) -> Frames:
     """The empty scene: a flat colour, striped where the camera pans."""
     x, _ = _grid()
     wave = torch.cos(2 * torch.pi * (x - drawing.stripes[:, :, None, None]) / tables.TEXTURE_PERIOD)
@@ -111,7 +113,7 @@ def background(drawing: Drawing) -> Float[Tensor, "b f 3 H W"]:
     return striped.expand(-1, -1, 3, tables.HEIGHT, tables.WIDTH)
 
 
-def draw(drawing: Drawing) -> Float[Tensor, "b f 3 H W"]:
+def draw(drawing: Drawing) -> Frames:
     """Render a batch to RGB in [0, 1]; the second sprite is drawn over the first, the cross over both."""
     x, y = _grid()
     frames = background(drawing)
@@ -126,6 +128,6 @@ def draw(drawing: Drawing) -> Float[Tensor, "b f 3 H W"]:
     return (frames * drawing.gain[:, :, None, None, None]).clamp(0, 1)
 
 
-def clips(scenes: Sequence[Scene], rng: random.Random) -> Float[Tensor, "b f 3 H W"]:
+def clips(scenes: Sequence[Scene], rng: random.Random) -> Frames:
     """Clean clips of scenes: `draw(layout(scenes, rng))`."""
     return draw(layout(scenes, rng))

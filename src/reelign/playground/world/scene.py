@@ -63,11 +63,6 @@ def is_held_out(scene: Scene) -> bool:
     return any((s.color, s.shape) in tables.HELD_OUT_PAIRS or s.motion in HELD_OUT_SEQUENCES for s in scene.sprites)
 
 
-def motion_label(motion: Motion) -> str:
-    """The slice a motion belongs to: still, move, wall, fall or sequence."""
-    return motion.kind
-
-
 def _motion(rng: random.Random, sequences: tuple[Motion, ...]) -> Motion:
     kind = rng.choices(("still", "move", "wall", "fall", "sequence"), weights=(1, 4, 1, 1, 2))[0]
     if kind == "move":

@@ -1,7 +1,7 @@
 """Which slices of a report a caption belongs to."""
 
 from reelign.playground.world import grammar
-from reelign.playground.world.scene import is_held_out, motion_label
+from reelign.playground.world.scene import is_held_out
 
 
 def _shared(values: list[str]) -> str:
@@ -24,7 +24,7 @@ def slices(caption: str) -> dict[str, str]:
     return {
         "shape": _shared([s.shape for s in scene.sprites]),
         "color": _shared([s.color for s in scene.sprites]),
-        "motion": _shared([motion_label(s.motion) for s in scene.sprites]),
+        "motion": _shared([s.motion.kind for s in scene.sprites]),
         "count": str(len(scene.sprites)),
         "camera": scene.camera,
         "held_out": "held-out" if is_held_out(scene) else "seen",

@@ -15,9 +15,8 @@ from reelign.playground.world.scene import DIRECTED, FALL, SEQUENCES, STILL, WAL
 
 MOTIONS = (STILL, *DIRECTED, *WALLS, FALL, *SEQUENCES)
 """Every motion a caption can ask for; a motion's index here is its id."""
-COLOR_NAMES, BACKGROUND_NAMES, SIZE_NAMES = tuple(tables.COLORS), tuple(tables.BACKGROUNDS), tuple(tables.RADII)
-CAMERA_NAMES = tuple(tables.CAMERAS)
-
+Frames = Float[Tensor, "b f 3 H W"]
+"""Clips, RGB in [0, 1]."""
 READS = (tables.FRAMES, tables.HEIGHT, tables.WIDTH)
 """Frames, height and width of the clips that rewards and measures of the playground read."""
 
@@ -39,17 +38,12 @@ class Wanted:
 def _row(text: str) -> tuple[list[list[int]], int, int]:
     """What a prompt asks for of its sprites [2 5], and its background and camera."""
     scene = grammar.parse(text)
+    colors, sizes, backgrounds, cameras = map(list, (tables.COLORS, tables.RADII, tables.BACKGROUNDS, tables.CAMERAS))
     said = [
-        [
-            1,
-            COLOR_NAMES.index(s.color),
-            tables.SHAPES.index(s.shape),
-            SIZE_NAMES.index(s.size),
-            MOTIONS.index(s.motion),
-        ]
+        [1, colors.index(s.color), tables.SHAPES.index(s.shape), sizes.index(s.size), MOTIONS.index(s.motion)]
         for s in scene.sprites
     ]
-    return [*said, [0] * 5][:2], BACKGROUND_NAMES.index(scene.background), CAMERA_NAMES.index(scene.camera)
+    return [*said, [0] * 5][:2], backgrounds.index(scene.background), cameras.index(scene.camera)
 
 
 def wanted(prompts: Sequence[str]) -> Wanted:
@@ -66,7 +60,7 @@ def wanted(prompts: Sequence[str]) -> Wanted:
     return Wanted(asked.bool(), color, shape, size, motion, background, camera)
 
 
-def pixels(videos: Videos) -> Float[Tensor, "b f 3 H W"]:
+def pixels(videos: Videos) -> Frames:
     """The frames on the CPU in float32, without gradients.
 
     Raises:
