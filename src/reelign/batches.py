@@ -60,7 +60,6 @@ class Prompts:
     group: int = 1
 
     def __len__(self) -> int:
-        """How many prompts."""
         return len(self.requests)
 
     def __getitem__(self, cut: slice) -> "Prompts":
@@ -93,7 +92,6 @@ class Condition:
     """By name, one a sample. Samples may share a tensor, so none is to be written to."""
 
     def __len__(self) -> int:
-        """How many samples."""
         return len(next(iter(self.values.values())))
 
     def __getitem__(self, cut: "slice | Int[Tensor, ' n']") -> "Condition":
@@ -124,7 +122,6 @@ class Videos:
     fps: float
 
     def __len__(self) -> int:
-        """How many videos."""
         return len(self.frames)
 
 

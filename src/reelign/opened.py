@@ -12,7 +12,6 @@ class Datasets:
     """Opens datasets by their settings and keeps them; draws have no position, so that many may share one."""
 
     def __init__(self) -> None:
-        """Nothing is open."""
         self._open: dict[str, Dataset] = {}
 
     def __call__(self, config: PartConfig) -> Dataset:

@@ -212,7 +212,6 @@ class NestedErrors(ValueError):
     """Validation errors of a part's own config, carried up so that the whole path can be named."""
 
     def __init__(self, error: ValidationError, schema: type[BaseModel], given: object) -> None:
-        """Keep pydantic's errors, the part's `Config`, and what it was given."""
         super().__init__(str(error))
         self.error, self.schema, self.given = error, schema, given
 

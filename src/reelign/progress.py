@@ -77,18 +77,15 @@ class Bar(Progress):
     """A line a stage, with time left, reward and loss."""
 
     def __init__(self, stream: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show nothing yet."""
         stream = stream or Forgiving(sys.stderr)
         bars = stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
         self._on: _Bars | _Lines = _Bars(stream) if bars else _Lines(stream, clock)
 
     def __enter__(self) -> "Bar":
-        """Begin."""
         self._on.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
         self.close()
 
     def close(self) -> None:

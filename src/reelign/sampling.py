@@ -336,7 +336,6 @@ class Gathered:
     """
 
     def __init__(self, n: int) -> None:
-        """Of `n` samples."""
         self._n, self._parts = n, list[Trajectories]()
         self._tensors: dict[str, Tensor] = {}
 

@@ -100,7 +100,6 @@ class ClipFiles:
         self._limit()
 
     def __len__(self) -> int:
-        """How many there are, with those left out."""
         return len(self._headers) + len(self._faults[NO_CAPTION])
 
     @property

@@ -47,7 +47,6 @@ class Playground:
     """Rendered clips and prompts. Remembers the captions of the clips that were drawn."""
 
     def __init__(self, config: Config) -> None:
-        """Write the prompts; clips wait until they are asked for."""
         self._config = config
         texts = corpora.prompts(config.prompts, rng.seed_for(config.seed, "prompts"), config.held_out)
         self._prompts = Prompts(tuple(Request(text, i, slices=slices(text)) for i, text in enumerate(texts)))

@@ -35,7 +35,6 @@ class Judging:
         company: Company,
         pace: Pace,
     ) -> None:
-        """Nothing is judged yet."""
         self._recipe, self._folder, self._runtime, self._held = recipe, folder, runtime, held
         self._opened, self._company, self._pace = opened, company, pace
         self.wish: Sequence[int] = ()

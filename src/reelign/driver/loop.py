@@ -44,7 +44,6 @@ class Driver:
         pace: Pace,
         accept_changes: bool = False,
     ) -> None:
-        """Get ready; `run` finds out where the run stands."""
         self.recipe, self.folder, self.model, self.company, self.opened = recipe, folder, model, company, opened
         self.pace = pace
         self.labels = labels(recipe)

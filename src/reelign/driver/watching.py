@@ -25,7 +25,6 @@ class Log(Progress):
     """Lines in a file; those that cannot be written are left out."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; nothing is written yet."""
         self._path = path
         self._label, self._total, self._first = "", 0, 0
         self._began = self._told = time.monotonic()
@@ -57,7 +56,6 @@ class Standing:
     """Keeps run.json, which says where the run stands; a version of it that cannot be written is left out."""
 
     def __init__(self, path: Path) -> None:
-        """Say that the run has started."""
         now = time.time()
         self._path, self._written, self._steps = path, 0.0, [0.0, 0.0]
         pid, host = os.getpid(), socket.gethostname()
@@ -105,7 +103,6 @@ class Company:
     """All who look on at one run. Those that fail are let go."""
 
     def __init__(self, log: Log, sinks: Iterable[Sink] = ()) -> None:
-        """Begin with the log and these."""
         self.log, self._sinks = log, list(sinks)
 
     def join(self, *sinks: Sink) -> None:

@@ -34,7 +34,6 @@ class Shots:
     """What each shows."""
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
         object.__setattr__(self, "prompts", tuple(self.prompts))
         object.__setattr__(self, "fps", float(self.fps))
         shape = list(self.frames.shape)
@@ -47,7 +46,6 @@ class Shots:
             raise BadData(f"there are {shape[0]} clips and {len(self.prompts)} prompts; give one prompt a clip.")
 
     def __len__(self) -> int:
-        """How many clips."""
         return len(self.frames)
 
     def __getitem__(self, cut: int | slice) -> "Shots":
@@ -87,7 +85,6 @@ class Shots:
         return paths
 
     def __repr__(self) -> str:
-        """In a line."""
         _, count, _, height, width = self.frames.shape
         clips = f"{len(self)} clip{'' if len(self) == 1 else 's'}"
         return f"<{clips} of {count} frames of {height} x {width} at {self.fps:g} fps>"

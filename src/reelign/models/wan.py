@@ -71,7 +71,6 @@ class Wan:
     """A Wan transformer with its text encoder and codec. Owns their weights; only an optimizer changes them."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        """Load a pipeline folder; see `build`."""
         self.config, self.device = config, device
         self._pipeline = pipeline = _read(config)
         self.folder, self.geometry = pipeline.folder, pipeline.card.geometry

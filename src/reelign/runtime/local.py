@@ -39,7 +39,6 @@ class Local:
     """The in-process runtime; see `work.Runtime`."""
 
     def __init__(self, model: VideoModel) -> None:
-        """Around a model."""
         self.model = model
         self.work: LocalWork | None = None
         """That of the running stage."""

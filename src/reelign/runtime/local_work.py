@@ -36,7 +36,6 @@ class LocalWork:
     """A stage in this process. Owns its method, rewards and optimizer; see `work.Work`."""
 
     def __init__(self, model: VideoModel, spec: StageSpec) -> None:
-        """Build what the stage needs, and make the present weights those of each frozen role."""
         self.model, self.spec = model, spec
         self.method: Any = parts.build("method", spec.method) if spec.method else None
         self.panel = Panel.build(spec.rewards)
@@ -178,11 +177,9 @@ class Mark:
     """A moment of a stage, to compare with another one; keeps copies of the method's few numbers only."""
 
     def __init__(self, counted: Any, remembered: Mapping[str, Tensor]) -> None:
-        """Copy what may be changed in place."""
         self._counted, self._remembered = counted, {key: value.clone() for key, value in remembered.items()}
 
     def __eq__(self, other: object) -> bool:
-        """Whether nothing has changed in between."""
         return (
             isinstance(other, Mark)
             and self._counted == other._counted

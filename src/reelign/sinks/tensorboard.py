@@ -22,7 +22,6 @@ class Board:
     """Owns a writer for each stage, so that their curves lie over one another."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; nothing is written before something is told."""
         self._folder, self._writers = folder, {}
 
     def send(self, event: Event) -> None:

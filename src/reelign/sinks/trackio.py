@@ -20,7 +20,6 @@ class Tracker:
     """Owns one run of a project."""
 
     def __init__(self, config: Config, run: About) -> None:
-        """Begin it, or go on with it."""
         name = f"{run.name}-{run.id[:8]}"
         self._run = _extra.bring("trackio").init(
             project=config.project, name=name, config=dict(run.config), resume="allow", embed=False

@@ -27,7 +27,6 @@ class Tracker:
     """Owns one run of a project."""
 
     def __init__(self, config: Config, run: About) -> None:
-        """Begin it, or go on with it."""
         self._run = _extra.bring("wandb").init(
             project=config.project,
             entity=config.entity or None,

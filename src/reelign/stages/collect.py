@@ -85,7 +85,6 @@ class Collect:
     """Sample, rank, write."""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Open the prompt source."""
         self.config, self.context = config, context
         self.dataset = context.opened(config.dataset)
         self.spec = StageSpec(f"stage {context.label}", rewards=config.rewards)

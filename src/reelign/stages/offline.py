@@ -64,7 +64,6 @@ class Offline:
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset = context.opened(config.dataset)
         self.spec = StageSpec(f"stage {context.label}", config.method, config.learner)

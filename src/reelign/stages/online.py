@@ -156,7 +156,6 @@ class Online:
     """At the end, where most iterations taught nothing."""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset = context.opened(config.dataset)
         label = f"stage {context.label}"
