@@ -47,7 +47,7 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "model": ("geometry", "experts", "velocity", "decode", "export"),
     "adapter": ("form", "attach", "neutral", "off", "merged", "export"),
     "dataset": ("prompts", "all_prompts", "clips", "pairs"),
-    "stage": ("steps", "note", "run", "describe"),
+    "stage": ("steps", "note", "run"),
     "sink": ("send", "close"),
 }
 """What tells that what a part's function gives is of its kind; see `protocols`."""

@@ -102,7 +102,7 @@ class Driver:
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
         context = Context(seed, self.folder.path, label, self.folder.id, self.opened)
         stage: Stage = parts.build("stage", config, context)
-        about, trains = stage.describe(), stage.spec.learner is not None
+        about, trains = config.describe(), stage.spec.learner is not None
         with self.runtime.stage(stage.spec) as work:
             self._enter(about, stage.steps, work)
             begun = {"index": index, "kind": config.name, **about}

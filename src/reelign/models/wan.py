@@ -25,9 +25,9 @@ from reelign.models._rows import fill_tiles
 from reelign.outline import Outline
 from reelign.parts import AnyAdapter, PartConfig
 from reelign.playground import PIPELINE
-from reelign.protocols import Adapter, Card, Solver
+from reelign.protocols import Card, Solver
 from reelign.store import Memory, Store, fingerprint
-from reelign.weights import Reference
+from reelign.weights import Adapter, Reference
 
 PLAYGROUND = "playground"
 ORIGINAL = (

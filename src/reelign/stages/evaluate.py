@@ -213,10 +213,6 @@ class Evaluate:
                 yield Report(step, {})
         yield Report(self.steps - 1, {})
 
-    def describe(self) -> Json:
-        """For the ledger."""
-        return {"method": "evaluate", "dataset": self.config.dataset.model_dump(mode="json"), "rewards": {}}
-
 
 def build(config: Config, context: Context) -> Evaluate:
     """Start an evaluation stage."""
