@@ -9,7 +9,7 @@ from typing import Any
 
 from reelign.events import About, Event
 from reelign.parts import PartConfig
-from reelign.sinks import _extra
+from reelign.sinks._tracking import check
 
 
 class Config(PartConfig):
@@ -51,15 +51,6 @@ class Board:
         if stage not in self._writers:
             self._writers[stage] = SummaryWriter(str(self._folder / stage), purge_step=step + 1)
         return self._writers[stage]
-
-
-def check(config: Config) -> None:
-    """See that its package is there.
-
-    Raises:
-        MissingExtra: it is not.
-    """
-    _extra.need("tensorboard")
 
 
 def build(config: Config, run: About) -> Board:
