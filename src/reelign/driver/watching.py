@@ -14,6 +14,7 @@ from typing import Any
 from reelign import records
 from reelign.events import Event, Kind, Progress, Sink
 from reelign.files import append, refresh
+from reelign.progress import clock
 
 EVERY = 30.0
 """Seconds between two lines of progress in the log."""
@@ -39,11 +40,11 @@ class Log(Progress):
         """A line now and then, with the time left, and one at the end."""
         now = time.monotonic()
         if done >= self._total:
-            self.say(f"{self._label}: {done} of {self._total} after {_clock(now - self._began)}")
+            self.say(f"{self._label}: {done} of {self._total} after {clock(now - self._began)}")
         elif now - self._told >= EVERY:
             self._told = now
             left = (now - self._began) * (self._total - done) / max(1, done - self._first)
-            self.say(f"{self._label}: {done} of {self._total}, {_clock(left)} left")
+            self.say(f"{self._label}: {done} of {self._total}, {clock(left)} left")
 
     def say(self, sentence: str) -> None:
         """One line."""
@@ -136,8 +137,3 @@ class Company:
             self._sinks.remove(sink)
             name = f"{type(sink).__module__.rpartition('.')[2]}.{type(sink).__name__}"
             self.log.say(f"{name} is told nothing any more, as it failed: {type(error).__name__}: {error}")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
