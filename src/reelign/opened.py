@@ -25,7 +25,7 @@ class Datasets:
             self._open[key] = parts.build("dataset", config)
         return self._open[key]
 
-    def keep(self, configs: Iterable[PartConfig]) -> None:
+    def keep(self, wanted: Iterable[PartConfig]) -> None:
         """Let go of all others, and of what they hold in memory."""
-        kept = {configs.digest(config) for config in configs}
+        kept = {configs.digest(config) for config in wanted}
         self._open = {key: dataset for key, dataset in self._open.items() if key in kept}

@@ -175,19 +175,19 @@ class _Lines:
             return
         self._last = now
         fresh = done - self._first
-        left = f", {clock(gone / fresh * (self._total - done))} left" if done < self._total and fresh > 0 else ""
-        self.say("  ".join(filter(None, (f"{self._label}  {done}/{self._total}", live, f"{clock(gone)}{left}"))))
+        left = f", {duration(gone / fresh * (self._total - done))} left" if done < self._total and fresh > 0 else ""
+        self.say("  ".join(filter(None, (f"{self._label}  {done}/{self._total}", live, f"{duration(gone)}{left}"))))
 
     def say(self, sentence: str) -> None:
         self._stream.write(f"{sentence}\n")
         self._stream.flush()
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Hours, minutes and seconds.
 
     Example:
-        >>> clock(3671.4)
+        >>> duration(3671.4)
         '1:01:11'
     """
     minutes, rest = divmod(round(seconds), 60)

@@ -14,7 +14,7 @@ from typing import Any
 from reelign import records
 from reelign.events import Event, Kind, Progress, Sink
 from reelign.files import append, refresh
-from reelign.progress import clock
+from reelign.progress import duration
 
 EVERY = 30.0
 """Seconds between two lines of progress in the log."""
@@ -40,11 +40,11 @@ class Log(Progress):
         """A line now and then, with the time left, and one at the end."""
         now = time.monotonic()
         if done >= self._total:
-            self.say(f"{self._label}: {done} of {self._total} after {clock(now - self._began)}")
+            self.say(f"{self._label}: {done} of {self._total} after {duration(now - self._began)}")
         elif now - self._told >= EVERY:
             self._told = now
             left = (now - self._began) * (self._total - done) / max(1, done - self._first)
-            self.say(f"{self._label}: {done} of {self._total}, {clock(left)} left")
+            self.say(f"{self._label}: {done} of {self._total}, {duration(left)} left")
 
     def say(self, sentence: str) -> None:
         """One line."""

@@ -24,19 +24,26 @@ from reelign.sampling import SamplerConfig
 from reelign.weights import of_experts
 
 
-def sampled(
-    model: VideoModel, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
-) -> Iterator[Videos]:
-    """Videos of the model, a chunk at a time, sampled when it is asked for."""
-    for cut in sampling.runs(requests, at_once):
-        yield sampling.videos(model, requests[cut], seeds[cut], sampler, at_once)
+class Sampling:
+    """Samples of a model in this process."""
+
+    def __init__(self, model: VideoModel) -> None:
+        self.model = model
+
+    def sample(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+    ) -> Iterator[Videos]:
+        """A chunk at a time, sampled when it is asked for."""
+        for cut in sampling.runs(requests, at_once):
+            yield sampling.videos(self.model, requests[cut], seeds[cut], sampler, at_once)
 
 
-class LocalWork:
+class LocalWork(Sampling):
     """A stage in this process. Owns its method, rewards and optimizer; see `work.Work`."""
 
     def __init__(self, model: VideoModel, spec: StageSpec) -> None:
-        self.model, self.spec = model, spec
+        super().__init__(model)
+        self.spec = spec
         self.method: Any = parts.build("method", spec.method) if spec.method else None
         self.panel = Panel.build(spec.rewards)
         roles = sorted(declared.needs(spec.method)) if spec.method else []
@@ -112,12 +119,6 @@ class LocalWork:
             start += len(videos)
             del videos  # before the next ones are made
         return {name: torch.cat([scores[name] for scores in by_chunk]) for name in by_chunk[0]}
-
-    def sample(
-        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
-    ) -> Iterator[Videos]:
-        """A chunk at a time, sampled when it is asked for."""
-        return sampled(self.model, requests, seeds, sampler, at_once)
 
     def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
         """The mean of the rewards by their weights."""
