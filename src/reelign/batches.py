@@ -52,8 +52,20 @@ def requests(texts: Iterable[str], ids: Sequence[int] | None = None) -> tuple[Re
     return tuple(Request(text, i) for text, i in zip(texts, range(len(texts)) if ids is None else ids, strict=True))
 
 
+class Asked:
+    """What has requests."""
+
+    __slots__ = ()
+    requests: tuple[Request, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of each."""
+        return tuple(request.text for request in self.requests)
+
+
 @dataclass(frozen=True, slots=True)
-class Prompts:
+class Prompts(Asked):
     """Requests to sample from, `group` members each; all of one size."""
 
     requests: tuple[Request, ...]
@@ -65,11 +77,6 @@ class Prompts:
     def __getitem__(self, cut: slice) -> "Prompts":
         """Some of them, with all their members."""
         return Prompts(self.requests[cut], self.group)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Of each."""
-        return tuple(request.text for request in self.requests)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -126,31 +133,21 @@ class Videos:
 
 
 @dataclass(frozen=True, slots=True)
-class Clips:
+class Clips(Asked):
     """Clips to imitate: clean latents and what they show. `weight` has mean 1."""
 
     x0: Float[Tensor, "b *latent"]
     requests: tuple[Request, ...]
     weight: Float[Tensor, " b"]
 
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Of each."""
-        return tuple(request.text for request in self.requests)
-
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(Asked):
     """Preference pairs: latents of the chosen and the rejected clip of each prompt."""
 
     chosen: Float[Tensor, "b *latent"]
     rejected: Float[Tensor, "b *latent"]
     requests: tuple[Request, ...]
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Of each."""
-        return tuple(request.text for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)

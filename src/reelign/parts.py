@@ -137,28 +137,25 @@ def code(kind: Kind, name: str) -> tuple[ModuleType, Callable[..., Any]]:
     Raises:
         UnknownPart: see `find`.
     """
-    module = find(kind, name)
-    function = getattr(module, _function(kind, name))
-    return module, getattr(function, _builder(kind)) if _is_config(function) else function
+    module, _, function = _whole(kind, name)
+    return module, function
 
 
-def _function(kind: Kind, name: str) -> str:
-    return name.partition(":")[2] or _builder(kind)
+def _whole(kind: Kind, name: str) -> tuple[ModuleType, type[PartConfig], Callable[..., Any]]:
+    """A part's module, the class of its settings and what builds it; a name may lead to a class that is both."""
+    module, (builder, called) = find(kind, name), _called(kind, name)
+    own = getattr(module, called)
+    return (module, own, getattr(own, builder)) if _is_config(own) else (module, module.Config, own)
 
 
-def _builder(kind: Kind) -> str:
-    return "fill" if kind == "module" else "build"
+def _called(kind: Kind, name: str) -> tuple[str, str]:
+    """What builds a part of that kind, and what does so by this name."""
+    builder = "fill" if kind == "module" else "build"
+    return builder, name.partition(":")[2] or builder
 
 
 def _is_config(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, PartConfig)
-
-
-def _form(kind: Kind, name: str) -> type[PartConfig]:
-    """The class of a part's settings: the one that its name leads to, else the `Config` of its module."""
-    module = find(kind, name)
-    named = getattr(module, _function(kind, name))
-    return named if _is_config(named) else module.Config
 
 
 def _outside(kind: Kind, name: str) -> ModuleType:
@@ -170,14 +167,15 @@ def _outside(kind: Kind, name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
             raise _nowhere(kind, name, error.name) from error
         raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {_raised(error)}.") from error
-    own = getattr(module, _function(kind, name), None)
+    builder, called = _called(kind, name)
+    own = getattr(module, called, None)
     if _is_config(own):
-        if not hasattr(own, _builder(kind)):
+        if not hasattr(own, builder):
             raise UnknownPart(
-                f"no {kind} at {shown(name)}: the class has no {_builder(kind)}; give it that method, to make the part."
+                f"no {kind} at {shown(name)}: the class has no {builder}; give it that method, to make the part."
             )
         return module
-    missing = [needed for needed in ("Config", _function(kind, name)) if not hasattr(module, needed)]
+    missing = [needed for needed in ("Config", called) if not hasattr(module, needed)]
     if missing and path == "__main__":
         raise UnknownPart(
             f"no {kind} at {shown(name)}: this session has no class of that name; run the cell that defines it, or "
@@ -231,7 +229,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise BadConfig(f"{one(kind)} needs a name, as in {{name: {available(kind)[-1]}}}; given: {shown(value)}.")
     name = value["name"]
-    form = _form(kind, name)
+    _, form, _ = _whole(kind, name)
     try:
         return form.model_validate(dict(value))
     except ValidationError as error:
@@ -259,19 +257,6 @@ def build(kind: Kind, config: PartConfig, *args: object) -> Any:
         UserError: what the part refuses.
         BadConfig: a part from outside raised something else, or built what is none of its kind.
     """
-    return _called(kind, config, *args)
-
-
-def fill(config: PartConfig, slots: Any) -> Any:
-    """What a module makes of slots; nothing is loaded or opened.
-
-    Raises:
-        UserError: see `build`.
-    """
-    return _called("module", config, slots)
-
-
-def _called(kind: Kind, config: PartConfig, *args: object) -> Any:
     name = config.name
     _, function = code(kind, name)
     try:
@@ -286,3 +271,12 @@ def _called(kind: Kind, config: PartConfig, *args: object) -> Any:
             f"{shown(name)} is no {kind}: what it builds, a {type(built).__name__}, has no {', '.join(missing)}."
         )
     return built
+
+
+def fill(config: PartConfig, slots: Any) -> Any:
+    """What a module makes of slots; nothing is loaded or opened.
+
+    Raises:
+        UserError: see `build`.
+    """
+    return build("module", config, slots)

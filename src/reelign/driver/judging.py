@@ -46,10 +46,6 @@ class Judging:
         assert self._recipe.evaluate is not None, "a look is at what the recipe evaluates"
         return evaluate.prepare(self._recipe.evaluate, self._opened)
 
-    def due(self, event: Event) -> Look | None:
-        """The evaluation that the pace asks for after an event."""
-        return self._pace.look(event)
-
     def told(self, event: Event) -> Event:
         """End the run if the pace has it so after an event.
 
@@ -62,7 +58,7 @@ class Judging:
 
     def again(self, event: Event) -> None:
         """Make the evaluation after a step that an interruption fell into."""
-        look = self.due(event) if event.step else None
+        look = self._pace.look(event) if event.step else None
         if look is not None and look.label not in self._folder.evaluations:
             self.on_the_way(look, event)
 

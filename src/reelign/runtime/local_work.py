@@ -92,7 +92,9 @@ class LocalWork(Sampling):
         texts = [request.text for request in trajectories.prompts.repeated]
         scores, weights = self.panel.score(videos, texts, where), self.panel.weights
         by_group = {name: values.reshape(-1, trajectories.prompts.group) for name, values in scores.items()}
-        seen = self.method.see(videos, trajectories.prompts, trajectories.x0, partial(self._again, texts, where))
+        seen = self.method.see(
+            videos, trajectories.prompts, trajectories.x0, lambda again: self.panel.score(again, texts, where)
+        )
         clock.append(time.perf_counter())
         return Scored(
             trajectories=trajectories,
@@ -104,9 +106,6 @@ class LocalWork(Sampling):
             shown=_shown(trajectories.prompts, videos, scores, show),
             seconds={"rollout": rollout_s, "decode": clock[1] - clock[0], "reward": clock[2] - clock[1]},
         )
-
-    def _again(self, texts: Sequence[str], where: str, videos: Videos) -> dict[str, Tensor]:
-        return self.panel.score(videos, texts, where)
 
     def score(
         self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, where: str
