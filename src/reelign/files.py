@@ -54,9 +54,6 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder, which the block makes and fills.
 
     What stood at `path` steps aside for the rename and goes after it; if a kill falls between, `sweep` brings it back.
-
-    Raises:
-        CannotWrite: the disk is full, or the place cannot be written.
     """
     temporary, aside = _beside(path, "tmp"), _beside(path, "old")
     try:

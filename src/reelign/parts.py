@@ -8,36 +8,21 @@ class, `__main__:Sharp`: a `PartConfig` with a method `build`, as it is typed in
 """
 
 import importlib
-import os
 import pkgutil
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, ValidationError
 
 from reelign import finding
-from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
+from reelign.errors import BadConfig, UnknownPart, UserError, meant, raised, shown
 from reelign.settings import PartConfig
 from reelign.settings import Settings as Settings
 
 Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage", "sink"]
-PACKAGES: dict[Kind, str] = {
-    "method": "reelign.methods",
-    "module": "reelign.modules",
-    "backbone": "reelign.backbones",
-    "reward": "reelign.rewards",
-    "metric": "reelign.metrics",
-    "model": "reelign.models",
-    "adapter": "reelign.adapters",
-    "dataset": "reelign.datasets",
-    "stage": "reelign.stages",
-    "sink": "reelign.sinks",
-}
+PACKAGES: dict[Kind, str] = {kind: f"reelign.{kind}s" for kind in get_args(Kind)}
 HAS: dict[Kind, tuple[str, ...]] = {
     "method": ("losses",),
     "module": ("select", "combine"),
@@ -166,7 +151,7 @@ def _outside(kind: Kind, name: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # whatever stands in the file
         if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
             raise _nowhere(kind, name, error.name) from error
-        raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {_raised(error)}.") from error
+        raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {raised(error)}.") from error
     builder, called = _called(kind, name)
     own = getattr(module, called, None)
     if _is_config(own):
@@ -186,24 +171,6 @@ def _outside(kind: Kind, name: str) -> ModuleType:
     if not _is_config(module.Config):
         raise UnknownPart(f"no {kind} at {shown(name)}: its Config is no subclass of reelign.parts.PartConfig.")
     return module
-
-
-def _raised(error: BaseException) -> str:
-    """What was raised, and where in the user's own code.
-
-    Example:
-        >>> _raised(KeyError("depth"))
-        "KeyError: 'depth'"
-    """
-    said = cut(traceback.format_exception_only(error)[-1], 240).rstrip(".")
-    if isinstance(error, SyntaxError):
-        return f"{said} ({shown(error.filename)}, line {error.lineno})"
-    ours = (f"{Path(__file__).parent}{os.sep}", "<")
-    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
-    # Their own line rather than the library's that it calls; a part that is itself installed enters with its first one.
-    own = [f for f in frames if not f.filename.startswith(libraries)][-1:] or frames[:1]
-    return f"{said} ({shown(own[0].filename)}, line {own[0].lineno})" if own else said
 
 
 class NestedErrors(ValueError):
@@ -237,7 +204,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     except (Exception, SystemExit) as error:
         if isinstance(error, UserError) or not is_outside(name):
             raise
-        raise BadConfig(f"the Config of the {kind} {shown(name)} failed: {_raised(error)}.") from error
+        raise BadConfig(f"the Config of the {kind} {shown(name)} failed: {raised(error)}.") from error
 
 
 AnyMethod = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "method"))]
@@ -265,7 +232,7 @@ def build(kind: Kind, config: PartConfig, *args: object) -> Any:
     except (Exception, SystemExit) as error:
         if isinstance(error, UserError) or not is_outside(name):
             raise
-        raise BadConfig(f"the {kind} {shown(name)} could not be built: {_raised(error)}.") from error
+        raise BadConfig(f"the {kind} {shown(name)} could not be built: {raised(error)}.") from error
     if missing:
         raise BadConfig(
             f"{shown(name)} is no {kind}: what it builds, a {type(built).__name__}, has no {', '.join(missing)}."
