@@ -217,7 +217,7 @@ class OnlineMethod(Method, Protocol):
     """Gives a dataset that it draws from by its settings; the stage sets it to the run's."""
 
     def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Any:
-        """Which of a rollout's steps are stochastic: a `sampling.Exploration`."""
+        """Which of a rollout's steps are stochastic: a `rollouts.Exploration`."""
         ...
 
     def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:

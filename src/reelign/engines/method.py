@@ -9,7 +9,7 @@ from reelign.engines import credit
 from reelign.engines.slots import Glance, Notes, Opened, Score, Slots
 from reelign.opened import Datasets
 from reelign.protocols import VideoModel
-from reelign.sampling import Exploration
+from reelign.rollouts import Exploration
 from reelign.weights import Reference
 
 Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]

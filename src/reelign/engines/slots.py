@@ -24,7 +24,8 @@ from reelign.core.transition import Transition
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
 from reelign.protocols import Dataset, VideoModel
-from reelign.sampling import Exploration, SamplerConfig
+from reelign.rollouts import Exploration
+from reelign.sampling import SamplerConfig
 from reelign.weights import Reference
 
 
