@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 
 from reelign import config as configs
-from reelign import driver, parts, sampling
+from reelign import driver, parts, rollouts, sampling
 from reelign.models._text import TextFeatures
 from reelign.playground import demo
+from reelign.rollouts import Exploration
 from reelign.runtime.local import Local, device
 from reelign.runtime.plan import PassesConfig
-from reelign.sampling import Exploration
 from reelign.stage import Context
 from reelign.stages import online
 from reelign.store import Memory
@@ -63,19 +63,19 @@ class Counting:
 @contextmanager
 def separate_prefixes() -> Iterator[None]:
     """Every member takes the deterministic steps before its window by itself."""
-    whole = sampling._takeoff
+    whole = rollouts._takeoff
 
     def takeoff(course, prompts, condition, exploration: Exploration, seed):
         flight = whole(course, prompts, condition, replace(exploration, first=(0,) * len(prompts)), seed)
         until = torch.tensor(exploration.first).repeat_interleave(prompts.group)
-        sampling._advance(course, flight, until)
+        sampling.advance(course, flight, until)
         return flight
 
-    sampling._takeoff = takeoff
+    rollouts._takeoff = takeoff
     try:
         yield
     finally:
-        sampling._takeoff = whole
+        rollouts._takeoff = whole
 
 
 @contextmanager
@@ -87,9 +87,9 @@ def second_old_pass() -> Iterator[None]:
         t = batch.trajectories
         with torch.no_grad():
             for k in range(len(t.x)):
-                for cut in sampling.cuts(t, self.config.learner.micro_batch):
+                for cut in rollouts.cuts(t, self.config.learner.micro_batch):
                     at = t.x[k, cut], t.sigma[k, cut], t.sigma_next[k, cut]
-                    sampling.transit(work.model, t, *at, t.condition[cut])
+                    rollouts.transit(work.model, t, *at, t.condition[cut])
         return whole(self, work, batch, step)
 
     online.Online._learn = learn

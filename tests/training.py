@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from reelign import sampling, soundness
+from reelign import rollouts, soundness
 from reelign.batches import Trajectories
 from reelign.core.transition import Transition
 from reelign.runtime.learner import Learner, LearnerConfig
@@ -25,4 +25,4 @@ class Trained(Learner):
 def replay(model: Any, trajectories: Trajectories, k: int, cut: slice) -> Transition:
     """The policy's present transition at recorded step `k` of the samples in `cut`."""
     at = (getattr(trajectories, name)[k, cut] for name in ("x", "sigma", "sigma_next"))
-    return sampling.transit(model, trajectories, *at, trajectories.condition[cut])
+    return rollouts.transit(model, trajectories, *at, trajectories.condition[cut])

@@ -57,25 +57,31 @@ def texts(requests: Iterable[Request]) -> tuple[str, ...]:
     return tuple(request.text for request in requests)
 
 
+class Asked:
+    """What has requests."""
+
+    __slots__ = ()
+    requests: tuple[Request, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of each."""
+        return texts(self.requests)
+
+
 @dataclass(frozen=True, slots=True)
-class Prompts:
+class Prompts(Asked):
     """Requests to sample from, `group` members each; all of one size."""
 
     requests: tuple[Request, ...]
     group: int = 1
 
     def __len__(self) -> int:
-        """How many prompts."""
         return len(self.requests)
 
     def __getitem__(self, cut: slice) -> "Prompts":
         """Some of them, with all their members."""
         return Prompts(self.requests[cut], self.group)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Of each."""
-        return texts(self.requests)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -98,7 +104,6 @@ class Condition:
     """By name, one a sample. Samples may share a tensor, so none is to be written to."""
 
     def __len__(self) -> int:
-        """How many samples."""
         return len(next(iter(self.values.values())))
 
     def __getitem__(self, cut: "slice | Int[Tensor, ' n']") -> "Condition":
@@ -129,36 +134,25 @@ class Videos:
     fps: float
 
     def __len__(self) -> int:
-        """How many videos."""
         return len(self.frames)
 
 
 @dataclass(frozen=True, slots=True)
-class Clips:
+class Clips(Asked):
     """Clips to imitate: clean latents and what they show. `weight` has mean 1."""
 
     x0: Float[Tensor, "b *latent"]
     requests: tuple[Request, ...]
     weight: Float[Tensor, " b"]
 
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Of each."""
-        return texts(self.requests)
-
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(Asked):
     """Preference pairs: latents of the chosen and the rejected clip of each prompt."""
 
     chosen: Float[Tensor, "b *latent"]
     rejected: Float[Tensor, "b *latent"]
     requests: tuple[Request, ...]
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Of each."""
-        return texts(self.requests)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,6 @@
 Precedence: defaults < recipe < overrides (`stages.1.method.clip=2e-4`). There are no environment variables.
 """
 
-import hashlib
-import json
 import stat
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from reelign import strict_yaml
 from reelign.errors import BadConfig, UserError, cut, meant, reason, shown
+from reelign.files import seal
 from reelign.parts import Kind, NestedErrors, PartConfig, configure
 
 Tree = dict[str, Any]
@@ -212,7 +211,7 @@ def dump(config: BaseModel) -> Tree:
 
 def digest(config: BaseModel) -> str:
     """Twelve hex digits that change whenever any value of the config changes."""
-    return hashlib.sha256(json.dumps(dump(config), sort_keys=True).encode()).hexdigest()[:12]
+    return seal(dump(config))[:12]
 
 
 def explain(config: BaseModel, recipe: Tree, assignments: Sequence[str]) -> list[tuple[str, Any, str]]:
@@ -243,17 +242,3 @@ def explain(config: BaseModel, recipe: Tree, assignments: Sequence[str]) -> list
 _ABSENT = object()
 _DUE = {"model_type": "must be a mapping of settings", "tuple_type": "must be a list"}
 """Problems that pydantic names in Python's words."""
-
-__all__ = [
-    "PartConfig",
-    "Tree",
-    "assign",
-    "digest",
-    "dump",
-    "explain",
-    "override",
-    "part",
-    "read",
-    "unknown_key",
-    "validate",
-]

@@ -11,9 +11,13 @@ UserError                   the user's input; the command line prints one senten
     └── CannotWrite         a file that the system does not take
 """
 
+import os
 import reprlib
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -102,6 +106,24 @@ def sentence(error: BaseException) -> str:
 def reason(error: Exception) -> str:
     """What the system says of a path, without the path; errors of Python are of names that no path can have."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def raised(error: BaseException) -> str:
+    """What was raised, and where in the user's own code.
+
+    Example:
+        >>> raised(KeyError("depth"))
+        "KeyError: 'depth'"
+    """
+    said = cut(traceback.format_exception_only(error)[-1], 240).rstrip(".")
+    if isinstance(error, SyntaxError):
+        return f"{said} ({shown(error.filename)}, line {error.lineno})"
+    ours = (f"{Path(__file__).parent}{os.sep}", "<")
+    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    # Their own line rather than the library's that it calls; a part that is itself installed enters with its first one.
+    own = [f for f in frames if not f.filename.startswith(libraries)][-1:] or frames[:1]
+    return f"{said} ({shown(own[0].filename)}, line {own[0].lineno})" if own else said
 
 
 class CannotWrite(RunStopped):

@@ -38,28 +38,15 @@ def replacing(path: Path, lasting: bool = True) -> Iterator[Path]:
 
     Raises:
         CannotWrite: the disk is full, or the place cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> note = Path(tempfile.mkdtemp()) / "note.txt"
-        >>> with replacing(note) as temporary:
-        ...     _ = temporary.write_text("done")
-        >>> note.read_text()
-        'done'
     """
-    temporary = _beside(path, "tmp")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            if lasting:
-                sync(temporary)
-            temporary.replace(path)
-            if lasting:
-                sync(path.parent)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with _temporary(path) as temporary, writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if lasting:
+            sync(temporary)
+        temporary.replace(path)
+        if lasting:
+            sync(path.parent)
 
 
 @contextmanager
@@ -67,9 +54,6 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """The same for a folder, which the block makes and fills.
 
     What stood at `path` steps aside for the rename and goes after it; if a kill falls between, `sweep` brings it back.
-
-    Raises:
-        CannotWrite: the disk is full, or the place cannot be written.
     """
     temporary, aside = _beside(path, "tmp"), _beside(path, "old")
     try:
@@ -138,13 +122,9 @@ def refresh(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; its folder is not made.
     """
-    temporary = _beside(path, "tmp")
-    try:
+    with _temporary(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
         temporary.replace(path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def append(path: Path, data: bytes) -> None:
@@ -253,6 +233,17 @@ def sweep(folders: Iterable[Path]) -> None:
             else:
                 with suppress(OSError):
                     remove(left)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside `path`, of which nothing stays."""
+    temporary = _beside(path, "tmp")
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -50,7 +50,6 @@ class Lent:
     """
 
     def __init__(self, videos: Videos) -> None:
-        """Keep what is lent; it never changes."""
         self._own = videos
         self._lent: Videos | None = None
 

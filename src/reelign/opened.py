@@ -1,8 +1,8 @@
 """The datasets of a run: each is opened once, whoever asks for it."""
 
-import json
 from collections.abc import Iterable
 
+from reelign import config as configs
 from reelign import parts
 from reelign.parts import PartConfig
 from reelign.protocols import Dataset
@@ -12,7 +12,6 @@ class Datasets:
     """Opens datasets by their settings and keeps them; draws have no position, so that many may share one."""
 
     def __init__(self) -> None:
-        """Nothing is open."""
         self._open: dict[str, Dataset] = {}
 
     def __call__(self, config: PartConfig) -> Dataset:
@@ -21,16 +20,12 @@ class Datasets:
         Raises:
             UserError: what the dataset refuses.
         """
-        key = _key(config)
+        key = configs.digest(config)
         if key not in self._open:
             self._open[key] = parts.build("dataset", config)
         return self._open[key]
 
-    def keep(self, configs: Iterable[PartConfig]) -> None:
+    def keep(self, wanted: Iterable[PartConfig]) -> None:
         """Let go of all others, and of what they hold in memory."""
-        kept = {_key(config) for config in configs}
+        kept = {configs.digest(config) for config in wanted}
         self._open = {key: dataset for key, dataset in self._open.items() if key in kept}
-
-
-def _key(config: PartConfig) -> str:
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True)

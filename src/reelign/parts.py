@@ -8,36 +8,21 @@ class, `__main__:Sharp`: a `PartConfig` with a method `build`, as it is typed in
 """
 
 import importlib
-import os
 import pkgutil
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, ValidationError
 
 from reelign import finding
-from reelign.errors import BadConfig, UnknownPart, UserError, cut, meant, shown
+from reelign.errors import BadConfig, UnknownPart, UserError, meant, raised, shown
 from reelign.settings import PartConfig
 from reelign.settings import Settings as Settings
 
 Kind = Literal["method", "module", "backbone", "reward", "metric", "model", "adapter", "dataset", "stage", "sink"]
-PACKAGES: dict[Kind, str] = {
-    "method": "reelign.methods",
-    "module": "reelign.modules",
-    "backbone": "reelign.backbones",
-    "reward": "reelign.rewards",
-    "metric": "reelign.metrics",
-    "model": "reelign.models",
-    "adapter": "reelign.adapters",
-    "dataset": "reelign.datasets",
-    "stage": "reelign.stages",
-    "sink": "reelign.sinks",
-}
+PACKAGES: dict[Kind, str] = {kind: f"reelign.{kind}s" for kind in get_args(Kind)}
 HAS: dict[Kind, tuple[str, ...]] = {
     "method": ("losses",),
     "module": ("select", "combine"),
@@ -47,7 +32,7 @@ HAS: dict[Kind, tuple[str, ...]] = {
     "model": ("geometry", "experts", "velocity", "decode", "export"),
     "adapter": ("form", "attach", "neutral", "off", "merged", "export"),
     "dataset": ("prompts", "all_prompts", "clips", "pairs"),
-    "stage": ("steps", "note", "run", "describe"),
+    "stage": ("steps", "note", "run"),
     "sink": ("send", "close"),
 }
 """What tells that what a part's function gives is of its kind; see `protocols`."""
@@ -137,28 +122,25 @@ def code(kind: Kind, name: str) -> tuple[ModuleType, Callable[..., Any]]:
     Raises:
         UnknownPart: see `find`.
     """
-    module = find(kind, name)
-    function = getattr(module, _function(kind, name))
-    return module, getattr(function, _builder(kind)) if _is_config(function) else function
+    module, _, function = _whole(kind, name)
+    return module, function
 
 
-def _function(kind: Kind, name: str) -> str:
-    return name.partition(":")[2] or _builder(kind)
+def _whole(kind: Kind, name: str) -> tuple[ModuleType, type[PartConfig], Callable[..., Any]]:
+    """A part's module, the class of its settings and what builds it; a name may lead to a class that is both."""
+    module, (builder, called) = find(kind, name), _called(kind, name)
+    own = getattr(module, called)
+    return (module, own, getattr(own, builder)) if _is_config(own) else (module, module.Config, own)
 
 
-def _builder(kind: Kind) -> str:
-    return "fill" if kind == "module" else "build"
+def _called(kind: Kind, name: str) -> tuple[str, str]:
+    """What builds a part of that kind, and what does so by this name."""
+    builder = "fill" if kind == "module" else "build"
+    return builder, name.partition(":")[2] or builder
 
 
 def _is_config(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, PartConfig)
-
-
-def _form(kind: Kind, name: str) -> type[PartConfig]:
-    """The class of a part's settings: the one that its name leads to, else the `Config` of its module."""
-    module = find(kind, name)
-    named = getattr(module, _function(kind, name))
-    return named if _is_config(named) else module.Config
 
 
 def _outside(kind: Kind, name: str) -> ModuleType:
@@ -169,15 +151,16 @@ def _outside(kind: Kind, name: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # whatever stands in the file
         if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
             raise _nowhere(kind, name, error.name) from error
-        raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {_raised(error)}.") from error
-    own = getattr(module, _function(kind, name), None)
+        raise UnknownPart(f"the {kind} {shown(name)} could not be imported: {raised(error)}.") from error
+    builder, called = _called(kind, name)
+    own = getattr(module, called, None)
     if _is_config(own):
-        if not hasattr(own, _builder(kind)):
+        if not hasattr(own, builder):
             raise UnknownPart(
-                f"no {kind} at {shown(name)}: the class has no {_builder(kind)}; give it that method, to make the part."
+                f"no {kind} at {shown(name)}: the class has no {builder}; give it that method, to make the part."
             )
         return module
-    missing = [needed for needed in ("Config", _function(kind, name)) if not hasattr(module, needed)]
+    missing = [needed for needed in ("Config", called) if not hasattr(module, needed)]
     if missing and path == "__main__":
         raise UnknownPart(
             f"no {kind} at {shown(name)}: this session has no class of that name; run the cell that defines it, or "
@@ -190,29 +173,10 @@ def _outside(kind: Kind, name: str) -> ModuleType:
     return module
 
 
-def _raised(error: BaseException) -> str:
-    """What was raised, and where in the user's own code.
-
-    Example:
-        >>> _raised(KeyError("depth"))
-        "KeyError: 'depth'"
-    """
-    said = cut(traceback.format_exception_only(error)[-1], 240).rstrip(".")
-    if isinstance(error, SyntaxError):
-        return f"{said} ({shown(error.filename)}, line {error.lineno})"
-    ours = (f"{Path(__file__).parent}{os.sep}", "<")
-    libraries = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
-    # Their own line rather than the library's that it calls; a part that is itself installed enters with its first one.
-    own = [f for f in frames if not f.filename.startswith(libraries)][-1:] or frames[:1]
-    return f"{said} ({shown(own[0].filename)}, line {own[0].lineno})" if own else said
-
-
 class NestedErrors(ValueError):
     """Validation errors of a part's own config, carried up so that the whole path can be named."""
 
     def __init__(self, error: ValidationError, schema: type[BaseModel], given: object) -> None:
-        """Keep pydantic's errors, the part's `Config`, and what it was given."""
         super().__init__(str(error))
         self.error, self.schema, self.given = error, schema, given
 
@@ -232,7 +196,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise BadConfig(f"{one(kind)} needs a name, as in {{name: {available(kind)[-1]}}}; given: {shown(value)}.")
     name = value["name"]
-    form = _form(kind, name)
+    _, form, _ = _whole(kind, name)
     try:
         return form.model_validate(dict(value))
     except ValidationError as error:
@@ -240,7 +204,7 @@ def configure(kind: Kind, value: object) -> PartConfig:
     except (Exception, SystemExit) as error:
         if isinstance(error, UserError) or not is_outside(name):
             raise
-        raise BadConfig(f"the Config of the {kind} {shown(name)} failed: {_raised(error)}.") from error
+        raise BadConfig(f"the Config of the {kind} {shown(name)} failed: {raised(error)}.") from error
 
 
 AnyMethod = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configure, "method"))]
@@ -260,19 +224,6 @@ def build(kind: Kind, config: PartConfig, *args: object) -> Any:
         UserError: what the part refuses.
         BadConfig: a part from outside raised something else, or built what is none of its kind.
     """
-    return _called(kind, config, *args)
-
-
-def fill(config: PartConfig, slots: Any) -> Any:
-    """What a module makes of slots; nothing is loaded or opened.
-
-    Raises:
-        UserError: see `build`.
-    """
-    return _called("module", config, slots)
-
-
-def _called(kind: Kind, config: PartConfig, *args: object) -> Any:
     name = config.name
     _, function = code(kind, name)
     try:
@@ -281,9 +232,18 @@ def _called(kind: Kind, config: PartConfig, *args: object) -> Any:
     except (Exception, SystemExit) as error:
         if isinstance(error, UserError) or not is_outside(name):
             raise
-        raise BadConfig(f"the {kind} {shown(name)} could not be built: {_raised(error)}.") from error
+        raise BadConfig(f"the {kind} {shown(name)} could not be built: {raised(error)}.") from error
     if missing:
         raise BadConfig(
             f"{shown(name)} is no {kind}: what it builds, a {type(built).__name__}, has no {', '.join(missing)}."
         )
     return built
+
+
+def fill(config: PartConfig, slots: Any) -> Any:
+    """What a module makes of slots; nothing is loaded or opened.
+
+    Raises:
+        UserError: see `build`.
+    """
+    return build("module", config, slots)

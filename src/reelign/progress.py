@@ -77,18 +77,15 @@ class Bar(Progress):
     """A line a stage, with time left, reward and loss."""
 
     def __init__(self, stream: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show nothing yet."""
         stream = stream or Forgiving(sys.stderr)
         bars = stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
         self._on: _Bars | _Lines = _Bars(stream) if bars else _Lines(stream, clock)
 
     def __enter__(self) -> "Bar":
-        """Begin."""
         self._on.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
         self.close()
 
     def close(self) -> None:
@@ -178,19 +175,19 @@ class _Lines:
             return
         self._last = now
         fresh = done - self._first
-        left = f", {_time(gone / fresh * (self._total - done))} left" if done < self._total and fresh > 0 else ""
-        self.say("  ".join(filter(None, (f"{self._label}  {done}/{self._total}", live, f"{_time(gone)}{left}"))))
+        left = f", {duration(gone / fresh * (self._total - done))} left" if done < self._total and fresh > 0 else ""
+        self.say("  ".join(filter(None, (f"{self._label}  {done}/{self._total}", live, f"{duration(gone)}{left}"))))
 
     def say(self, sentence: str) -> None:
         self._stream.write(f"{sentence}\n")
         self._stream.flush()
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Hours, minutes and seconds.
 
     Example:
-        >>> _time(3671.4)
+        >>> duration(3671.4)
         '1:01:11'
     """
     minutes, rest = divmod(round(seconds), 60)

@@ -1,7 +1,6 @@
 """The interfaces that parts implement. Tensors are float32 in and out; a model casts inside."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -23,6 +22,7 @@ from reelign.batches import (
     Size,
     Videos,
 )
+from reelign.weights import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,80 +56,6 @@ class Solver(Protocol):
 
 
 @runtime_checkable
-class Adapter(Protocol):
-    """What trains beside a frozen network. It may keep nothing of a network: one is attached to all experts."""
-
-    form: Any
-    """Its settings without what only the start of a run reads: how a run that is resumed builds it."""
-
-    def attach(self, network: nn.Module) -> None:
-        """Add the parameters that train, in float32; all that is there is frozen and may be in bfloat16."""
-        ...
-
-    def neutral(self, network: nn.Module) -> Mapping[str, Tensor]:
-        """Values of some of its trainable parameters, by name, at which it adds nothing whatever the others are.
-
-        Empty where there are none: a reference is then always a copy.
-        """
-        ...
-
-    def off(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Within this context the network is the base, bit for bit."""
-        ...
-
-    def merged(self, network: nn.Module) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """How each weight of the base that it changes, by its name in the base, becomes one that does without it.
-
-        Tensors are float32 on the host; a new one is given, of the same shape. Empty for what cannot be merged: an
-        exported pipeline is then the base.
-        """
-        ...
-
-    def export(self, network: nn.Module, folder: Path) -> None:
-        """Write what it learnt into a folder of its own, in float32."""
-        ...
-
-
-@runtime_checkable
-class ReferenceWeights(Protocol):
-    """A model's frozen weights, by role: "reference" (what a penalty pulls towards), "sampled" (what rolls out)."""
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Which there are."""
-        ...
-
-    @property
-    def adapter_off(self) -> tuple[str, ...]:
-        """Which of them are the network with its adapter switched off, so that no weights are kept."""
-        ...
-
-    def on(self, role: str = "reference") -> AbstractContextManager[None]:
-        """Within this context the model's `velocity` is that of a role's weights."""
-        ...
-
-    def start(self, role: str = "reference") -> None:
-        """Make the present weights those of a role."""
-        ...
-
-    def follow(self, decay: float, role: str = "reference") -> None:
-        """Move a role's weights towards the present ones: ``decay * role + (1 - decay) * present``."""
-        ...
-
-    def keep(self, roles: Collection[str]) -> None:
-        """Drop all other roles."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """The kept weights as "role/name"."""
-        ...
-
-    def load(self, tensors: Mapping[str, Tensor], adapter_off: Sequence[str]) -> None:
-        """Restore what `state` and `adapter_off` gave."""
-        ...
-
-
-@runtime_checkable
 class VideoModel(Protocol):
     """A flow model of videos and everything around it: text, pixels, adapters, export.
 
@@ -152,7 +78,7 @@ class VideoModel(Protocol):
     Their trainable parameters are exactly what an update changes.
     """
     device: torch.device
-    reference: ReferenceWeights
+    reference: Reference
     """Frozen weights of every role; checkpoints keep them."""
 
     def sized(self, size: Size) -> Geometry:
@@ -291,7 +217,7 @@ class OnlineMethod(Method, Protocol):
     """Gives a dataset that it draws from by its settings; the stage sets it to the run's."""
 
     def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Any:
-        """Which of a rollout's steps are stochastic: a `sampling.Exploration`."""
+        """Which of a rollout's steps are stochastic: a `rollouts.Exploration`."""
         ...
 
     def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:
@@ -323,7 +249,7 @@ class OnlineMethod(Method, Protocol):
         """Rewards to a batch with advantages."""
         ...
 
-    def after(self, reference: ReferenceWeights, metrics: Mapping[str, float]) -> dict[str, float]:
+    def after(self, reference: Reference, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look after references and coefficients once an iteration has been learnt; gives metrics of its own."""
         ...
 

@@ -1,6 +1,7 @@
 """Telling a broken model from a sound one, and naming what is broken."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,14 @@ def broken_weight(experts: Mapping[str, nn.Module]) -> str | None:
                 plain = name.replace(".base_layer", "")
                 return f"{kind(value)} in {f'{expert}/{plain}' if expert else plain!r}"
     return None
+
+
+def first_broken(value: Any, path: str) -> str | None:
+    """The path of the first float tensor inside a batch that is not finite, as in "batch.trajectories.x0"."""
+    if isinstance(value, Tensor):
+        return path if value.is_floating_point() and not finite(value) else None
+    names = getattr(value, "__dataclass_fields__", ())
+    return next((found for n in names if (found := first_broken(getattr(value, n), f"{path}.{n}"))), None)
 
 
 def kind(values: Tensor) -> str:

@@ -66,7 +66,7 @@ def page(kind: Kind, name: str) -> Page:
     refuse_unknown(kind, name)
     module = name.partition(":")[0] if is_outside(name) else f"{PACKAGES[kind]}.{name}"
     file = _read(module)
-    config = file.statement("Config")
+    config = file.own.get("Config")
     if not isinstance(config, ast.ClassDef):
         raise BadConfig(f"no {kind} at {shown(name)}: {str(file.path)!r} has no Config; a part has one.")
     settings = tuple(setting for setting in file.settings(config) if setting.name != "name")
@@ -76,7 +76,7 @@ def page(kind: Kind, name: str) -> Page:
 def settings(module: str, group: str) -> tuple[Setting, ...]:
     """What can be set on a group of settings of ours, such as `Recipe` in `reelign.driver.recipe`."""
     file = _read(module)
-    found = file.statement(group)
+    found = file.own.get(group)
     assert isinstance(found, ast.ClassDef), f"{module} has no class {group}"
     return tuple(file.settings(found))
 
@@ -112,22 +112,18 @@ class _File:
 
     def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
         self.module, self.path, self.tree = module, path, tree
-        self._own: dict[str, ast.stmt | ast.expr] = {}
+        self.own: dict[str, ast.stmt | ast.expr] = {}
         self._imported: dict[str, tuple[str, str]] = {}
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
-                self._own[node.name] = node
+                self.own[node.name] = node
             elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                self._own[node.targets[0].id] = node.value
+                self.own[node.targets[0].id] = node.value
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-                self._own[node.target.id] = node.value
+                self.own[node.target.id] = node.value
             elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reelign"):
                 for alias in node.names:
                     self._imported[alias.asname or alias.name] = node.module, alias.name
-
-    def statement(self, name: str) -> ast.stmt | ast.expr | None:
-        """What a name of this file stands for in it."""
-        return self._own.get(name)
 
     def follow(self, node: ast.expr) -> "tuple[_File, ast.stmt | ast.expr] | None":
         """What `Name` or `module.Name` stands for, and in which file."""
@@ -135,8 +131,8 @@ class _File:
             return _read(".".join(self._imported[node.value.id])).follow(ast.Name(node.attr))
         if not isinstance(node, ast.Name):
             return None
-        if node.id in self._own:
-            return self, self._own[node.id]
+        if node.id in self.own:
+            return self, self.own[node.id]
         if node.id in self._imported:
             module, name = self._imported[node.id]
             return _read(module).follow(ast.Name(name))

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkabl
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from reelign import parts
+from reelign import config as configs
+from reelign import panel, parts
 from reelign.judges import Named
 from reelign.names import Label
 from reelign.opened import Datasets
@@ -85,12 +86,12 @@ class StageConfig(PartConfig):
     @property
     def asks(self) -> tuple[Named, ...]:
         """The rewards or metrics that see what it samples for its dataset's prompts."""
-        return ()
+        return panel.rewards(getattr(self, "rewards", ()))
 
     @property
     def trains_on(self) -> frozenset[str]:
         """Names of the rewards that its weights or data come from, whole and without a path before them."""
-        return frozenset()
+        return panel.names(getattr(self, "rewards", ()))
 
     @property
     def draws(self) -> Draw | None:
@@ -114,6 +115,12 @@ class StageConfig(PartConfig):
     def burden(self) -> Burden | None:
         """What it asks of its device's memory beside the state of its `learner`; None where it trains nothing."""
         return None
+
+    def describe(self) -> dict[str, Any]:
+        """Method, dataset, and rewards with their versions, for the ledger."""
+        dataset, rewards = getattr(self, "dataset", None), getattr(self, "rewards", ())
+        told = {"dataset": configs.dump(dataset) if dataset else {}, "rewards": panel.describe(rewards)}
+        return {"method": self.title, **told}
 
     def check(self, texts: tuple[str, ...], card: Card | None) -> None:
         """Refuse what it cannot do with all the prompts of its dataset and the model, before any compute.
@@ -176,8 +183,4 @@ class Stage(Protocol):
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Do steps `start` to `steps` in the runtime; each yielded report is a finished transaction."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Method, dataset and reward versions, for the ledger."""
         ...

@@ -79,7 +79,6 @@ class Memory:
     """A store in main memory alone."""
 
     def __init__(self, gib: float = 2.0) -> None:
-        """Empty; it holds at most `gib`."""
         self._limit, self._size = int(gib * GIB), 0
         self._known: dict[str, Pages] = {}
         """From the value that was used longest ago to that used last."""
@@ -108,7 +107,6 @@ class DiskStore:
     """A store in files, and in main memory what was used last. Owns the files in `root` that carry its mark."""
 
     def __init__(self, root: Path, ram_gib: float, disk_gib: float) -> None:
-        """Name the folder; nothing is read or written."""
         self._root, self._memory, self._limit = root, Memory(ram_gib), int(disk_gib * GIB)
         self._size = -1
         """Bytes of all files at the last look, and of those written since; before the first look -1."""

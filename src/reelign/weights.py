@@ -1,20 +1,54 @@
-"""What model families share: trainable weights and references. No family repeats it, none inherits it.
+"""What model families share: trainable weights, adapters, references. No family repeats it, none inherits it.
 
 A family gives its networks as experts, by name; where there is one, its name is empty. Weights of several are called
 "expert/name", those of one by their names alone.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reelign.protocols import Adapter
-
 Experts = Mapping[str, nn.Module]
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """What trains beside a frozen network. It may keep nothing of a network: one is attached to all experts."""
+
+    form: Any
+    """Its settings without what only the start of a run reads: how a run that is resumed builds it."""
+
+    def attach(self, network: nn.Module) -> None:
+        """Add the parameters that train, in float32; all that is there is frozen and may be in bfloat16."""
+        ...
+
+    def neutral(self, network: nn.Module) -> Mapping[str, Tensor]:
+        """Values of some of its trainable parameters, by name, at which it adds nothing whatever the others are.
+
+        Empty where there are none: a reference is then always a copy.
+        """
+        ...
+
+    def off(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Within this context the network is the base, bit for bit."""
+        ...
+
+    def merged(self, network: nn.Module) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """How each weight of the base that it changes, by its name in the base, becomes one that does without it.
+
+        Tensors are float32 on the host; a new one is given, of the same shape. Empty for what cannot be merged: an
+        exported pipeline is then the base.
+        """
+        ...
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        """Write what it learnt into a folder of its own, in float32."""
+        ...
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:

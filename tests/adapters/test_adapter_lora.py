@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from reelign.batches import requests
 from reelign.core import rng
 from reelign.errors import BadCheckpoint, BadConfig
+from reelign.models import _network
 from reelign.models import wan as family
 from reelign.weights import trainable
 
@@ -131,7 +132,7 @@ def test_kohyas_names_are_read_as_diffusers_reads_them(tmp_path: Path, wan: Make
     found: dict[str, Tensor] = {}
     for i, name in enumerate(names):
         theirs, module = name, network.get_submodule(name)
-        for ours, other in family.ORIGINAL:
+        for ours, other in _network.ORIGINAL:
             theirs = theirs.replace(ours, other)
         key = f"lora_unet_{theirs.replace('.', '_')}"
         found[f"{key}.lora_down.weight"] = rng.normal((RANK, module.in_features), seed=i)

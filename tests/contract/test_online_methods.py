@@ -9,7 +9,7 @@ import torch
 from tests.training import Trained
 from torch import Tensor
 
-from reelign import parts, sampling
+from reelign import parts, rollouts
 from reelign.batches import Credited, Prompts, Scored, Videos, requests
 from reelign.core import rng
 from reelign.engines.slots import Demand
@@ -89,7 +89,7 @@ def begin(model: Any, method: Any) -> None:
 def batch(model: Any, method: Any, step: int = 0) -> Credited:
     """One rollout with its credit."""
     exploration = method.explore(SAMPLER.steps, PROMPTS, step, step)
-    return method.credit(score(model, method, sampling.rollout(model, PROMPTS, SAMPLER, exploration, step)))
+    return method.credit(score(model, method, rollouts.rollout(model, PROMPTS, SAMPLER, exploration, step)))
 
 
 def gradient(model: Any, method: Any, credited: Credited, micro_batch: int = 32) -> dict[str, Tensor]:
@@ -191,7 +191,7 @@ def test_what_a_method_remembers_is_all_that_its_future_depends_on(gaussian: Mak
 def test_rule_29_a_batch_without_spread_teaches_nothing(gaussian: Make, method: str) -> None:
     model, built = gaussian(side=4, bins=4), build(method, "ddrl")
     begin(model, built)
-    found = sampling.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
+    found = rollouts.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
     flat = {name: torch.full((3, GROUP), 0.7) for name in RANGES}
     credited = built.credit(Scored(found, flat, dict.fromkeys(RANGES, 1.0), RANGES))
     assert credited.metrics["idle_groups"] == 1
@@ -202,7 +202,7 @@ def test_rule_29_a_batch_without_spread_teaches_nothing(gaussian: Make, method: 
 def test_rule_33_the_scale_of_a_reward_does_not_matter(gaussian: Make, method: str) -> None:
     model, built = gaussian(side=4, bins=4), build(method)
     begin(model, built)
-    found = sampling.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
+    found = rollouts.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
     scored = score(model, built, found)
     from dataclasses import replace
 
@@ -220,7 +220,7 @@ def test_an_odd_group_is_refused_for_opposite_noise() -> None:
 
 def test_antithetic_members_get_opposite_noise(gaussian: Make) -> None:
     model, method = gaussian(side=2), build("grpo", "antithetic", shared_noise=True)
-    found = sampling.rollout(model, PROMPTS, SAMPLER, method.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
+    found = rollouts.rollout(model, PROMPTS, SAMPLER, method.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
     drawn = (found.x_next - found.mean)[0]
     torch.testing.assert_close(drawn[0::2], -drawn[1::2], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(rng.normal(drawn[0].shape, seed=0), drawn[0])

@@ -61,7 +61,7 @@ def test_held_out_scenes_have_no_clips(small):
 
 
 def test_pairs_are_refused_by_name(small):
-    with pytest.raises(BadConfig, match="playground gives prompts and clips only; for pairs use the dataset pair_list"):
+    with pytest.raises(BadConfig, match="playground gives clips and prompts only; for pairs use the dataset pair_list"):
         opened().pairs(1, 0, small)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import sampling
+from reelign import rollouts, sampling
 from reelign.batches import Credited, Prompts, Scored, Trajectories, requests
 from reelign.core import rng
 from reelign.methods import flow_dppo, flow_grpo, grpo, grpo_guard, pcpo
@@ -37,7 +37,7 @@ def _prompts(n: int = 3, group: int = 4) -> Prompts:
 
 def _rollout(model: Any, method: Any, micro_batch: int = 5, *, retain: bool = False, **more: Any) -> Trajectories:
     exploration = replace(method.explore(SAMPLER.steps, _prompts(), 1, 0), **more)
-    return sampling.rollout(model, _prompts(), SAMPLER, exploration, 2, micro_batch, retain=retain)
+    return rollouts.rollout(model, _prompts(), SAMPLER, exploration, 2, micro_batch, retain=retain)
 
 
 def _credit(method: Any, found: Trajectories) -> Credited:
@@ -121,12 +121,12 @@ def test_a_shared_prefix_gives_the_samples_of_separate_ones(wan: Make, monkeypat
     """The deterministic steps before the window, once a prompt or once a sample."""
     model, method = wan(**PACKAGED), grpo.build(grpo.Config(among=4))
     once = _rollout(model, method, 4)
-    whole = sampling._takeoff
+    whole = rollouts._takeoff
 
     def separate(course: Any, prompts: Prompts, condition: Any, exploration: Any, seed: int) -> Any:
         flight = whole(course, prompts, condition, replace(exploration, first=(0,) * len(prompts)), seed)
         until = torch.tensor(exploration.first).repeat_interleave(prompts.group)
-        sampling._advance(course, flight, until)
+        sampling.advance(course, flight, until)
         return flight
 
     monkeypatch.setattr(sampling, "_takeoff", separate)
@@ -167,7 +167,7 @@ def test_samples_that_are_passed_over_are_as_if_they_were_not_there(gaussian: Ma
     model, method = gaussian(side=2), grpo.build(grpo.Config(among=4))
     batch = _credit(method, _rollout(model, method))
     rows = torch.tensor([0, 2, 9])
-    few = Credited(sampling.select(batch.trajectories, rows), batch.advantage[rows], torch.ones(3, dtype=torch.bool))
+    few = Credited(rollouts.select(batch.trajectories, rows), batch.advantage[rows], torch.ones(3, dtype=torch.bool))
     teaches = torch.zeros(12, dtype=torch.bool)
     teaches[rows] = True
     value, gradient = _gradient(model, method, few)

@@ -9,13 +9,14 @@ import torch
 from tests.training import replay
 
 from reelign import config as configs
-from reelign import driver, parts, sampling
+from reelign import driver, parts, rollouts, sampling
 from reelign.batches import Prompts, requests
 from reelign.core import transition
 from reelign.models import wan as family
+from reelign.rollouts import Exploration
 from reelign.runtime import equip
 from reelign.runtime.local import RuntimeConfig, device
-from reelign.sampling import Exploration, SamplerConfig
+from reelign.sampling import SamplerConfig
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,7 +32,7 @@ PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square."), (0, 
 def test_rule_01_a_replay_of_a_fresh_rollout_has_ratio_one(settings: dict[str, str], guidance: float) -> None:
     model = family.build(family.Config.model_validate(settings), device(RuntimeConfig(device="cuda")))
     sampler = SamplerConfig(steps=6, shift=3.0, guidance=guidance)
-    found = sampling.rollout(model, PROMPTS, sampler, Exploration("flow", 0.7, (0, 2), 2), seed=1)
+    found = rollouts.rollout(model, PROMPTS, sampler, Exploration("flow", 0.7, (0, 2), 2), seed=1)
     for k in range(2):
         here = replay(model, found, k, slice(0, 8))
         ratio = (transition.log_prob(here, found.x_next[k]) - found.log_prob[k]).abs()

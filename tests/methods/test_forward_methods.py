@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import parts, sampling
+from reelign import parts, rollouts, sampling
 from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import flow, rng, schedule
 from reelign.core import gaussian as exact
@@ -52,7 +52,7 @@ def _batch(model: Any, method: Any, n: int, group: int, seed: int = 0) -> Credit
     """Samples of the sampling weights, rewarded by the sum of their elements."""
     prompts = _prompts(n, group)
     with model.reference.on("sampled"):
-        found = sampling.rollout(model, prompts, SAMPLER, method.explore(SAMPLER.steps, prompts, seed, 0), seed, 10_000)
+        found = rollouts.rollout(model, prompts, SAMPLER, method.explore(SAMPLER.steps, prompts, seed, 0), seed, 10_000)
     rewards = found.x0.flatten(1).sum(dim=1).reshape(n, group)
     return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, RANGES))
 

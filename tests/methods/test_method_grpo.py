@@ -10,7 +10,7 @@ from tests.training import Trained
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import sampling
+from reelign import rollouts, sampling
 from reelign.batches import Condition, Credited, Geometry, Prompts, Scored, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
@@ -38,7 +38,7 @@ def _rollout(
     model: Any, method: Online, prompts: Prompts, micro_batch: int = 32, sampler: SamplerConfig = SAMPLER
 ) -> Trajectories:
     exploration = method.explore(sampler.steps, prompts, seed=3, iteration=0)
-    return sampling.rollout(model, prompts, sampler, exploration, seed=5, micro_batch=micro_batch)
+    return rollouts.rollout(model, prompts, sampler, exploration, seed=5, micro_batch=micro_batch)
 
 
 def _scored(found: Trajectories, rewards: dict[str, Tensor], weights: dict[str, float] | None = None) -> Scored:
@@ -325,7 +325,7 @@ def test_training_on_a_reward_raises_it(gaussian: Make) -> None:
     before = sampling.sample(model, model.encode(requests(["x"] * 64)), seeds, SAMPLER).mean()
     for step in range(15):
         prompts = _prompts(8, 8)
-        found = sampling.rollout(model, prompts, SAMPLER, method.explore(6, prompts, step, step), seed=step)
+        found = rollouts.rollout(model, prompts, SAMPLER, method.explore(6, prompts, step, step), seed=step)
         reward = found.x0.flatten(1).mean(dim=1).reshape(8, 8)
         learner.learn(method, method.credit(_scored(found, {"r": reward})), 0, "here")
     assert sampling.sample(model, model.encode(requests(["x"] * 64)), seeds, SAMPLER).mean() > before + 0.1

@@ -11,7 +11,7 @@ from tests.training import Trained, replay
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import parts, sampling
+from reelign import parts, rollouts
 from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import flow, rng, transition
 from reelign.engines.slots import Demand
@@ -53,7 +53,7 @@ def _batch(
 ) -> Credited:
     """A rollout whose rewards have nothing to do with it; the second group's are all equal."""
     exploration = method.explore(SAMPLER.steps, _prompts(n, group), seed, 0)
-    found = sampling.rollout(model, _prompts(n, group), SAMPLER, exploration, seed, micro_batch=n * group)
+    found = rollouts.rollout(model, _prompts(n, group), SAMPLER, exploration, seed, micro_batch=n * group)
     if rewards is None:
         rewards = rng.normal((n, group), seed=rng.seed_for(seed, "reward"))
         rewards[1] = 0.25
@@ -276,7 +276,7 @@ def test_the_window_of_mix_grpo_slides_to_the_end_and_starts_again(gaussian: Mak
     found = [method.explore(SAMPLER.steps, prompts, seed=i, iteration=i) for i in range(15)]
     assert all(set(e.first) == {e.first[0]} and e.width == 2 for e in found)
     assert [e.first[0] for e in found] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0, 0]
-    last = sampling.rollout(gaussian(), prompts, SAMPLER, found[9], 0)
+    last = rollouts.rollout(gaussian(), prompts, SAMPLER, found[9], 0)
     assert last.index[:, 0].tolist() == [3, 4], "never the step that ends on data"
 
 

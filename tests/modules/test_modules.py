@@ -15,7 +15,7 @@ from tests.modules.rollouts import UNIT, advantages, build, configured, demand, 
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import sampling
+from reelign import rollouts
 from reelign.batches import Credited, Prompts, requests
 from reelign.core import flow, rng
 from reelign.errors import BadConfig
@@ -393,7 +393,7 @@ def _most_disputed(rewards: dict[str, Tensor], count: int) -> list[int]:
 
 def _credited(model: Any, method: Any, rewards: dict[str, Tensor]) -> Credited:
     sampler = SamplerConfig(steps=6, shift=3.0)
-    found = sampling.rollout(model, PROMPTS, sampler, method.explore(6, PROMPTS, 0, 0), 0, 16)
+    found = rollouts.rollout(model, PROMPTS, sampler, method.explore(6, PROMPTS, 0, 0), 0, 16)
     return method.credit(replace(scored(rewards), trajectories=found))
 
 

@@ -1,7 +1,6 @@
 """A stage from outside the package: trains on several data sets in turn."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import Field
 
@@ -43,9 +42,6 @@ class Mixed:
             noise = rng.seed_for(self.context.seed, "noise", step)
             metrics = work.learn(self.turns[turn], self.config.batch, step, noise, f"step {step} of the mix")
             yield Report(step, {"mixed/loss": metrics["loss"], "mixed/turn": turn}, {"clips": self.config.batch})
-
-    def describe(self) -> dict[str, Any]:
-        return {"method": "mixed", "dataset": {}, "rewards": {}}
 
 
 def build(config: Config, context: Context) -> Mixed:

@@ -1,7 +1,6 @@
 """A stage from outside that trains nothing and keeps a sample of every other step."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from reelign.parts import PartConfig
 from reelign.records import Sample
@@ -29,9 +28,6 @@ class Sampling:
             about = {"prompt": "a circle", "prompt_id": 2, "member": 0, "seed": 7, "video": name}
             sample = Sample.model_validate({**about, "rewards": {"linear": step / 4}})
             yield Report(step, {"online/reward": step / 4}, {}, (sample,) if step % 2 == 0 else ())
-
-    def describe(self) -> dict[str, Any]:
-        return {"method": "sampling", "dataset": {}, "rewards": {}}
 
 
 def build(config: PartConfig, context: Context) -> Sampling:

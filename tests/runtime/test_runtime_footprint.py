@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from reelign import parts, sampling
+from reelign import parts, rollouts
 from reelign.batches import Prompts, requests
 from reelign.models import wan as family
 from reelign.outline import Outline, passes
@@ -61,7 +61,7 @@ def test_a_rollout_holds_what_is_said(gaussian: Callable[..., Any], method: Any)
     told = stage.burden
     built = parts.build("method", stage.method)
     prompts = Prompts(requests("abc"), 2)
-    found = sampling.rollout(model, prompts, stage.sampler, built.explore(8, prompts, 0, 0), 0)
+    found = rollouts.rollout(model, prompts, stage.sampler, built.explore(8, prompts, 0, 0), 0)
     kept = sum(t.nbytes for t in (found.x0, found.x, found.x_next, found.mean))
     assert told.latents * found.x0[0].nbytes == kept
     assert told.texts == 4  # and the empty one

@@ -11,16 +11,18 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from reelign import parts, sampling
+from reelign import parts, rollouts, sampling
 from reelign.batches import Prompts, Request, Scored
 from reelign.errors import BadConfig
 from reelign.panel import Weighted
+from reelign.rollouts import Exploration
 from reelign.runtime import malloc, plan
 from reelign.runtime.learner import LearnerConfig
 from reelign.runtime.local import Local, RuntimeConfig, device, resolve
+from reelign.runtime.local_work import Gathered
 from reelign.runtime.plan import PassesConfig
 from reelign.runtime.work import StageSpec
-from reelign.sampling import Exploration, SamplerConfig
+from reelign.sampling import SamplerConfig
 from reelign.stages import evaluate
 
 LINEAR = "tests.parts.linear_reward:build"
@@ -153,15 +155,15 @@ def test_how_a_rollout_is_cut_changes_no_bit_of_it(
         assert torch.equal(getattr(whole.trajectories, name), getattr(cut.trajectories, name))
     assert torch.equal(whole.rewards["linear"], cut.rewards["linear"])
     live = [[len(t.mean) for t in step] for step in cut.trajectories.live]
-    cuts = [c.stop - c.start for c in sampling.cuts(cut.trajectories, micro_batch)]
+    cuts = [c.stop - c.start for c in rollouts.cuts(cut.trajectories, micro_batch)]
     assert live == ([cuts, cuts] if passes.get("retain") else [])
 
 
 def test_pieces_of_a_rollout_are_views_of_the_whole(gaussian: Callable[..., Any]) -> None:
     model, seed = gaussian(side=2), 1
     items = plan.rollout(PROMPTS, EXPLORED, seed, 0, 3)
-    gathered = sampling.Gathered(9)
-    parts = [gathered.add(sampling.rollout(model, i.prompts, SAMPLER, i.exploration, seed, 3)) for i in items]
+    gathered = Gathered(9)
+    parts = [gathered.add(rollouts.rollout(model, i.prompts, SAMPLER, i.exploration, seed, 3)) for i in items]
     whole = gathered.whole()
     for name in ("x0", "x", "x_next", "mean", "log_prob"):
         places = {getattr(part, name).untyped_storage().data_ptr() for part in parts}

@@ -9,12 +9,13 @@ from tests.training import replay
 from torch import Tensor
 from torch.testing import assert_close
 
-from reelign import sampling
+from reelign import rollouts, sampling
 from reelign.batches import Prompts, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
 from reelign.playground.world import corpora
-from reelign.sampling import Exploration, SamplerConfig
+from reelign.rollouts import Exploration
+from reelign.sampling import SamplerConfig
 from reelign.weights import trainable
 
 Make = Callable[..., Any]
@@ -29,7 +30,7 @@ def _rollout(
     model: Any, kind: str = "flow", sampler: SamplerConfig = PLAIN, micro_batch: int = 32, **more: Any
 ) -> Trajectories:
     settings = {"first": (0, 2, 1), "width": 2, **more}
-    return sampling.rollout(
+    return rollouts.rollout(
         model, PROMPTS, sampler, Exploration(kind, KINDS[kind], **settings), seed=11, micro_batch=micro_batch
     )
 
@@ -116,7 +117,7 @@ def test_rule_16_the_network_sees_the_level_of_the_kernel(wan: Make) -> None:
 def test_rule_18_noise_within_a_group_and_between_steps_is_uncorrelated(gaussian: Make) -> None:
     model = gaussian(side=24)
     prompts = Prompts(requests(("a", "b"), (0, 1)), 4)
-    found = sampling.rollout(model, prompts, PLAIN, Exploration("flow", 0.7, (0, 0), 3), seed=5)
+    found = rollouts.rollout(model, prompts, PLAIN, Exploration("flow", 0.7, (0, 0), 3), seed=5)
     noise = ((found.x_next - found.mean) / found.std[..., None, None, None, None]).flatten(0, 1).flatten(1)
     correlation = torch.corrcoef(noise) - torch.eye(len(noise))
     # 24 draws give 276 correlations; five standard errors are never reached by chance.
@@ -129,7 +130,7 @@ def test_rule_18_one_seed_gives_the_same_bits_and_another_one_others(wan: Make) 
     first, again = _rollout(model), _rollout(model)
     assert torch.equal(first.x0, again.x0)
     assert torch.equal(first.x_next, again.x_next)
-    other = sampling.rollout(model, PROMPTS, PLAIN, Exploration("flow", 0.7, (0, 2, 1), 2), seed=12)
+    other = rollouts.rollout(model, PROMPTS, PLAIN, Exploration("flow", 0.7, (0, 2, 1), 2), seed=12)
     assert not torch.isclose(first.x0, other.x0).any(dim=0).all()
 
 
@@ -192,7 +193,7 @@ def test_a_sample_does_not_depend_on_its_neighbours_in_a_micro_batch(wan: Make, 
 def test_a_sample_does_not_depend_on_the_other_prompts(gaussian: Make) -> None:
     model = gaussian(side=2)
     together = _rollout(model)
-    alone = sampling.rollout(model, PROMPTS[1:2], PLAIN, Exploration("flow", 0.7, (2,), 2), seed=11)
+    alone = rollouts.rollout(model, PROMPTS[1:2], PLAIN, Exploration("flow", 0.7, (2,), 2), seed=11)
     assert torch.equal(together.x0[3:6], alone.x0)
 
 
@@ -200,7 +201,7 @@ def test_a_larger_group_begins_with_the_smaller_one(gaussian: Make) -> None:
     model = gaussian(side=2)
     exploration = Exploration("flow", 0.7, (1,), 2)
     small, large = (
-        sampling.rollout(model, Prompts(requests(("a",), (7,)), g), PLAIN, exploration, seed=3) for g in (2, 5)
+        rollouts.rollout(model, Prompts(requests(("a",), (7,)), g), PLAIN, exploration, seed=3) for g in (2, 5)
     )
     assert torch.equal(large.x0[:2], small.x0)
 
@@ -225,7 +226,7 @@ def test_prompts_with_windows_at_different_steps_advance_as_if_alone(gaussian: M
         together = _rollout(model, first=(0, 3, 1), width=1, shared_noise=shared)
         for p, first in enumerate((0, 3, 1)):
             own = Exploration("flow", 0.7, (first,), 1, shared)
-            alone = sampling.rollout(model, PROMPTS[p : p + 1], PLAIN, own, seed=11)
+            alone = rollouts.rollout(model, PROMPTS[p : p + 1], PLAIN, own, seed=11)
             assert torch.equal(together.x0[3 * p : 3 * p + 3], alone.x0)
             assert torch.equal(together.x[0, 3 * p : 3 * p + 3], alone.x[0])
 

@@ -123,7 +123,7 @@ def test_tensorboard_gets_curves_and_takes_back_the_steps_that_are_repeated(
 def test_a_missing_package_is_found_before_any_compute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("reelign.sinks._extra.find_spec", lambda _: None)
+    monkeypatch.setattr("reelign.sinks._tracking.find_spec", lambda _: None)
     recipe = recipe_in(tmp_path, sinks=[{"name": name}])
     with pytest.raises(
         MissingExtra, match=rf"^the sink '{name}' needs .*; run pip install 'reelign\[{name}\]', or leave"

@@ -46,7 +46,6 @@ class Lora:
     """A LoRA that fits a network. It keeps nothing of the networks that it is attached to."""
 
     def __init__(self, config: Config, network: nn.Module, original: Sequence[tuple[str, str]]) -> None:
-        """Compare what is wanted with a network; see `build`."""
         linear = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
         self.start = _lora_file.read(config.start, linear, original) if config.start is not None else None
         self.rank = config.rank or (self.start.rank if self.start else RANK)

@@ -15,7 +15,7 @@ from reelign import video
 from reelign.batches import Request, Videos
 from reelign.core import rng
 from reelign.datasets import _fit, _latents
-from reelign.datasets._digest import digest
+from reelign.datasets._draw import digest, order
 from reelign.datasets._files import UserPath, counted, several
 from reelign.errors import BadData, cut, reason
 from reelign.parts import PartConfig
@@ -33,15 +33,8 @@ REMEDIES = {
     "resize": "use longer clips, or remove these",
 }
 """What can be done about clips that are left out; about a misfit, by what fitting was asked for."""
-
-
 GIVEN = ("first_frame", "last_frame")
 """What a clip can give of itself."""
-
-
-def asked(text: str, path: Path, place: int, model: VideoModel) -> Request:
-    """What a clip shows, as a request for it: with its own frames, where the model begins from such."""
-    return Request(text, place, given={kind: path for kind in GIVEN if kind in getattr(model, "takes", ())})
 
 
 class ClipConfig(PartConfig):
@@ -100,7 +93,6 @@ class ClipFiles:
         self._limit()
 
     def __len__(self) -> int:
-        """How many there are, with those left out."""
         return len(self._headers) + len(self._faults[NO_CAPTION])
 
     @property
@@ -226,3 +218,35 @@ class ClipFiles:
             self._limit("start anew with")  # a run goes on with the settings that it began with
             log.warning("left out: %s", error)
             return None
+
+    def draw(
+        self, entries: Sequence[tuple[str, tuple[Path, ...]]], n: int, draw: int, model: VideoModel
+    ) -> tuple[list[tuple[Tensor, ...]], tuple[Request, ...]]:
+        """Draw number `draw` of `n` captioned clips, or pairs of clips: latents of each, and what it shows.
+
+        One with a clip that is left out gives its place to the next one in the shuffle. Only if `n` exceeds the others
+        does one come twice. A request gives the clip's own frames, where the model begins from such.
+
+        Raises:
+            BadData: too many clips do not fit the model or are unreadable, or each entry has one that is left out.
+        """
+        self.fit(model.geometry)
+        kinds = [kind for kind in GIVEN if kind in getattr(model, "takes", ())]
+        found: list[tuple[Tensor, ...]] = []
+        shown: list[Request] = []
+        for index in order(len(entries), n, draw, self._config.seed):
+            text, paths = entries[index]
+            known = [self.latent(path, model) for path in paths]
+            latents = tuple(latent for latent in known if latent is not None)
+            if len(latents) == len(paths):
+                found.append(latents)
+                shown.append(Request(text, len(shown), given=dict.fromkeys(kinds, paths[0])))
+            if len(found) == n:
+                break
+        if not found:
+            raise BadData(
+                f"each pair of {self._config.path} has a clip that is left out: "
+                f"{several(list(self.left_out.values()))}; mend the clips."
+            )
+        taken = [k % len(found) for k in range(n)]
+        return [found[k] for k in taken], tuple(shown[k] for k in taken)

@@ -1,10 +1,67 @@
-"""Which items a draw takes: a function of (how many, which draw), without a position to remember or restore."""
+"""What data sets share: which items a draw takes, a function of (how many, which draw); prompts; their digest.
 
+There is no position to remember or restore.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any, Never
 
-from reelign.batches import Prompts, Request, Size
+from reelign.batches import Clips, Pairs, Prompts, Request, Size
 from reelign.core import rng
-from reelign.errors import BadData
+from reelign.errors import BadConfig, BadData
+from reelign.protocols import Geometry, VideoModel
+
+_INSTEAD = {"clips": "clip_folder or playground", "pairs": "pair_list"}
+
+
+class Source:
+    """A data set that has prompts, and refuses what its `Config` does not give."""
+
+    def __init__(self, config: Any, place: str) -> None:
+        """Keep its settings, with the seed of its shuffles; sentences call it `place`."""
+        self._config, self._place = config, place
+
+    def all_prompts(self) -> Prompts:
+        """Every prompt, in an order that stays."""
+        raise NotImplementedError
+
+    def prompts(self, n: int, group: int, seed: int) -> Prompts:
+        """Draw number `seed` of `n` different prompts; consecutive numbers show every one once an epoch."""
+        return drawn(self.all_prompts(), n, group, seed, self._config.seed, self._place)
+
+    def fit(self, geometry: Geometry) -> None:
+        """Take any geometry where there are no clips."""
+
+    def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
+        """Refuse.
+
+        Raises:
+            BadConfig: always.
+        """
+        self._refuse("clips")
+
+    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
+        """Refuse.
+
+        Raises:
+            BadConfig: always.
+        """
+        self._refuse("pairs")
+
+    def _refuse(self, wanted: str) -> Never:
+        gives = " and ".join(sorted(self._config.gives))
+        raise BadConfig(f"{self._config.name} gives {gives} only; for {wanted} use the dataset {_INSTEAD[wanted]}.")
+
+
+def digest(items: Iterable[Sequence[object]]) -> str:
+    """sha256 over names, sizes and texts in their order; changes when one of them does."""
+    found = hashlib.sha256()
+    for item in items:
+        found.update(json.dumps(item).encode() + b"\n")
+    return found.hexdigest()
 
 
 @lru_cache(maxsize=4)

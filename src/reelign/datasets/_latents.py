@@ -22,7 +22,6 @@ class Latents:
     """
 
     def __init__(self) -> None:
-        """Of no model yet."""
         self._model: VideoModel | None = None
         self._own: Store = Memory()
 

@@ -16,13 +16,12 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from reelign.batches import Clips, Pairs, Prompts, requests
+from reelign.batches import Clips, Prompts, requests
 from reelign.datasets import _files, _folder, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles, asked
-from reelign.datasets._digest import digest
-from reelign.datasets._draw import drawn, order
+from reelign.datasets._clips import ClipConfig, ClipFiles
+from reelign.datasets._draw import Source, digest
 from reelign.datasets._latents import batch
-from reelign.errors import BadConfig, BadData, shown
+from reelign.errors import BadData, shown
 from reelign.protocols import Geometry, VideoModel
 
 CAPTION_COLUMNS = ("caption", "prompt", "text")
@@ -58,7 +57,7 @@ class Described(NamedTuple):
     """Files of operating systems beside them."""
 
 
-class ClipFolder:
+class ClipFolder(Source):
     """Clips with captions. Remembers what it leaves out."""
 
     def __init__(self, config: Config) -> None:
@@ -67,7 +66,7 @@ class ClipFolder:
         Raises:
             BadData: the folder or its lists do not fit, or too many clips have no caption or are unreadable.
         """
-        self._config = config
+        super().__init__(config, str(config.path))
         root = _files.folder(config.path)
         found = described(config, root)
         self._entries, self._leftovers = found.entries, found.leftovers
@@ -112,44 +111,15 @@ class ClipFolder:
         names = ([self._files.name(path), self._files.size(path), caption] for path, caption in self._entries)
         return {"clips": len(self._entries), "sha256": digest(names)}
 
-    def prompts(self, n: int, group: int, seed: int) -> Prompts:
-        """Draw number `seed` of `n` captions."""
-        return drawn(self.all_prompts(), n, group, seed, self._config.seed, str(self._config.path))
-
     def all_prompts(self) -> Prompts:
         """Every caption, in the folder's order."""
         return Prompts(requests(caption for _, caption in self._entries))
 
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
-        """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch.
-
-        A clip that is left out gives its place to the next one in the shuffle. Only if `n` exceeds the others does a
-        clip come twice.
-
-        Raises:
-            BadData: too many clips do not fit the model or are unreadable.
-        """
-        self.fit(model.geometry)
-        latents, shown = [], []
-        for index in order(len(self._entries), n, seed, self._config.seed):
-            path, caption = self._entries[index]
-            latent = self._files.latent(path, model)
-            if latent is not None:
-                latents.append(latent)
-                shown.append(asked(caption, path, len(shown), model))
-            if len(latents) == n:
-                break
-        taken = [k % len(latents) for k in range(n)]
-        x0 = batch([latents[k] for k in taken], model)
-        return Clips(x0, tuple(shown[k] for k in taken), torch.ones(n, device=x0.device))
-
-    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
-        """Refuse.
-
-        Raises:
-            BadConfig: always.
-        """
-        raise BadConfig("clip_folder gives clips and prompts only; for pairs use the dataset pair_list.")
+        """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch. See `ClipFiles.draw`."""
+        found, shown = self._files.draw([(text, (path,)) for path, text in self._entries], n, seed, model)
+        x0 = batch([latent for (latent,) in found], model)
+        return Clips(x0, shown, torch.ones(n, device=x0.device))
 
 
 def described(config: Config, root: Path) -> Described:

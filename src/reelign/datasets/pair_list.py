@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from reelign.batches import Clips, Pairs, Prompts, requests
+from reelign.batches import Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles, asked
-from reelign.datasets._digest import digest
-from reelign.datasets._draw import drawn, order
+from reelign.datasets._clips import ClipConfig, ClipFiles
+from reelign.datasets._draw import Source, digest
 from reelign.datasets._latents import batch
-from reelign.errors import BadConfig, BadData, cut, shown
+from reelign.errors import BadData, cut, shown
 from reelign.protocols import Geometry, VideoModel
 
 KEYS = ("prompt", "chosen", "rejected", "label")
@@ -44,7 +43,7 @@ class Pair:
     tie: bool
 
 
-class PairList:
+class PairList(Source):
     """Judged pairs. Remembers unreadable clips."""
 
     def __init__(self, config: Config) -> None:
@@ -54,7 +53,7 @@ class PairList:
             BadData: the list or a line of it does not fit, a path leaves the folder, nothing but ties, or too many
                 clips are unreadable.
         """
-        self._config = config
+        super().__init__(config, str(config.path))
         self._judged = judged(config)
         self._pairs = [pair for pair in self._judged if not pair.tie]
         if not self._pairs:
@@ -102,52 +101,16 @@ class PairList:
         sides = [(self._files.name(path), self._files.size(path)) for path in (pair.chosen, pair.rejected)]
         return [pair.prompt, pair.tie, *sides]
 
-    def prompts(self, n: int, group: int, seed: int) -> Prompts:
-        """Draw number `seed` of `n` of the different prompts."""
-        return drawn(self.all_prompts(), n, group, seed, self._config.seed, str(self._config.path))
-
     def all_prompts(self) -> Prompts:
         """The different prompts, ties included, in the order in which they come up."""
         return Prompts(requests(dict.fromkeys(pair.prompt for pair in self._judged)))
 
-    def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
-        """Refuse.
-
-        Raises:
-            BadConfig: always.
-        """
-        raise BadConfig("pair_list gives pairs and prompts only; for clips use the dataset clip_folder or playground.")
-
     def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
-        """Draw number `seed` of `n` pairs; consecutive numbers show every pair once an epoch.
-
-        A pair with a clip that is left out gives its place to the next one in the shuffle. Only if `n` exceeds the
-        others does a pair come twice.
-
-        Raises:
-            BadData: too many clips do not fit the model or are unreadable.
-        """
-        self.fit(model.geometry)
-        found, shown = [], []
-        for index in order(len(self._pairs), n, seed, self._config.seed):
-            pair = self._pairs[index]
-            chosen, rejected = self._files.latent(pair.chosen, model), self._files.latent(pair.rejected, model)
-            if chosen is not None and rejected is not None:
-                found.append((chosen, rejected))
-                shown.append(asked(pair.prompt, pair.chosen, len(shown), model))
-            if len(found) == n:
-                break
-        if not found:
-            raise BadData(
-                f"each pair of {self._config.path} has a clip that is left out: "
-                f"{_files.several(list(self.left_out.values()))}; mend the clips."
-            )
-        taken = [k % len(found) for k in range(n)]
-        return Pairs(
-            chosen=batch([found[k][0] for k in taken], model),
-            rejected=batch([found[k][1] for k in taken], model),
-            requests=tuple(shown[k] for k in taken),
-        )
+        """Draw number `seed` of `n` pairs; consecutive numbers show every pair once an epoch. See `ClipFiles.draw`."""
+        entries = [(pair.prompt, (pair.chosen, pair.rejected)) for pair in self._pairs]
+        found, shown = self._files.draw(entries, n, seed, model)
+        chosen, rejected = (batch(list(side), model) for side in zip(*found, strict=True))
+        return Pairs(chosen, rejected, shown)
 
 
 def judged(config: Config) -> list[Pair]:

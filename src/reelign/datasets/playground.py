@@ -5,10 +5,9 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from reelign.batches import Clips, Pairs, Prompts, Request, Videos, requests
+from reelign.batches import Clips, Prompts, Request, Videos, requests
 from reelign.core import rng
-from reelign.datasets._digest import digest
-from reelign.datasets._draw import drawn, order
+from reelign.datasets._draw import Source, digest, order
 from reelign.datasets._latents import Latents, batch
 from reelign.errors import BadConfig, BadData
 from reelign.parts import PartConfig
@@ -43,12 +42,11 @@ class Config(PartConfig):
         return frozenset({"prompts"} if self.held_out else {"prompts", "clips"})
 
 
-class Playground:
+class Playground(Source):
     """Rendered clips and prompts. Remembers the captions of the clips that were drawn."""
 
     def __init__(self, config: Config) -> None:
-        """Write the prompts; clips wait until they are asked for."""
-        self._config = config
+        super().__init__(config, "the playground")
         texts = corpora.prompts(config.prompts, rng.seed_for(config.seed, "prompts"), config.held_out)
         self._prompts = Prompts(tuple(Request(text, i, slices=slices(text)) for i, text in enumerate(texts)))
         self._latents = Latents()
@@ -81,10 +79,6 @@ class Playground:
         """Counts, and a digest of the prompts and of what the clips are drawn from."""
         texts = zip(self._prompts.texts, self._prompts.ids, strict=True)
         return {**self.counts, "sha256": digest([[self._config.what, self._config.seed], *texts])}
-
-    def prompts(self, n: int, group: int, seed: int) -> Prompts:
-        """Draw number `seed` of `n` different prompts."""
-        return drawn(self._prompts, n, group, seed, self._config.seed, "the playground")
 
     def all_prompts(self) -> Prompts:
         """Every prompt, in a fixed order."""
@@ -125,14 +119,6 @@ class Playground:
     def _said(self, chunk: int) -> tuple[str, ...]:
         """Captions; drawn once more where only the latents are known, from an earlier run."""
         return self._captions[chunk] if chunk in self._captions else self._draw(chunk).captions
-
-    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
-        """Refuse.
-
-        Raises:
-            BadConfig: always.
-        """
-        raise BadConfig("playground gives prompts and clips only; for pairs use the dataset pair_list.")
 
 
 def build(config: Config) -> Playground:

@@ -7,16 +7,14 @@ A .jsonl line may also say what guidance leads away from (`negative`), a picture
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Never
+from typing import ClassVar
 
-from reelign.batches import Clips, Pairs, Prompts, Request, Size, requests
+from reelign.batches import Prompts, Request, Size, requests
 from reelign.core import rng
 from reelign.datasets import _files, _tables
-from reelign.datasets._digest import digest
-from reelign.datasets._draw import drawn
-from reelign.errors import BadConfig, BadData, cut, shown
+from reelign.datasets._draw import Source, digest
+from reelign.errors import BadData, cut, shown
 from reelign.parts import PartConfig
-from reelign.protocols import Geometry, VideoModel
 
 GIVEN = ("first_frame", "last_frame", "clip")
 KEYS = ("prompt", "negative", *GIVEN, "size", "slices", "id")
@@ -35,7 +33,7 @@ class Config(PartConfig):
     """Of the shuffles."""
 
 
-class PromptFile:
+class PromptFile(Source):
     """Prompts in file order; repeated ones are kept, and counted in `counts`."""
 
     def __init__(self, config: Config) -> None:
@@ -44,7 +42,7 @@ class PromptFile:
         Raises:
             BadData: missing, neither .txt nor .jsonl, not UTF-8, without prompts, or a line that does not fit.
         """
-        self._config = config
+        super().__init__(config, str(config.path))
         readers = {".txt": _from_text, ".jsonl": _from_json}
         reader = readers.get(config.path.suffix.lower())
         if reader is None:
@@ -64,40 +62,14 @@ class PromptFile:
         repeats = f"; {self.counts['duplicates']} of them repeat others" if self.counts["duplicates"] else ""
         return (f"{_files.counted(self.counts['prompts'], 'prompt')} read{repeats}.",)
 
-    def fit(self, geometry: Geometry) -> None:
-        """Take any geometry: there are no clips."""
-
     def identity(self) -> dict[str, str | int]:
         """How many prompts there are, and a digest of their texts, ids and slices."""
         rows = (_row(r) for r in self._all.requests)
         return {"prompts": len(self._all), "sha256": digest(rows)}
 
-    def prompts(self, n: int, group: int, seed: int) -> Prompts:
-        """Draw number `seed` of `n` different lines; consecutive numbers go through the file epoch by epoch."""
-        return drawn(self._all, n, group, seed, self._config.seed, str(self._config.path))
-
     def all_prompts(self) -> Prompts:
         """Every prompt, in file order."""
         return self._all
-
-    def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
-        """Refuse.
-
-        Raises:
-            BadConfig: always.
-        """
-        self._refuse("clips", "clip_folder or playground")
-
-    def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
-        """Refuse.
-
-        Raises:
-            BadConfig: always.
-        """
-        self._refuse("pairs", "pair_list")
-
-    def _refuse(self, wanted: str, instead: str) -> Never:
-        raise BadConfig(f"prompt_file gives prompts only; for {wanted} use the dataset {instead}.")
 
 
 def _from_text(path: Path) -> Prompts:

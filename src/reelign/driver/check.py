@@ -135,22 +135,19 @@ def _check_judges(asked: Sequence[Named], where: str, data: _Data) -> None:
 def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
     if stage.gate is None:
         return
+    where = f"stages.{index}.gate"
     if measured is None:
         raise BadConfig(
-            f"stages.{index}.gate: gates compare evaluations, but the recipe has no `evaluate`; "
-            "add it or drop the gate."
+            f"{where}: gates compare evaluations, but the recipe has no `evaluate`; add it or drop the gate."
         )
     for name in (*stage.gate.targets, *stage.gate.guards):
         if name not in measured:
-            raise BadConfig(
-                f"stages.{index}.gate: no metric of `evaluate` measures {name!r}; "
-                f"measured: {', '.join(sorted(measured))}."
-            )
+            known = ", ".join(sorted(measured))
+            raise BadConfig(f"{where}: no metric of `evaluate` measures {name!r}; measured: {known}.")
 
 
 def _check_stage(index: int, stage: StageConfig, data: _Data) -> None:
     """A stage's data and what it asks of its parts; what it will write is noted for the stages after it."""
-    asks = stage.asks
     own, prompts = f"stages.{index}.dataset", None
     for where, config in datasets_in(stage, f"stages.{index}"):
         if where == own and stage.draws:
@@ -161,7 +158,7 @@ def _check_stage(index: int, stage: StageConfig, data: _Data) -> None:
     if prompts is not None:
         # Once its modules' own data has been looked at, so that an error there is told with its place.
         stage.check(prompts, data.card)
-    _check_judges(asks, own, data)
+    _check_judges(stage.asks, own, data)
     data.written |= {f"{RUN}/{path}": what for path, what in stage.writes.items()}
 
 
@@ -247,14 +244,11 @@ def _cut(model: ModuleType, config: PartConfig, texts: dict[str, tuple[str, ...]
 
 def _overlap(texts: dict[str, tuple[str, ...]]) -> Iterator[str]:
     """How many held-out prompts are training prompts too."""
-    held_out = {_plain(text) for text in texts.get(HELD_OUT, ())}
-    for where, own in texts.items():
-        if where != HELD_OUT and (both := held_out & {_plain(text) for text in own}):
+    plain = {where: {names.same(" ".join(text.split())) for text in own} for where, own in texts.items()}
+    held_out = plain.pop(HELD_OUT, set[str]())
+    for where, own in plain.items():
+        if both := held_out & own:
             yield (
                 f"{len(both)} of {len(held_out)} held-out prompts are also in {where}: what is measured on them is not "
                 "held out; judge by other prompts."
             )
-
-
-def _plain(text: str) -> str:
-    return names.same(" ".join(text.split()))

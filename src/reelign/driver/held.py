@@ -17,7 +17,6 @@ class Held:
     """Reads the model and the running stage's learner, and brings them back; owns neither."""
 
     def __init__(self, model: VideoModel, runtime: Local) -> None:
-        """Look at a model and the runtime around it."""
         self.model, self._runtime = model, runtime
         self.fingerprint = checkpoint.fingerprint(of_experts(model.experts))
         self.best: Best | None = None

@@ -35,7 +35,6 @@ class Judging:
         company: Company,
         pace: Pace,
     ) -> None:
-        """Nothing is judged yet."""
         self._recipe, self._folder, self._runtime, self._held = recipe, folder, runtime, held
         self._opened, self._company, self._pace = opened, company, pace
         self.wish: Sequence[int] = ()
@@ -46,10 +45,6 @@ class Judging:
         """The recipe's, with its metrics; they are built for the first one and kept for the others."""
         assert self._recipe.evaluate is not None, "a look is at what the recipe evaluates"
         return evaluate.prepare(self._recipe.evaluate, self._opened)
-
-    def due(self, event: Event) -> Look | None:
-        """The evaluation that the pace asks for after an event."""
-        return self._pace.look(event)
 
     def told(self, event: Event) -> Event:
         """End the run if the pace has it so after an event.
@@ -63,7 +58,7 @@ class Judging:
 
     def again(self, event: Event) -> None:
         """Make the evaluation after a step that an interruption fell into."""
-        look = self.due(event) if event.step else None
+        look = self._pace.look(event) if event.step else None
         if look is not None and look.label not in self._folder.evaluations:
             self.on_the_way(look, event)
 

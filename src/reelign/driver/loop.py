@@ -27,7 +27,6 @@ from reelign.runtime.local import Local
 from reelign.runtime.local_work import LocalWork
 from reelign.runtime.meter import Meter
 from reelign.runtime.work import Groups
-from reelign.settings import in_run
 from reelign.stage import Context, Report, Stage
 
 
@@ -44,7 +43,6 @@ class Driver:
         pace: Pace,
         accept_changes: bool = False,
     ) -> None:
-        """Get ready; `run` finds out where the run stands."""
         self.recipe, self.folder, self.model, self.company, self.opened = recipe, folder, model, company, opened
         self.pace = pace
         self.labels = labels(recipe)
@@ -64,7 +62,7 @@ class Driver:
         try:
             if (self.state.stage, self.state.next) == (0, 0):
                 event = Event(time.time(), "phase", "base")
-                self.judging.on_the_way(self.judging.due(event), event)
+                self.judging.on_the_way(self.pace.look(event), event)
             for index in range(self.state.stage, len(self.labels)):
                 self._stage(index)
         except Over:
@@ -76,24 +74,13 @@ class Driver:
         taken = resuming.take_up(self.recipe, self.folder, self.held, self.opened, self.company, self._accept)
         if taken is not None:
             self.state, self._resumed = taken
-        self._see_collected()
+        resuming.see_collected(self.recipe, self.folder, self.state)
         if taken is None:
             self.folder.refuse_remains()
             self.folder.take_over(self.recipe)
             around = world.around(self.recipe, self.model, 0, self.opened)
             self.state = self.state.model_copy(update={"world": around})
             self._save("base", self.held.weights())
-
-    def _see_collected(self) -> None:
-        """Where stages will collect lie nobody else's files; what others will read of it is as it was collected."""
-        read = any(in_run(config) for _, config in all_datasets(self.recipe, self.state.stage))
-        for index, made in self.folder.collected(self.recipe):
-            if (index, 0) >= (self.state.stage, self.state.next):
-                made.refuse_foreign()
-            elif index == self.state.stage:
-                made.verify(self.state.next)
-            elif read:
-                made.verify(made.steps)
 
     def _stage(self, index: int) -> None:
         """Run one stage from where it stands, judge it, and hand its weights on."""
@@ -103,7 +90,7 @@ class Driver:
         seed = rng.seed_for(self.recipe.run.seed, "stage", index)
         context = Context(seed, self.folder.path, label, self.folder.id, self.opened)
         stage: Stage = parts.build("stage", config, context)
-        about, trains = stage.describe(), stage.spec.learner is not None
+        about, trains = config.describe(), stage.spec.learner is not None
         with self.runtime.stage(stage.spec) as work:
             self._enter(about, stage.steps, work)
             begun = {"index": index, "kind": config.name, **about}
@@ -134,12 +121,11 @@ class Driver:
         saved, mark = self.state.next, work.mark()
         try:
             self.judging.again(Event(time.time(), "step", label, self.state.next, stage.steps))
-            for report, seconds, units in self._measured(
-                stage.run(work, self.state.next), stage.spec.learner is not None
-            ):
+            trains, reports = stage.spec.learner is not None, stage.run(work, self.state.next)
+            for report, seconds, units in self._measured(reports, trains):
                 event = self._note(report, index, stage.steps, seconds, units)
                 self.state = self.state.model_copy(update={"wall_s": clock()})
-                mark, done, look = work.mark(), report.step + 1, self.judging.due(event)
+                mark, done, look = work.mark(), report.step + 1, self.pace.look(event)
                 # The last step is saved too: the evaluation that follows may be stopped.
                 due = done % self.recipe.run.save_every == 0 or done == stage.steps
                 if self.judging.wish or due or look:
@@ -159,7 +145,7 @@ class Driver:
             if isinstance(error, RunStopped):
                 said = {"phase": "failed", "text": str(error), "broken": work.broken}
                 event = Event(time.time(), "phase", label, self.state.next, stage.steps, said)
-                self.judging.on_the_way(self.judging.due(event), event)
+                self.judging.on_the_way(self.pace.look(event), event)
             raise
 
     def _measured(self, reports: Iterator[Report], trains: bool) -> Iterator[tuple[Report, float, int]]:
@@ -198,19 +184,9 @@ class Driver:
             self.state = resuming.agree(self.state, world.changes(then, now), where, self._accept, self.company)
             work.load(tensors, self.state.updates, self.state.adapter_off)
             self.held.begin(self.state.best, tensors)
-            self._warn_of_lost_entry()
+            if self.recipe.stages[self.state.stage].gate:
+                resuming.warn_of_lost_entry(self.folder, self.held, self.state, self.company)
         self.state = self.state.model_copy(update={"world": now})
-
-    def _warn_of_lost_entry(self) -> None:
-        """A failed gate brings the weights back that entered the stage: say it now if they are damaged."""
-        if self.recipe.stages[self.state.stage].gate is None:
-            return
-        try:
-            self.folder.checkpoints.load(self.state.entering, self.held.fingerprint)
-        except BadCheckpoint as error:
-            self.company.say(
-                f"{error} Should the gate fail, the weights that entered the stage cannot be brought back."
-            )
 
     def _leave(self, index: int, trains: bool) -> records.Gate:
         """Evaluate the stage's weights and judge them; a failed gate brings the entering weights back."""

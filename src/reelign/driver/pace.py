@@ -43,7 +43,6 @@ class AsAsked:
     keeps = True
 
     def __init__(self, recipe: Recipe) -> None:
-        """Read how often it is judged."""
         self._config = recipe.evaluate
 
     def look(self, event: Event) -> Look | None:

@@ -1,7 +1,5 @@
 """What a recipe says."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +9,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from reelign import config as configs
 from reelign import names, parts
+from reelign.files import seal
 from reelign.finished import decisive
 from reelign.parts import AnyModel, AnySink, PartConfig, Settings
 from reelign.runtime.local import RuntimeConfig
@@ -109,7 +108,7 @@ def _without_places(tree: Any) -> Any:
 
 def digest(recipe: Recipe) -> str:
     """Twelve hex digits of what is essential."""
-    return hashlib.sha256(json.dumps(essential(configs.dump(recipe)), sort_keys=True).encode()).hexdigest()[:12]
+    return seal(essential(configs.dump(recipe)))[:12]
 
 
 def datasets_in(settings: BaseModel, where: str) -> Iterator[tuple[str, PartConfig]]:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from reelign.driver import world
 from reelign.driver.held import Groups, Held
-from reelign.driver.recipe import Recipe, digest, labels
+from reelign.driver.recipe import Recipe, all_datasets, digest, labels
 from reelign.driver.run_folder import RunFolder
 from reelign.driver.state import State, extended, read
 from reelign.driver.watching import Company
 from reelign.errors import BadCheckpoint
 from reelign.opened import Datasets
 from reelign.runtime.checkpoint import Checkpoint
+from reelign.settings import in_run
 
 
 def take_up(
@@ -67,6 +68,30 @@ def agree(state: State, changes: Sequence[str], where: str, accept: bool, compan
     note = f"from step {state.next} with changes: {told}"
     company.say(f"{where} goes on {note}.")
     return state.model_copy(update={"accepted": (*state.accepted, note)})
+
+
+def see_collected(recipe: Recipe, folder: RunFolder, state: State) -> None:
+    """Where stages will collect lie nobody else's files; what others will read of it is as it was collected.
+
+    Raises:
+        BadData: it is not so.
+    """
+    read = any(in_run(config) for _, config in all_datasets(recipe, state.stage))
+    for index, made in folder.collected(recipe):
+        if (index, 0) >= (state.stage, state.next):
+            made.refuse_foreign()
+        elif index == state.stage:
+            made.verify(state.next)
+        elif read:
+            made.verify(made.steps)
+
+
+def warn_of_lost_entry(folder: RunFolder, held: Held, state: State, company: Company) -> None:
+    """A failed gate brings the weights back that entered the stage: say it now if they are damaged."""
+    try:
+        folder.checkpoints.load(state.entering, held.fingerprint)
+    except BadCheckpoint as error:
+        company.say(f"{error} Should the gate fail, the weights that entered the stage cannot be brought back.")
 
 
 def _read(checkpoint: Checkpoint, recipe: Recipe, folder: RunFolder) -> State:

@@ -43,7 +43,6 @@ class RunFolder:
     """The files of one run."""
 
     def __init__(self, path: Path) -> None:
-        """Name the files; nothing is read or written."""
         self.path, self.id = path, ""
         self.config, self.log, self.final = path / "config.json", path / "log.txt", Final(path)
         self.metrics, self.ledger = Journal(path / "metrics.jsonl"), Journal(path / "ledger.jsonl")

@@ -14,6 +14,7 @@ from typing import Any
 from reelign import records
 from reelign.events import Event, Kind, Progress, Sink
 from reelign.files import append, refresh
+from reelign.progress import duration
 
 EVERY = 30.0
 """Seconds between two lines of progress in the log."""
@@ -25,7 +26,6 @@ class Log(Progress):
     """Lines in a file; those that cannot be written are left out."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; nothing is written yet."""
         self._path = path
         self._label, self._total, self._first = "", 0, 0
         self._began = self._told = time.monotonic()
@@ -40,11 +40,11 @@ class Log(Progress):
         """A line now and then, with the time left, and one at the end."""
         now = time.monotonic()
         if done >= self._total:
-            self.say(f"{self._label}: {done} of {self._total} after {_clock(now - self._began)}")
+            self.say(f"{self._label}: {done} of {self._total} after {duration(now - self._began)}")
         elif now - self._told >= EVERY:
             self._told = now
             left = (now - self._began) * (self._total - done) / max(1, done - self._first)
-            self.say(f"{self._label}: {done} of {self._total}, {_clock(left)} left")
+            self.say(f"{self._label}: {done} of {self._total}, {duration(left)} left")
 
     def say(self, sentence: str) -> None:
         """One line."""
@@ -57,7 +57,6 @@ class Standing:
     """Keeps run.json, which says where the run stands; a version of it that cannot be written is left out."""
 
     def __init__(self, path: Path) -> None:
-        """Say that the run has started."""
         now = time.time()
         self._path, self._written, self._steps = path, 0.0, [0.0, 0.0]
         pid, host = os.getpid(), socket.gethostname()
@@ -105,7 +104,6 @@ class Company:
     """All who look on at one run. Those that fail are let go."""
 
     def __init__(self, log: Log, sinks: Iterable[Sink] = ()) -> None:
-        """Begin with the log and these."""
         self.log, self._sinks = log, list(sinks)
 
     def join(self, *sinks: Sink) -> None:
@@ -139,8 +137,3 @@ class Company:
             self._sinks.remove(sink)
             name = f"{type(sink).__module__.rpartition('.')[2]}.{type(sink).__name__}"
             self.log.say(f"{name} is told nothing any more, as it failed: {type(error).__name__}: {error}")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from reelign.engines.slots import After, Notes
-from reelign.protocols import ReferenceWeights
+from reelign.weights import Reference
 
 
 def after(start: float, slope: float, most: float) -> After:
@@ -15,7 +15,7 @@ def after(start: float, slope: float, most: float) -> After:
     (DiffusionNFT, arXiv 2509.16117; CRD, 2603.14128).
     """
 
-    def move(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
+    def move(reference: Reference, metrics: Mapping[str, float], notes: Notes) -> None:
         n = notes.memory.get("follow/iterations", torch.zeros(()))
         decay = min(start + slope * float(n), most)
         reference.follow(decay, "sampled")

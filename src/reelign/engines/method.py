@@ -8,8 +8,9 @@ from reelign.batches import Credited, Loss, Prompts, Request, Scored, Videos
 from reelign.engines import credit
 from reelign.engines.slots import Glance, Notes, Opened, Score, Slots
 from reelign.opened import Datasets
-from reelign.protocols import ReferenceWeights, VideoModel
-from reelign.sampling import Exploration
+from reelign.protocols import VideoModel
+from reelign.rollouts import Exploration
+from reelign.weights import Reference
 
 Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]
 """(slots, memory, model, batch, seed, micro_batch) -> losses."""
@@ -52,7 +53,7 @@ class Online:
             for term in self.slots.terms:
                 yield from term(model, seed, micro_batch, self.opened)
 
-    def after(self, reference: ReferenceWeights, metrics: Mapping[str, float]) -> dict[str, float]:
+    def after(self, reference: Reference, metrics: Mapping[str, float]) -> dict[str, float]:
         """Look after references and coefficients once an iteration has been learnt."""
         self.notes.metrics = {}
         for after in self.slots.after:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign import sampling
+from reelign import rollouts
 from reelign.batches import Credited, Loss, Trajectories
 from reelign.core import policy_loss, transition
 from reelign.core.flow import expand_to
@@ -132,7 +132,7 @@ def _cells(trajectories: Trajectories, micro_batch: int) -> Iterator[tuple[Cell,
     count, n = trajectories.index.shape
     at_once = max(1, micro_batch // n) if trajectories.merge else 1
     for ks in chunks(count, at_once):
-        for i, cut in enumerate(sampling.cuts(trajectories, micro_batch)):
+        for i, cut in enumerate(rollouts.cuts(trajectories, micro_batch)):
             live = trajectories.live[ks.start][i] if trajectories.live else None
             yield _cell(trajectories, ks, cut), live
 
@@ -148,7 +148,7 @@ def _cell(t: Trajectories, ks: slice, cut: slice) -> Cell:
 
 def _now(model: VideoModel, t: Trajectories, cell: Cell) -> Transition:
     """The policy's present transition at a cell, with a gradient."""
-    return sampling.transit(model, t, cell.x, cell.sigma, cell.sigma_next, t.condition[cell.sample])
+    return rollouts.transit(model, t, cell.x, cell.sigma, cell.sigma_next, t.condition[cell.sample])
 
 
 def _gap(model: VideoModel, t: Trajectories, cell: Cell, here: Transition) -> StepGap:
@@ -179,7 +179,7 @@ def _without_idle_members(batch: Credited) -> Credited:
     rows = batch.teaches.nonzero().squeeze(1)
     return replace(
         batch,
-        trajectories=sampling.select(batch.trajectories, rows),
+        trajectories=rollouts.select(batch.trajectories, rows),
         advantage=batch.advantage[rows],
         teaches=batch.teaches[rows],
         restraint=None if batch.restraint is None else batch.restraint[rows],

@@ -9,7 +9,7 @@ from reelign.batches import Prompts
 from reelign.core import rng, schedule
 from reelign.engines.slots import Select
 from reelign.errors import BadConfig
-from reelign.sampling import Exploration
+from reelign.rollouts import Exploration
 
 
 def window(

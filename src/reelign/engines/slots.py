@@ -23,8 +23,10 @@ from reelign.core.flow import expand_to, per_sample_mean
 from reelign.core.transition import Transition
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.protocols import Dataset, ReferenceWeights, VideoModel
-from reelign.sampling import Exploration, SamplerConfig
+from reelign.protocols import Dataset, VideoModel
+from reelign.rollouts import Exploration
+from reelign.sampling import SamplerConfig
+from reelign.weights import Reference
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ Opened = Callable[[PartConfig], Dataset]
 """A dataset by its settings, opened once in a run."""
 Term = Callable[[VideoModel, int, int, Opened], Iterator[Loss]]
 """(model, seed, micro_batch, opened) -> losses beside those of the rollout."""
-After = Callable[[ReferenceWeights, Mapping[str, float], Notes], None]
+After = Callable[[Reference, Mapping[str, float], Notes], None]
 """Once an iteration has been learnt."""
 Score = Callable[[Sequence[Request], Sequence[int]], Mapping[str, Float[Tensor, " b"]]]
 """(requests, seeds) -> scores of the starting policy's own samples."""

@@ -85,7 +85,6 @@ class Run:
         return Report(page.write(self.folder))
 
     def __repr__(self) -> str:
-        """Where it lies, and how far it is."""
         read = self.read
         done, planned = len(read.stages), len(read.stages) + len(read.planned)
         verdicts = [f"{row.stage}{f' ({row.gate.verdict})' if row.gate else ''}" for row in read.stages]
@@ -96,11 +95,9 @@ class Report:
     """A report in a notebook; elsewhere its path."""
 
     def __init__(self, path: Path) -> None:
-        """Of a page that is written."""
         self.path = path
 
     def __repr__(self) -> str:
-        """Where it lies."""
         return f"report  {self.path}"
 
     def _repr_html_(self) -> str:

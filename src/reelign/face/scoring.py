@@ -35,11 +35,9 @@ class Scores(Mapping[str, tuple[float | None, ...]]):
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Names of the measures."""
         return iter(self._values)
 
     def __len__(self) -> int:
-        """How many measures."""
         return len(self._values)
 
     def mean(self, name: str) -> float | None:
@@ -51,7 +49,6 @@ class Scores(Mapping[str, tuple[float | None, ...]]):
         return list(zip(self.clips, *self._values.values(), strict=True))
 
     def __repr__(self) -> str:
-        """A table as text."""
         return table(("clip", *self), self._rows())
 
     def _repr_html_(self) -> str:

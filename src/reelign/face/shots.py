@@ -36,7 +36,6 @@ class Shots:
     """What each was asked to be, where that is more than its prompt: a frame to begin from, slices."""
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
         object.__setattr__(self, "prompts", tuple(self.prompts))
         object.__setattr__(self, "requests", tuple(self.requests) or requests(self.prompts))
         object.__setattr__(self, "fps", float(self.fps))
@@ -52,7 +51,6 @@ class Shots:
             raise BadData("the requests say something else than the prompts; give one a clip, or none.")
 
     def __len__(self) -> int:
-        """How many clips."""
         return len(self.frames)
 
     def __getitem__(self, cut: int | slice) -> "Shots":
@@ -93,7 +91,6 @@ class Shots:
         return paths
 
     def __repr__(self) -> str:
-        """In a line."""
         _, count, _, height, width = self.frames.shape
         clips = f"{len(self)} clip{'' if len(self) == 1 else 's'}"
         return f"<{clips} of {count} frames of {height} x {width} at {self.fps:g} fps>"

@@ -17,8 +17,8 @@ from reelign.files import usual_mode
 from reelign.models._pipeline import Pipeline
 from reelign.parts import is_outside
 from reelign.pretrained import Part
-from reelign.protocols import Adapter
 from reelign.soundness import finite
+from reelign.weights import Adapter
 
 log = logging.getLogger(__name__)
 

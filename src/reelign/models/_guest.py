@@ -16,7 +16,6 @@ class Guest(Generic[Network]):
     """A frozen network that comes to its device when it is first used. Owns its weights."""
 
     def __init__(self, network: Network, device: torch.device) -> None:
-        """Freeze a network, which lies in main memory; it stays there until it is used."""
         self._network, self._device = network.requires_grad_(False).eval(), device
         self._home: dict[str, Tensor] = {}
         """Its weights in main memory, once it goes back there."""

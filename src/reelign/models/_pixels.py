@@ -18,7 +18,6 @@ class Codec:
     """Frames in [0, 1] <-> normalised latents, by the posterior's mode and the autoencoder's per-channel statistics."""
 
     def __init__(self, vae: Any, device: torch.device) -> None:
-        """Freeze an AutoencoderKLWan and keep its statistics."""
         config, self._dtype = dict(vae.config), vae.dtype
         self.vae: Guest[Any] = Guest(vae, device)
         shape = (1, -1, 1, 1, 1)

@@ -37,7 +37,6 @@ class Offsets(nn.Module):
     """The exact velocity plus two learnable families: `offset` per noise-level bin, `shift` of the data's mean."""
 
     def __init__(self, config: Config, dim: tuple[int, ...]) -> None:
-        """Start at the exact velocity."""
         super().__init__()
         self.mean, self.var, self.bins = config.mean, config.var, config.bins
         self.offset = nn.Parameter(torch.zeros(config.bins, *dim))
@@ -56,7 +55,6 @@ class Gaussian:
     """The family's model. Owns its offsets; only an optimizer changes them."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        """Start at the exact velocity of the configured data."""
         self.config, self.device = config, device
         self.geometry = describe(config).geometry
         self.network = Offsets(config, self.geometry.latent).to(device)

@@ -19,32 +19,16 @@ from reelign import bfloat16, parts, pretrained
 from reelign.batches import Condition, Geometry, Request, Size, Videos
 from reelign.core import schedule
 from reelign.errors import BadConfig, BadData
-from reelign.models import _export, _frozen, _pipeline, _pixels, _text
-from reelign.models._pipeline import SizeConfig
-from reelign.models._rows import fill_tiles
+from reelign.models import _export, _network, _pipeline, _pixels, _text
+from reelign.models._size import SizeConfig
 from reelign.outline import Outline
 from reelign.parts import AnyAdapter, PartConfig
 from reelign.playground import PIPELINE
-from reelign.protocols import Adapter, Card, Solver
+from reelign.protocols import Card, Solver
 from reelign.store import Memory, Store, fingerprint
-from reelign.weights import Reference
+from reelign.weights import Adapter, Reference
 
 PLAYGROUND = "playground"
-ORIGINAL = (
-    ("attn1.to_out.0", "self_attn.o"),
-    ("attn1.to_", "self_attn."),
-    ("attn2.to_out.0", "cross_attn.o"),
-    ("attn2.to_", "cross_attn."),
-    ("ffn.net.0.proj", "ffn.0"),
-    ("ffn.net.2", "ffn.2"),
-    ("condition_embedder.text_embedder.linear_1", "text_embedding.0"),
-    ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
-    ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
-    ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
-    ("condition_embedder.time_proj", "time_projection.1"),
-    ("proj_out", "head.head"),
-)
-"""Parts of layers' names in diffusers, and in Wan's own code."""
 
 
 class Config(PartConfig):
@@ -71,7 +55,6 @@ class Wan:
     """A Wan transformer with its text encoder and codec. Owns their weights; only an optimizer changes them."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        """Load a pipeline folder; see `build`."""
         self.config, self.device = config, device
         self._pipeline = pipeline = _read(config)
         self.folder, self.geometry = pipeline.folder, pipeline.card.geometry
@@ -80,19 +63,19 @@ class Wan:
         self._bfloat16, frozen_dtype = _precision(config, device)
         rounded = self.adapter is not None and self._bfloat16
         self.network: WanTransformer3DModel = (
-            _frozen.load(pipeline.transformer)
+            _network.load(pipeline.transformer)
             if rounded
             else pretrained.load(pipeline.transformer, torch_dtype=torch.float32)
         )
         # eval mode for good: dropout would make a replay differ from its rollout.
         self.network.eval()
-        _float_angles(self.network)
+        _network.float_angles(self.network)
         cast(nn.Module, self.network).to(device)
         self.network.requires_grad_(self.adapter is None)
         if self.adapter is not None:
             self.adapter.attach(self.network)
         if device.type == "cpu":
-            fill_tiles(self.network)
+            _network.fill_tiles(self.network)
         if config.checkpointing:
             self.network.enable_gradient_checkpointing()
         length = pipeline.card.text_length
@@ -253,11 +236,11 @@ def outline(config: Config, device: torch.device) -> Outline:
     adapter = _adapter(config, pipeline)
     network: Any = copy.deepcopy(pipeline.transformer.network)
     network.requires_grad_(adapter is None)
-    _float_angles(network)
+    _network.float_angles(network)
     if adapter is not None:
         if products:
-            _frozen.rounded(network)
-        fresh: Adapter = parts.build("adapter", adapter.form, network, ORIGINAL)
+            _network.rounded(network)
+        fresh: Adapter = parts.build("adapter", adapter.form, network, _network.ORIGINAL)
         fresh.attach(network)
     if config.checkpointing:
         network.enable_gradient_checkpointing()
@@ -285,12 +268,6 @@ def build(config: Config, device: torch.device) -> Wan:
     return Wan(config, device)
 
 
-def _float_angles(network: WanTransformer3DModel) -> None:
-    """Angles in float64 would double the cost of attention on CPUs."""
-    for name, buffer in network.rope.named_buffers():
-        setattr(network.rope, name, buffer.float())
-
-
 def _precision(config: Config, device: torch.device) -> tuple[bool, torch.dtype]:
     """Whether products are in bfloat16, and what text encoder and codec are kept in."""
     products = {
@@ -314,7 +291,7 @@ def _words(pipeline: _pipeline.Pipeline) -> PreTrainedTokenizerBase:
 def _adapter(config: Config, pipeline: _pipeline.Pipeline) -> Adapter | None:
     network = pipeline.transformer.network
     assert network is not None, "a diffusers part is always compared"
-    return parts.build("adapter", config.adapter, network, ORIGINAL) if config.adapter else None
+    return parts.build("adapter", config.adapter, network, _network.ORIGINAL) if config.adapter else None
 
 
 def _folder_of(config: Config) -> Path:

@@ -6,7 +6,7 @@ from reelign.batches import Prompts
 from reelign.engines.slots import NOISE, Demand, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.sampling import Exploration
+from reelign.rollouts import Exploration
 
 
 class Config(PartConfig):

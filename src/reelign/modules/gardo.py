@@ -13,7 +13,7 @@ from reelign.engines import penalty
 from reelign.engines.slots import Demand, Given, Notes, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
-from reelign.protocols import ReferenceWeights
+from reelign.weights import Reference
 
 SHARE = "gardo/share"
 
@@ -88,7 +88,7 @@ def fill(config: Config, slots: Slots) -> Slots:
         before = given.restraint if given.restraint is not None else torch.ones_like(chosen)
         return replace(given, restraint=before * chosen.to(given.advantage.device))
 
-    def reset(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
+    def reset(reference: Reference, metrics: Mapping[str, float], notes: Notes) -> None:
         since = notes.memory["gardo/since"] + 1
         if int(since) >= config.every or metrics.get(penalty.NAMES[config.form], 0.0) > config.above:
             reference.start()

@@ -10,7 +10,7 @@ from pydantic import Field
 from reelign.engines import penalty
 from reelign.engines.slots import Notes, Slots
 from reelign.parts import PartConfig
-from reelign.protocols import ReferenceWeights
+from reelign.weights import Reference
 
 FACTOR = 1.5
 """How far off its target a divergence must be for the weight to change, and by how much it then changes."""
@@ -46,7 +46,7 @@ def fill(config: Config, slots: Slots) -> Slots:
         notes.memory[WEIGHT] = torch.tensor(config.weight)
         notes.memory["kl/since"] = torch.zeros(())
 
-    def adapt(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
+    def adapt(reference: Reference, metrics: Mapping[str, float], notes: Notes) -> None:
         if config.target is not None and metric in metrics:
             weight = notes.memory[WEIGHT]
             if metrics[metric] > FACTOR * config.target:
@@ -56,7 +56,7 @@ def fill(config: Config, slots: Slots) -> Slots:
             notes.memory[WEIGHT] = weight
             notes.metrics["kl_weight"] = weight.item()
 
-    def move(reference: ReferenceWeights, metrics: Mapping[str, float], notes: Notes) -> None:
+    def move(reference: Reference, metrics: Mapping[str, float], notes: Notes) -> None:
         if config.reference == "average":
             reference.follow(config.decay)
         elif config.reference == "reset":

@@ -47,7 +47,6 @@ class Store:
     """The checkpoints of one run. Owns the folders in `root` that this run made, and touches no others."""
 
     def __init__(self, root: Path, run: str) -> None:
-        """Name the folder and the run's id; nothing is read or written."""
         self.root, self.run = root, run
         self._passed_over: set[str] = set()
         self._last = 0

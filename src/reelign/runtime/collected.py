@@ -20,7 +20,6 @@ class Collected:
     """One folder of pairs. Owns every file in it."""
 
     def __init__(self, run_folder: Path, path: str, run: str, steps: int) -> None:
-        """Name the folder; nothing is read or written."""
         self.folder, self.steps = run_folder / path, steps
         self._run_folder, self._run = run_folder, run
         self._record = self.folder / "collected.jsonl"

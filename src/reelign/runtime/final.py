@@ -15,7 +15,6 @@ class Final:
     """Owns `final/` of a run folder, and `final.json`: of which checkpoint it is, and the sha256 of its files."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the files; nothing is read or written."""
         self.path, self._record = folder / "final", folder / "final.json"
 
     def is_of(self, seal: str) -> bool:

@@ -41,16 +41,12 @@ class LearnerConfig(Settings):
     updates closely."""
 
     @model_validator(mode="after")
-    def _decays(self) -> "LearnerConfig":
+    def _goes_together(self) -> "LearnerConfig":
         if self.lr * self.weight_decay >= 1:
             raise ValueError(
                 f"weight_decay {self.weight_decay:g} at lr {self.lr:g} takes away all of a weight in one update; their "
                 "product must be less than 1"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _averages_to_warm_up(self) -> "LearnerConfig":
         if self.ema_warmup and not self.ema:
             raise ValueError("ema_warmup is set, but ema is 0, so nothing is averaged; give ema, such as 0.97, too")
         return self
@@ -161,22 +157,18 @@ class Learner:
     def _refuse_broken(self, where: str, broken: Callable[[], str | None]) -> None:
         """See that the update left finite weights; one synchronisation."""
         # Averages are means of weights that were finite, and are so themselves. A norm may overflow by itself.
-        if math.isfinite(nn.utils.get_total_norm(self.weights.values()).item()):
-            return
-        named = broken()
-        if named is None:
-            return
-        self.broken = True
-        raise RunStopped(
-            f"{where}: its update left {named} in the weights; they are not saved, and what was saved before stays; "
-            "lower learner.lr."
-        )
+        if not math.isfinite(nn.utils.get_total_norm(self.weights.values()).item()) and (named := broken()):
+            self.broken = True
+            raise RunStopped(
+                f"{where}: its update left {named} in the weights; they are not saved, and what was saved before "
+                "stays; lower learner.lr."
+            )
 
     def _check(self, loss: float, batch: Any, where: str, broken: Callable[[], str | None]) -> None:
         if math.isfinite(loss):
             return
         _refuse_broken_before(f"{where}: the loss is {loss}", broken)
-        bad = next((n for n, t in _tensors(batch, "batch") if not soundness.finite(t)), "the network's output")
+        bad = soundness.first_broken(batch, "batch") or "the network's output"
         raise RunStopped(
             f"{where}: the loss is {loss}; the first tensor that is not finite is {bad}. The weights were not changed; "
             "lower the learning rate or look at that input."
@@ -240,16 +232,6 @@ def _copy(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in source.items():
             target[name].copy_(value)
-
-
-def _tensors(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
-    """All float tensors inside a batch, with their field paths."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield path, value
-        return
-    for name in getattr(value, "__dataclass_fields__", ()):
-        yield from _tensors(getattr(value, name), f"{path}.{name}")
 
 
 def _reduce(parts: list[tuple[float, dict[str, Tensor]]]) -> dict[str, float]:

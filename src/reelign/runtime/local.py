@@ -1,20 +1,17 @@
 """Everything in this process on one device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from pydantic import Field
 
-from reelign.batches import Request, Videos
 from reelign.errors import BadConfig, shown
 from reelign.parts import Settings
-from reelign.protocols import VideoModel
 from reelign.runtime import malloc
-from reelign.runtime.local_work import LocalWork, sampled
+from reelign.runtime.local_work import LocalWork, Sampling
 from reelign.runtime.work import StageSpec
-from reelign.sampling import SamplerConfig
 from reelign.store import StoreConfig
 
 
@@ -35,20 +32,11 @@ class RuntimeConfig(Settings):
     twice."""
 
 
-class Local:
+class Local(Sampling):
     """The in-process runtime; see `work.Runtime`."""
 
-    def __init__(self, model: VideoModel) -> None:
-        """Around a model."""
-        self.model = model
-        self.work: LocalWork | None = None
-        """That of the running stage."""
-
-    def sample(
-        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
-    ) -> Iterator[Videos]:
-        """A chunk at a time, sampled when it is asked for."""
-        return sampled(self.model, requests, seeds, sampler, at_once)
+    work: LocalWork | None = None
+    """That of the running stage."""
 
     @contextmanager
     def stage(self, spec: StageSpec) -> Iterator[LocalWork]:
@@ -84,16 +72,11 @@ def resolve(config: RuntimeConfig) -> torch.device:
     return torch.device("cpu") if named.type == "cpu" else named
 
 
-def set_up(config: RuntimeConfig) -> None:
-    """Set up the process for a runtime config: torch's threads, and how memory is kept."""
+def device(config: RuntimeConfig) -> torch.device:
+    """Resolve the device of a runtime config, and set up the process for it: torch's threads, how memory is kept."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    if resolve(config).type == "cpu":
-        malloc.keep_freed()
-
-
-def device(config: RuntimeConfig) -> torch.device:
-    """Resolve the device of a runtime config, and set up the process for it."""
     resolved = resolve(config)
-    set_up(config)
+    if resolved.type == "cpu":
+        malloc.keep_freed()
     return resolved

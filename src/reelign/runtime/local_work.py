@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reelign import declared, parts, sampling, soundness
-from reelign.batches import Clips, Pairs, Prompts, Request, Scored, Shown, Trajectories, Videos
+from reelign import declared, parts, rollouts, sampling, soundness
+from reelign.batches import Clips, Pairs, Prompts, Request, Scored, Shown, Trajectories, Videos, joined
 from reelign.panel import Panel
 from reelign.protocols import VideoModel
 from reelign.runtime import threads
@@ -24,20 +24,61 @@ from reelign.sampling import SamplerConfig
 from reelign.weights import of_experts
 
 
-def sampled(
-    model: VideoModel, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
-) -> Iterator[Videos]:
-    """Videos of the model, a chunk at a time, sampled when it is asked for."""
-    for cut in sampling.runs(requests, at_once):
-        yield sampling.videos(model, requests[cut], seeds[cut], sampler, at_once)
+class Gathered:
+    """The rollout of an iteration, piece by piece; all of one sampler, exploration and size.
+
+    Each piece is copied into tensors of all samples as it comes, so that none is held twice.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n, self._parts = n, list[Trajectories]()
+        self._tensors: dict[str, Tensor] = {}
+
+    def add(self, part: Trajectories) -> Trajectories:
+        """The next piece; its tensors now lie in those of the whole."""
+        start, count = sum(len(known.x0) for known in self._parts), len(part.x0)
+        own: dict[str, Tensor] = {}
+        for name in ("x0", *rollouts.BY_SAMPLE) if count < self._n else ():
+            value, axis = getattr(part, name), 0 if name == "x0" else 1
+            if name not in self._tensors:
+                self._tensors[name] = value.new_empty(*value.shape[:axis], self._n, *value.shape[axis + 1 :])
+            own[name] = self._tensors[name].narrow(axis, start, count).copy_(value)
+        self._parts.append(replace(part, **own))
+        return self._parts[-1]
+
+    def whole(self) -> Trajectories:
+        """All that was added, prompts in their order."""
+        parts, prompts = self._parts, [part.prompts for part in self._parts]
+        return replace(
+            parts[0],
+            prompts=Prompts(tuple(request for p in prompts for request in p.requests), prompts[0].group),
+            condition=joined([part.condition for part in parts]),
+            **self._tensors,
+            pieces=tuple(len(part.x0) for part in parts),
+            live=tuple(sum(rows, ()) for rows in zip(*(part.live for part in parts), strict=True)),
+        )
 
 
-class LocalWork:
+class Sampling:
+    """Samples of a model in this process."""
+
+    def __init__(self, model: VideoModel) -> None:
+        self.model = model
+
+    def sample(
+        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
+    ) -> Iterator[Videos]:
+        """A chunk at a time, sampled when it is asked for."""
+        for cut in sampling.runs(requests, at_once):
+            yield sampling.videos(self.model, requests[cut], seeds[cut], sampler, at_once)
+
+
+class LocalWork(Sampling):
     """A stage in this process. Owns its method, rewards and optimizer; see `work.Work`."""
 
     def __init__(self, model: VideoModel, spec: StageSpec) -> None:
-        """Build what the stage needs, and make the present weights those of each frozen role."""
-        self.model, self.spec = model, spec
+        super().__init__(model)
+        self.spec = spec
         self.method: Any = parts.build("method", spec.method) if spec.method else None
         self.panel = Panel.build(spec.rewards)
         roles = sorted(declared.needs(spec.method)) if spec.method else []
@@ -63,19 +104,19 @@ class LocalWork:
         """Item by item in order; with `overlap` each is scored while the next one is on its way."""
         before = [sum(len(item.prompts) for item in items[:i]) for i in range(len(items))]
         each = [(item, max(0, show - n)) for item, n in zip(items, before, strict=True)]
-        whole = sampling.Gathered(sum(len(item.prompts) * item.prompts.group for item in items))
+        whole = Gathered(sum(len(item.prompts) * item.prompts.group for item in items))
         if not self.spec.passes.overlap or len(items) == 1:  # in the threads that sample: others would be a new team
             return _joined([self._scored(self._rolled(i, sampler, whole), where, few) for i, few in each], whole)
         with ThreadPoolExecutor(max_workers=1, initializer=threads.release) as pool:
             waiting = [pool.submit(self._scored, self._rolled(i, sampler, whole), where, few) for i, few in each]
             return _joined([future.result() for future in waiting], whole)
 
-    def _rolled(self, item: Item, sampler: SamplerConfig, whole: sampling.Gathered) -> tuple[Trajectories, float]:
+    def _rolled(self, item: Item, sampler: SamplerConfig, whole: Gathered) -> tuple[Trajectories, float]:
         """Latents with their stochastic transitions, and how many seconds they took."""
         began, passes = time.perf_counter(), self.spec.passes
         with self.model.reference.on("sampled") if "sampled" in self._roles else nullcontext():
             how = item.prompts, sampler, item.exploration, item.seed, self.micro_batch
-            trajectories = sampling.rollout(self.model, *how, retain=passes.retain)
+            trajectories = rollouts.rollout(self.model, *how, retain=passes.retain)
         return whole.add(replace(trajectories, merge=passes.merge)), time.perf_counter() - began
 
     def _scored(self, rolled: tuple[Trajectories, float], where: str, show: int) -> Scored:
@@ -110,12 +151,6 @@ class LocalWork:
             start += len(videos)
             del videos  # before the next ones are made
         return {name: torch.cat([scores[name] for scores in by_chunk]) for name in by_chunk[0]}
-
-    def sample(
-        self, requests: Sequence[Request], seeds: Sequence[int], sampler: SamplerConfig, at_once: int
-    ) -> Iterator[Videos]:
-        """A chunk at a time, sampled when it is asked for."""
-        return sampled(self.model, requests, seeds, sampler, at_once)
 
     def utility(self, videos: Videos, requests: Sequence[Request], where: str) -> Float[Tensor, " b"]:
         """The mean of the rewards by their weights."""
@@ -175,11 +210,9 @@ class Mark:
     """A moment of a stage, to compare with another one; keeps copies of the method's few numbers only."""
 
     def __init__(self, counted: Any, remembered: Mapping[str, Tensor]) -> None:
-        """Copy what may be changed in place."""
         self._counted, self._remembered = counted, {key: value.clone() for key, value in remembered.items()}
 
     def __eq__(self, other: object) -> bool:
-        """Whether nothing has changed in between."""
         return (
             isinstance(other, Mark)
             and self._counted == other._counted
@@ -198,7 +231,7 @@ def _shown(prompts: Prompts, videos: Videos, scores: Mapping[str, Tensor], show:
     return tuple(kept)
 
 
-def _joined(scored: Sequence[Scored], whole: sampling.Gathered) -> Scored:
+def _joined(scored: Sequence[Scored], whole: Gathered) -> Scored:
     """The pieces of an iteration as one."""
     first = scored[0]
     if len(scored) == 1:

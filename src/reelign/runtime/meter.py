@@ -19,7 +19,6 @@ class Meter:
     """
 
     def __init__(self, *networks: nn.Module) -> None:
-        """Start at zero."""
         self.units = 0
         for network in networks:
             network.register_forward_hook(self._count, with_kwargs=True)

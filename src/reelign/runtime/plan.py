@@ -6,7 +6,8 @@ from pydantic import Field
 
 from reelign.batches import Prompts
 from reelign.parts import Settings
-from reelign.sampling import Exploration, runs
+from reelign.rollouts import Exploration
+from reelign.sampling import runs
 
 
 class PassesConfig(Settings):

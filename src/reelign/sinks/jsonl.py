@@ -23,7 +23,6 @@ class Lines:
     """Owns one file, which only grows."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file."""
         self._path = path
 
     def send(self, event: Event) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from reelign.events import About, Event
 from reelign.parts import PartConfig
-from reelign.sinks import _extra
+from reelign.sinks._tracking import check
 
 
 class Config(PartConfig):
@@ -22,7 +22,6 @@ class Board:
     """Owns a writer for each stage, so that their curves lie over one another."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; nothing is written before something is told."""
         self._folder, self._writers = folder, {}
 
     def send(self, event: Event) -> None:
@@ -52,15 +51,6 @@ class Board:
         if stage not in self._writers:
             self._writers[stage] = SummaryWriter(str(self._folder / stage), purge_step=step + 1)
         return self._writers[stage]
-
-
-def check(config: Config) -> None:
-    """See that its package is there.
-
-    Raises:
-        MissingExtra: it is not.
-    """
-    _extra.need("tensorboard")
 
 
 def build(config: Config, run: About) -> Board:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from reelign.events import About, Event
 from reelign.parts import PartConfig
-from reelign.sinks import _curves, _extra
+from reelign.sinks._tracking import Tracker
+from reelign.sinks._tracking import check as check
 
 
 class Config(PartConfig):
@@ -23,44 +24,19 @@ class Config(PartConfig):
     """Whether anything is sent to the service."""
 
 
-class Tracker:
+class Wandb(Tracker):
     """Owns one run of a project."""
 
-    def __init__(self, config: Config, run: About) -> None:
-        """Begin it, or go on with it."""
-        self._run = _extra.bring("wandb").init(
-            project=config.project,
-            entity=config.entity or None,
-            name=run.name,
-            id=run.id[:16],
-            dir=str(run.folder),
-            config=dict(run.config),
-            mode=config.mode,
-            resume="allow",
-        )
-
     def send(self, event: Event) -> None:
-        """Add points to the curves."""
+        """Add points to the curves, each stage by its own steps."""
         if event.kind == "stage":
             self._run.define_metric(f"{event.stage}/*", step_metric=f"{event.stage}/step")
-        values = _curves.row(event)
-        if values:
-            self._run.log(values)
-
-    def close(self) -> None:
-        """Write what is left."""
-        self._run.finish()
+        super().send(event)
 
 
-def check(config: Config) -> None:
-    """See that its package is there.
-
-    Raises:
-        MissingExtra: it is not.
-    """
-    _extra.need("wandb")
-
-
-def build(config: Config, run: About) -> Tracker:
+def build(config: Config, run: About) -> Wandb:
     """Begin a run of the project, or go on with it."""
-    return Tracker(config, run)
+    about = {"project": config.project, "entity": config.entity or None, "name": run.name, "id": run.id[:16]}
+    return Wandb(
+        config, {**about, "dir": str(run.folder), "config": dict(run.config), "mode": config.mode, "resume": "allow"}
+    )

@@ -14,12 +14,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from reelign import config as configs
-from reelign import panel, video
+from reelign import video
 from reelign.batches import Request, Videos
 from reelign.core import rng
 from reelign.files import write_text
-from reelign.judges import Named
 from reelign.names import Inside
 from reelign.panel import Weighted
 from reelign.parts import AnyDataset
@@ -57,16 +55,6 @@ class Config(StageConfig):
     """Folder inside the run folder."""
 
     @property
-    def asks(self) -> tuple[Named, ...]:
-        """Its rewards."""
-        return panel.rewards(self.rewards)
-
-    @property
-    def trains_on(self) -> frozenset[str]:
-        """Names of its rewards, which decide what its pairs teach."""
-        return panel.names(self.rewards)
-
-    @property
     def draws(self) -> Draw:
         """The prompts of a step."""
         return Draw("prompts", min(self.prompts, self.per_step), self.members)
@@ -85,7 +73,6 @@ class Collect:
     """Sample, rank, write."""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Open the prompt source."""
         self.config, self.context = config, context
         self.dataset = context.opened(config.dataset)
         self.spec = StageSpec(f"stage {context.label}", rewards=config.rewards)
@@ -147,11 +134,6 @@ class Collect:
                 video.write(path, videos.frames[p * members + member], videos.fps, lossless=True)
             rows.append({"prompt": asked[p].text, **names})
         return rows
-
-    def describe(self) -> Json:
-        """For the ledger."""
-        dataset, rewards = configs.dump(self.config.dataset), panel.describe(self.config.rewards)
-        return {"method": "collect", "dataset": dataset, "rewards": rewards}
 
 
 def build(config: Config, context: Context) -> Collect:

@@ -198,7 +198,6 @@ class Evaluate:
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Read the prompts, build the metrics, and count the batches."""
         self.config, self.context = config, context
         self.spec, self.evaluation = StageSpec(f"stage {context.label}"), prepare(config, context.opened)
         self.steps = -(-len(self.evaluation.prompts) // max(1, config.batch // config.members))
@@ -213,10 +212,6 @@ class Evaluate:
             if start <= step < self.steps - 1:
                 yield Report(step, {})
         yield Report(self.steps - 1, {})
-
-    def describe(self) -> Json:
-        """For the ledger."""
-        return {"method": "evaluate", "dataset": self.config.dataset.model_dump(mode="json"), "rewards": {}}
 
 
 def build(config: Config, context: Context) -> Evaluate:

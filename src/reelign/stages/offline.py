@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import Field, field_validator
 
-from reelign import config as configs
 from reelign import declared
 from reelign.batches import Clips, Pairs
 from reelign.core import rng
@@ -64,7 +62,6 @@ class Offline:
     note = ""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset = context.opened(config.dataset)
         self.spec = StageSpec(f"stage {context.label}", config.method, config.learner)
@@ -81,10 +78,6 @@ class Offline:
             named = {f"offline/{name}": value for name, value in metrics.items()}
             named["update/wall_s"] = time.perf_counter() - began
             yield Report(step, named, {config.draws.what: config.batch})
-
-    def describe(self) -> dict[str, Any]:
-        """For the ledger."""
-        return {"method": self.config.method.name, "dataset": configs.dump(self.config.dataset), "rewards": {}}
 
 
 def build(config: Config, context: Context) -> Offline:

@@ -8,12 +8,10 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from reelign import config as configs
 from reelign import declared, panel, video
 from reelign.batches import Credited, Prompts, Scored, requests
 from reelign.core import rng
 from reelign.engines.slots import Demand
-from reelign.judges import Named
 from reelign.panel import Weighted
 from reelign.parts import AnyDataset, AnyMethod, PartConfig, Settings
 from reelign.protocols import Card
@@ -70,16 +68,6 @@ class Config(StageConfig):
     def title(self) -> str:
         """The method's name."""
         return self.method.name
-
-    @property
-    def asks(self) -> tuple[Named, ...]:
-        """Its rewards."""
-        return panel.rewards(self.rewards)
-
-    @property
-    def trains_on(self) -> frozenset[str]:
-        """Names of its rewards."""
-        return panel.names(self.rewards)
 
     @property
     def draws(self) -> Draw:
@@ -158,7 +146,6 @@ class Online:
     """At the end, where most iterations taught nothing."""
 
     def __init__(self, config: Config, context: Context) -> None:
-        """Open the dataset."""
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset = context.opened(config.dataset)
         label = f"stage {context.label}"
@@ -224,11 +211,6 @@ class Online:
         later = [work.update(batch, noise, where) for noise in noises]
         metrics |= {f"again/{name}": fmean(m[name] for m in later) for name in (later[0] if later else ())}
         return {**metrics, **work.after(metrics)}
-
-    def describe(self) -> dict[str, Any]:
-        """For the ledger."""
-        dataset, rewards = configs.dump(self.config.dataset), panel.describe(self.config.rewards)
-        return {"method": self.config.method.name, "dataset": dataset, "rewards": rewards}
 
 
 def _rewards(scored: Scored) -> dict[str, float]:
