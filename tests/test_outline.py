@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from reelign.batches import requests
+from reelign.models import _network
 from reelign.models import wan as family
 from reelign.outline import Outline, measured, passes, size
 
@@ -39,7 +40,7 @@ def test_sizes_and_passes_are_those_of_the_model_with_weights(
     tiny = {"weights": str(tiny_wan21), "size": size_of_tiny, "text_length": 16}
     weights: dict[str, Any] = tiny if kind == "wan21" else {}
     # On CPUs the network fills its batches up to whole tiles, which no other device does.
-    monkeypatch.setattr(family, "fill_tiles", lambda network: None)
+    monkeypatch.setattr(_network, "fill_tiles", lambda network: None)
     config = family.Config.model_validate({**weights, **form})
     told = family.outline(config, CPU)
     model = family.build(config, CPU)

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-from reelign.models import _pipeline
+from reelign.models import _pipeline, _size
 from reelign.models import wan as family
 from reelign.outline import Outline
 from reelign.pretrained import Part
@@ -51,7 +51,7 @@ def _outline(model: str, trains: str) -> Outline:
     """Of a pipeline without files, on a GPU."""
     transformer, vae = _part(WanTransformer3DModel, **TRANSFORMERS[model]), _part(AutoencoderKLWan)
     text = _part(UMT5EncoderModel, UMT5Config(**TEXT))
-    card = Card(_pipeline._geometry(Path(), transformer.config, vae.config, _pipeline.SizeConfig()), 512)
+    card = Card(_size.geometry_of(Path(), transformer.config, vae.config, _size.SizeConfig()), 512)
     pipeline = _pipeline.Pipeline(Path(), card, None, transformer, text, vae, "T5TokenizerFast")
     with mock.patch.object(family, "_read", return_value=pipeline):
         config = family.Config.model_validate(ADAPTED if trains == "LoRA 32" else {})

@@ -129,7 +129,7 @@ def test_a_shared_prefix_gives_the_samples_of_separate_ones(wan: Make, monkeypat
         sampling.advance(course, flight, until)
         return flight
 
-    monkeypatch.setattr(sampling, "_takeoff", separate)
+    monkeypatch.setattr(rollouts, "_takeoff", separate)
     assert torch.equal(once.x0, _rollout(model, method, 4).x0)
 
 

@@ -70,9 +70,9 @@ def test_samples_are_shown_by_step_with_their_rewards(run: Path) -> None:
     _keep(run, [_sample(run, 0), _sample(run, 0, member=1), _sample(run, 2)])
     (strip,) = strips.strips(load.load(run))
     assert [(step, len(frames)) for step, frames in strip.steps] == [(0, 2), (2, 1)]
-    frame = strip.steps[1][1][0]
-    assert (frame.clip.width, frame.clip.height) == (32, 32)
-    assert [(badge.name, badge.value, badge.tone) for badge in frame.clip.badges] == [
+    _, clip = strip.steps[1][1][0]
+    assert (clip.width, clip.height) == (32, 32)
+    assert [(badge.name, badge.value, badge.tone) for badge in clip.badges] == [
         ("motion", "0.500", "plain"),
         ("sharpness", "–", "none"),
     ]
@@ -100,4 +100,4 @@ def test_a_sample_must_lie_in_the_run_folder(run: Path) -> None:
 def test_a_sample_whose_video_is_gone_is_said(run: Path) -> None:
     _keep(run, [_sample(run, 0, video="samples/grpo/gone.mp4")])
     (strip,) = strips.strips(load.load(run))
-    assert strip.steps[0][1][0].clip.absent == "video file missing"
+    assert strip.steps[0][1][0][1].absent == "video file missing"
