@@ -80,6 +80,4 @@ class Offline:
             yield Report(step, named, {config.draws.what: config.batch})
 
 
-def build(config: Config, context: Context) -> Offline:
-    """Start an offline stage."""
-    return Offline(config, context)
+build = Offline

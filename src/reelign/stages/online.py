@@ -222,6 +222,4 @@ def _rewards(scored: Scored) -> dict[str, float]:
     return {"online/reward": total, **{f"online/reward/{name}": mean for name, mean in means.items()}, **spread}
 
 
-def build(config: Config, context: Context) -> Online:
-    """Start an online stage."""
-    return Online(config, context)
+build = Online
