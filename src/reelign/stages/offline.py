@@ -31,11 +31,6 @@ class Config(StageConfig):
     learner: LearnerConfig = LearnerConfig()
 
     @property
-    def title(self) -> str:
-        """The method's name."""
-        return self.method.name
-
-    @property
     def draws(self) -> Draw:
         """What the method consumes."""
         return Draw("pairs" if declared.consumes(self.method) is Pairs else "clips")

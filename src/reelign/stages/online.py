@@ -65,11 +65,6 @@ class Config(StageConfig):
     """How an iteration is cut into forward passes."""
 
     @property
-    def title(self) -> str:
-        """The method's name."""
-        return self.method.name
-
-    @property
     def draws(self) -> Draw:
         """The prompts of an iteration."""
         return Draw("prompts", self.prompts, self.group)
