@@ -142,13 +142,17 @@ def judged(maps: Mapping[str, Tensor], faults: Tensor, grid: Grid) -> tuple[dict
     return shares, truth.sum(dim=(1, 2, 3)) > 0
 
 
+def _interval(values: Tensor, seed: int) -> list[float]:
+    return [round(v, 4) for v in stats.over_prompts(values.tolist(), range(len(values)), seed=seed)]
+
+
 def summary(shares: Mapping[str, Tensor], chosen: Tensor, seed: int) -> dict[str, dict[str, list[float]]]:
     """Means with intervals: of each map, and of each map less the uniform one."""
     base = shares["uniform"][chosen]
     return {
         name: {
-            "misplaced": [round(v, 4) for v in stats.mean_interval(values[chosen], seed=seed)],
-            "against_uniform": [round(v, 4) for v in stats.mean_interval(values[chosen] - base, seed=seed)],
+            "misplaced": _interval(values[chosen], seed),
+            "against_uniform": _interval(values[chosen] - base, seed),
         }
         for name, values in shares.items()
     }

@@ -75,8 +75,8 @@ class StageConfig(PartConfig):
 
     @property
     def title(self) -> str:
-        """Its name where it has no label."""
-        return self.name
+        """Its name where it has no label: its method's, if it has one."""
+        return getattr(self, "method", self).name
 
     @property
     def extent(self) -> int:

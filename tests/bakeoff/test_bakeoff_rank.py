@@ -150,7 +150,7 @@ def test_too_few_seeds_or_prompts_rank_nothing(analyse: Callable[..., Analysis],
     (name,) = few
     size = f"{few[name]} {name}"
     assert headline.headline(found)[0].startswith(f"Nothing is ranked: {size} are too few")
-    assert headline.negative(found)[0].startswith("b does not get to")
+    assert next(headline.negative(found)).startswith("b does not get to")
     assert any(caveat.grave for caveat in caveats.caveats(found, 1000))
 
 

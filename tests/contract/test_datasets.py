@@ -27,7 +27,7 @@ def _clips() -> Float[Tensor, "b f 3 H W"]:
 
 EXAMPLES: dict[str, Callable[[Path], dict[str, object]]] = {
     "clip_folder": lambda place: {"path": write_clip_folder(place / "clips", _clips(), list("abcd"), 8)},
-    "prompt_file": lambda place: {"path": write_prompts(place / "p.txt", list("abcd"))},
+    "prompt_file": lambda place: {"path": write_prompts(place / "p.jsonl", list("abcd"))},
     "pair_list": lambda place: {"path": write_pairs(place / "p.jsonl", list("abcd"), _clips(), 1 - _clips(), 8)},
     "playground": lambda place: {"size": 4, "prompts": 4},
 }

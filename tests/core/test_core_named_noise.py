@@ -86,22 +86,22 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     hits = 0
     for trial in range(100):
         values = rng.normal((40,), seed=rng.seed_for(0, "values", trial))
-        _, low, high = stats.mean_interval(values, seed=trial, draws=400)
+        _, low, high = stats.over_prompts(values.tolist(), range(40), seed=trial)
         hits += low <= 0 <= high
     assert 85 <= hits <= 100
 
 
 def test_an_interval_is_reproducible_and_holds_its_estimate() -> None:
-    values = rng.normal((30,), seed=1)
-    found = stats.mean_interval(values, seed=4)
-    assert found == stats.mean_interval(values, seed=4)
+    values = rng.normal((30,), seed=1).tolist()
+    found = stats.over_prompts(values, range(30), seed=4)
+    assert found == stats.over_prompts(values, range(30), seed=4)
     assert found.low < found.estimate < found.high
 
 
 def test_samples_of_one_prompt_widen_the_interval() -> None:
     prompts = rng.normal((12,), seed=2)
-    values, groups = prompts.repeat_interleave(16), torch.arange(12).repeat_interleave(16)
-    naive, clustered = stats.mean_interval(values, seed=0), stats.mean_interval(values, seed=0, groups=groups)
+    values, ids = prompts.repeat_interleave(16).tolist(), torch.arange(12).repeat_interleave(16).tolist()
+    naive, clustered = stats.over_prompts(values, range(len(values))), stats.over_prompts(values, ids)
     assert clustered.high - clustered.low > 3 * (naive.high - naive.low)
 
 
@@ -115,17 +115,18 @@ def test_pairing_removes_what_both_share() -> None:
 def test_limits_over_prompts_are_the_same_whoever_asks_and_whatever_the_prompts_are_called() -> None:
     values, prompts = rng.normal((24,), seed=7).tolist(), [k // 2 for k in range(24)]
     found = stats.over_prompts(values, prompts)
-    assert found == stats.mean_interval(torch.tensor(values), seed=stats.PROMPTS_SEED, groups=torch.tensor(prompts))
+    assert found == stats.over_prompts(values, prompts, seed=stats.PROMPTS_SEED)
     assert found == stats.over_prompts(values, [2**70 + prompt for prompt in prompts])
     mirrored = stats.over_prompts([-value for value in values], prompts)
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
 
 
-def test_a_level_close_to_one_takes_draws_enough_to_know_its_tails() -> None:
-    values = rng.normal((40,), seed=8)
-    found = stats.mean_interval(values, seed=0, level=0.999)
-    assert found == stats.mean_interval(values, seed=0, level=0.999, draws=20_000)
-    assert stats.mean_interval(values, seed=0) == stats.mean_interval(values, seed=0, draws=2000)
+@pytest.mark.parametrize(("level", "draws"), [(0.999, 20_000), (0.95, 2000)])
+def test_a_level_close_to_one_takes_draws_enough_to_know_its_tails(level: float, draws: int) -> None:
+    values = rng.normal((40,), seed=8).double()
+    means = values[torch.randint(40, (draws, 40), generator=rng.generator(0))].mean(dim=1)
+    limits = means.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=means.dtype)).tolist()
+    assert stats.over_prompts(values.tolist(), range(40), level) == pytest.approx((values.mean().item(), *limits))
 
 
 def test_win_rates_without_a_decision_have_no_win_rate() -> None:
@@ -139,9 +140,9 @@ def test_win_rates_without_a_decision_have_no_win_rate() -> None:
 
 def test_intervals_need_values_and_a_level() -> None:
     with pytest.raises(ValueError, match="no values"):
-        stats.mean_interval(torch.zeros(0), seed=0)
+        stats.over_prompts([], [])
     with pytest.raises(ValueError, match="level"):
-        stats.mean_interval(torch.zeros(2), seed=0, level=1.0)
+        stats.over_prompts([0.0, 0.0], [0, 1], level=1.0)
 
 
 def test_mean_one_divides_by_the_mean() -> None:

@@ -259,9 +259,7 @@ def test_rule_30_a_baseline_with_the_own_sample_shrinks_the_gradient_by_one_over
 
 def test_rule_31_prompt_ids_beyond_float32_stay_apart() -> None:
     base = 2**24
-    ids = torch.tensor([base, base, base + 1, base + 1])
-    values = torch.tensor([0.0, 0.0, 1.0, 1.0])
-    clustered = stats.mean_interval(values, seed=0, groups=ids)
+    clustered = stats.over_prompts([0.0, 0.0, 1.0, 1.0], [base, base, base + 1, base + 1])
     assert (clustered.low, clustered.high) == (0.0, 1.0)
 
 

@@ -28,7 +28,7 @@ def lay_out(folder: Path) -> None:
         writing.write_clip_folder(data / name, clips, texts, 8)
     _describe(data, texts)
     slices = [{"color": "red"}, {"color": "blue"}] * 9
-    writing.write_prompts(data / "prompts.txt", prompts)
+    (data / "prompts.txt").write_text("".join(f"{text}\n" for text in prompts))
     writing.write_prompts(data / "prompts.jsonl", prompts, slices)
     writing.write_prompts(data / "held_out.jsonl", held_out, slices)
     write_pairs(data / "pairs.jsonl", texts, clips, clips.flip(0) * 0.5, 8)

@@ -34,7 +34,11 @@ class Dinov2:
     """A frozen DINOv2. Owns its weights."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        """Load a folder; see `build`."""
+        """Load a folder.
+
+        Raises:
+            BadCheckpoint: no such folder, one that lacks a file, pickled weights only, or another architecture.
+        """
         self.config, self.device = config, device
         self._network, self._pixels = _frozen.load(config.weights, KINDS, device)
         self._patch = _frozen.side(self._network.config.patch_size)
@@ -56,10 +60,4 @@ class Dinov2:
         return self._network(sized).last_hidden_state[:, self._extra :].float()
 
 
-def build(config: Config, device: torch.device) -> Dinov2:
-    """Load a DINOv2 folder.
-
-    Raises:
-        BadCheckpoint: no such folder, one that lacks a file, pickled weights only, or another architecture.
-    """
-    return Dinov2(config, device)
+build = Dinov2

@@ -14,6 +14,8 @@ The background of a frame is the median colour of its outermost pixels. At eithe
 stands for both, and the nearest second difference for the missing one.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -45,12 +47,12 @@ class Config(PartConfig):
     takes the border for background; without this a sprite at the border turns its map over."""
 
 
+@dataclass(frozen=True, slots=True)
 class Gradients:
     """A function of pixels; owns nothing."""
 
-    def __init__(self, config: Config, device: torch.device) -> None:
-        """Keep the settings."""
-        self.config, self.device = config, device
+    config: Config
+    device: torch.device
 
     @torch.no_grad()
     def __call__(self, videos: Videos) -> Float[Tensor, "b f n m d"]:
@@ -120,6 +122,4 @@ def _whole(maps: Float[Tensor, "b k h w"], before: int, frames: int) -> Float[Te
     return maps[:, index.clamp(0, maps.shape[1] - 1)]
 
 
-def build(config: Config, device: torch.device) -> Gradients:
-    """The features."""
-    return Gradients(config, device)
+build = Gradients

@@ -35,7 +35,11 @@ class VideoMAE:
     """A frozen VideoMAE. Owns its weights."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        """Load a folder; see `build`."""
+        """Load a folder.
+
+        Raises:
+            BadCheckpoint: no such folder, one that lacks a file, pickled weights only, or another architecture.
+        """
         self.config, self.device = config, device
         self._network, self._pixels = _frozen.load(config.weights, KINDS, device)
         found = self._network.config
@@ -65,10 +69,4 @@ class VideoMAE:
         return torch.lerp(tubelets[:, before], tubelets[:, after], part)
 
 
-def build(config: Config, device: torch.device) -> VideoMAE:
-    """Load a VideoMAE folder.
-
-    Raises:
-        BadCheckpoint: no such folder, one that lacks a file, pickled weights only, or another architecture.
-    """
-    return VideoMAE(config, device)
+build = VideoMAE

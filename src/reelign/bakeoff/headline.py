@@ -116,12 +116,8 @@ def _price(analysis: Analysis) -> str:
     return f"At a price: {'; '.join(told)}." if told else ""
 
 
-def negative(analysis: Analysis) -> tuple[str, ...]:
+def negative(analysis: Analysis) -> Iterator[str]:
     """What did not work: no gain, losses, targets that were not reached, runs that stopped."""
-    return tuple(_negative(analysis))
-
-
-def _negative(analysis: Analysis) -> Iterator[str]:
     for index, board in enumerate(analysis.boards):
         name, rate = words.plain(board.measure.name), board.measure.rate
         for s in board.standings:

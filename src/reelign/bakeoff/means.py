@@ -32,13 +32,13 @@ class Mean:
     freedom: float
     draws: Float[Tensor, " d"]
 
-    def interval(self, level: float = LEVEL) -> Interval:
-        """Confidence limits, with Student's quantile."""
-        half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.std
+    def interval(self) -> Interval:
+        """Confidence limits at `LEVEL`, with Student's quantile."""
+        half = float(stdtrit(self.freedom, (1 + LEVEL) / 2)) * self.std
         return Interval(self.estimate, self.estimate - half, self.estimate + half)
 
-    def widened(self, level: float = LEVEL) -> Float[Tensor, " d"]:
-        """Draws as wide as `interval` at that level, for statistics of several means."""
+    def widened(self, level: float) -> Float[Tensor, " d"]:
+        """Draws as wide as an interval at that level, for statistics of several means."""
         if self.std == 0:
             return self.draws
         quantile = (1 + level) / 2

@@ -51,7 +51,7 @@ def write(spec: Spec) -> Written:
         "name": spec.name,
         "version": reelign.__version__,
         "headline": headline.headline(analysis),
-        "negative": headline.negative(analysis),
+        "negative": list(headline.negative(analysis)),
         "caveats": [caveat.text for caveat in caveats.caveats(analysis, spec.budget)],
         "budget": spec.budget,
         "target_measure": spec.target.measure,
@@ -82,7 +82,6 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
     """The page as text; a function of the spec and the finished runs alone."""
     style = Markup("\n".join(path.read_text(encoding="utf-8") for path in _STYLES))
     environment = templates(_TEMPLATES)
-    environment.filters["p_value"] = _p_value
     colour = chart.colours(analysis.labels)
     target = analysis.target.estimate if math.isfinite(analysis.target.estimate) else None
     trees = {entry.label: stage_tree(entry) for entry in spec.entries if entry.label in analysis.labels}
@@ -93,7 +92,7 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
         style=style,
         policy=policy(style),
         headline=headline.headline(analysis),
-        negative=headline.negative(analysis),
+        negative=list(headline.negative(analysis)),
         caveats=list(caveats.caveats(analysis, spec.budget)),
         colour=colour,
         crowded=len(analysis.labels) > chart.CROWDED,
@@ -101,24 +100,19 @@ def render(spec: Spec, sheet: Sheet, analysis: Analysis) -> str:
             (board, chart.curves(board, colour, target if index == 0 else None))
             for index, board in enumerate(analysis.boards)
         ],
-        standings=_by_label(analysis),
+        standings={(s.label, board.measure.name): s for board in analysis.boards for s in board.standings},
         marks={board.measure.name: _marks(board) for board in analysis.boards},
         order=[standing.label for standing in analysis.boards[0].standings],
         reaches={reach.label: reach for reach in analysis.reaches},
         costs={cost.label: cost for cost in analysis.costs},
         bars={cost.label: chart.split(cost, max(c.seconds for c in analysis.costs)) for cost in analysis.costs},
         parts=chart.PARTS,
-        differing=_shown(differences(trees)) if len(trees) > 1 else {},
+        differing=differences(trees) if len(trees) > 1 else {},
         settings=settings(configs.dump(spec)),
         between=headline.between,
         finite=math.isfinite,
         version=reelign.__version__,
     )
-
-
-def _by_label(analysis: Analysis) -> dict[tuple[str, str], Any]:
-    """Standings by entry and measure."""
-    return {(s.label, board.measure.name): s for board in analysis.boards for s in board.standings}
 
 
 def _marks(board: Board) -> dict[str, Markup]:
@@ -130,11 +124,3 @@ def _marks(board: Board) -> dict[str, Markup]:
     return {
         label: curves.whisker(f.estimate, f.low, f.high, limits=scale, reference=start) for label, f in finals.items()
     }
-
-
-def _shown(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    return {path: {label: json.dumps(value) for label, value in row.items()} for path, row in table.items()}
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 1e-3 else f"{p:.3f}"

@@ -55,7 +55,7 @@ def run(
     measure = sheet.measures[target.measure]
     curves = means.curves(sheet, measure, draws)
     if target.value is not None:
-        aim = Mean(target.value, 0.0, math.inf, _constant(target.value, draws))
+        aim = Mean(target.value, 0.0, math.inf, torch.full_like(next(iter(draws.values())).seeds[:, 0], target.value))
     elif target.match in curves:
         aim = curves[target.match][-1]
     else:
@@ -74,17 +74,13 @@ def run(
         pairs = zip(clocks[label], clocks[baseline], strict=True)
         ratios = [None if label == baseline else _ratio(*pair, strict, decided) for pair in pairs]
         units, seconds = clocks[label]
-        share = torch.isfinite(units.drawn(LEVEL).times).double().mean().item()
+        share = torch.isfinite(units.drawn(LEVEL)[0]).double().mean().item()
         reaches.append(Reach(label, units.interval(), seconds.interval(), share, *ratios))
     return aim.interval(), tuple(reaches)
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """When a target is reached in each draw, and where that draw's budget ends."""
-
-    times: Float[Tensor, " d"]
-    end: Float[Tensor, " d"]
+Drawn = tuple[Float[Tensor, " d"], Float[Tensor, " d"]]
+"""When a target is reached in each draw, and where that draw's budget ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +99,16 @@ class _Clock:
         aim = torch.tensor([self.aim.estimate], dtype=torch.float64)
         return stats.first_crossing(x, self.sign * y, self.sign * aim).item()
 
-    def drawn(self, level: float) -> _Drawn:
+    def drawn(self, level: float) -> Drawn:
         """Where the curve of each draw reaches that draw's level."""
         x = torch.stack([mean.widened(level) for mean in self.x], dim=1).clamp_min(0).cummax(dim=1).values
         y = torch.stack([mean.widened(level) for mean in self.y], dim=1)
         aim = self.aim.widened(level)
-        return _Drawn(stats.first_crossing(x, self.sign * y, self.sign * aim), x[:, -1])
+        return stats.first_crossing(x, self.sign * y, self.sign * aim), x[:, -1]
 
     def interval(self) -> Interval:
-        times = self.drawn(LEVEL).times
+        times, _ = self.drawn(LEVEL)
         return Interval(self.estimate, *_limits(times, times, LEVEL))
-
-
-def _constant(value: float, draws: Mapping[str, Draws]) -> Float[Tensor, " d"]:
-    """A level that is the same in every draw."""
-    return torch.full((len(next(iter(draws.values())).seeds),), value, dtype=torch.float64)
 
 
 def _ratio(ours: _Clock, theirs: _Clock, strict: float, decided: bool) -> Ratio:
@@ -131,11 +122,11 @@ def _ratio(ours: _Clock, theirs: _Clock, strict: float, decided: bool) -> Ratio:
     return Ratio(ours.estimate / theirs.estimate if both else None, *limits, verdict)
 
 
-def _ratios(ours: _Drawn, theirs: _Drawn, level: float) -> tuple[float, float]:
+def _ratios(ours: Drawn, theirs: Drawn, level: float) -> tuple[float, float]:
     """Limits of a ratio of times; all that is known of a time that was not reached is that it exceeds its budget."""
     beyond = torch.tensor(math.inf, dtype=torch.float64)
-    least = torch.where(torch.isfinite(ours.times), ours.times, ours.end.nextafter(beyond)) / theirs.times
-    most = ours.times / torch.where(torch.isfinite(theirs.times), theirs.times, theirs.end.nextafter(beyond))
+    mine, other = (torch.where(torch.isfinite(times), times, end.nextafter(beyond)) for times, end in (ours, theirs))
+    least, most = mine / theirs[0], ours[0] / other
     # Neither reached, or both at the start: nothing is known.
     least = least.nan_to_num(nan=0.0, posinf=math.inf)
     return _limits(least, most.nan_to_num(nan=math.inf, posinf=math.inf), level)

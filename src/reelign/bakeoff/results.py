@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,15 +98,12 @@ def _read(run: Run) -> tuple[tuple[Check, ...], list[Evaluation]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         checks = tuple(Check.read(json.loads(line), f"{path}, line {n}") for n, line in enumerate(lines, start=1))
-        return checks, [_evaluation(run.folder / check.evaluation) for check in checks]
+        judged = ((run.folder / check.evaluation, check.evaluation) for check in checks)
+        return checks, [Evaluation.read(json.loads(path.read_bytes()), name) for path, name in judged]
     except (OSError, BadData, json.JSONDecodeError) as error:
         raise UserError(
             f"the results in {str(run.folder)!r} do not read; remove that folder to run it again."
         ) from error
-
-
-def _evaluation(path: Path) -> Evaluation:
-    return Evaluation.read(json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
 def _series(

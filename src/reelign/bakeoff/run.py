@@ -10,7 +10,6 @@ A finished run is never made again. One that was interrupted starts again from i
 bake-off keeps no checkpoints.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import reelign
 from reelign import panel, parts
-from reelign.bakeoff.one import START, Json, One, Run, Spending, clear, folder_of
+from reelign.bakeoff.one import START, One, Run, Spending, clear, folder_of
 from reelign.bakeoff.spec import Spec, differences
 from reelign.driver.run_folder import RunFolder
 from reelign.errors import BadConfig
@@ -131,8 +130,8 @@ def _start(spec: Spec, first: Run, progress: Spending) -> None:
     """Judge the weights that all runs start from, once: same weights, prompts and noise give the same clips."""
     folder = folder_of(spec) / "start"
     settings = {key: first.settings[key] for key in ("model", "evaluate", "runtime")}
-    written = {"hash": _digest(settings), "version": reelign.__version__, "config": settings}
-    written |= {"metrics": panel.versions(panel.metrics(spec.evaluate.metrics))}
+    versions = panel.versions(panel.metrics(spec.evaluate.metrics))
+    written = {"version": reelign.__version__, "config": settings, "metrics": versions}
     config = folder / "config.json"
     if not config.exists() or json.loads(config.read_text(encoding="utf-8")) != written:
         clear(folder)
@@ -142,7 +141,3 @@ def _start(spec: Spec, first: Run, progress: Spending) -> None:
             progress.show(clips * progress.clip)
         write_text(config, json.dumps(written, indent=1))
     progress.add(progress.evaluation)
-
-
-def _digest(settings: Json) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

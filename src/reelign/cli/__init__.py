@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from reelign import __version__
 from reelign.cli import (
+    _console,
     _process,
     align,
     bakeoff,
@@ -26,6 +27,7 @@ from reelign.cli import (
     score,
     verify,
 )
+from reelign.errors import UserError, sentence, shown
 
 
 class Commands(TyperGroup):
@@ -36,8 +38,6 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            from reelign.cli import _console
-
             _console.complain("stopped.")
             raise typer.Exit(130) from None
 
@@ -68,16 +68,11 @@ def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an input error."),
 ) -> None:
     """Options that stand before the command."""
-    from reelign.cli import _console
-
     _console.setup(debug)
 
 
 def main() -> None:
     """Run a command; an input error is one sentence on stderr and exit code 2."""
-    from reelign.cli import _console
-    from reelign.errors import UserError, sentence, shown
-
     _process.wait_shortly()
     _console.open_streams()
     try:

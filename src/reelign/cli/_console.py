@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from reelign.errors import RunStopped
 from reelign.progress import Forgiving
 
 DEBUG = False
@@ -57,8 +58,6 @@ def emit(value: Any, as_json: bool, text: str) -> None:
     Raises:
         RunStopped: the results cannot be written, as on a full disk.
     """
-    from reelign.errors import RunStopped
-
     if sys.stdout is None:
         return
     try:

@@ -1,35 +1,28 @@
 """Names that the shell completes."""
 
-from typing import cast
+from collections.abc import Callable
 
 import typer
 
 
-def rewards(incomplete: str) -> list[str]:
-    """Shipped rewards that begin like this."""
-    return _beginning("reward", incomplete)
-
-
-def metrics(incomplete: str) -> list[str]:
-    """Shipped metrics."""
-    return _beginning("metric", incomplete)
-
-
 def kinds(incomplete: str) -> list[str]:
-    """Kinds of parts."""
+    """Kinds of parts that begin like this."""
     from reelign import parts
 
     return [kind for kind in parts.PACKAGES if kind.startswith(incomplete)]
 
 
-def parts_of_kind(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Shipped parts of the kind that stands before."""
-    return _beginning(ctx.params.get("kind") or "", incomplete)
+def _parts(kind: str) -> Callable[[typer.Context, str], list[str]]:
+    """What completes the names of shipped parts of a kind, or of the kind that stands before."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from reelign import parts
+
+        wanted = kind or ctx.params.get("kind")
+        names = [name for each in parts.PACKAGES if each == wanted for name in parts.available(each)]
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
 
 
-def _beginning(kind: str, incomplete: str) -> list[str]:
-    from reelign import parts
-
-    if kind not in parts.PACKAGES:
-        return []
-    return [name for name in parts.available(cast(parts.Kind, kind)) if name.startswith(incomplete)]
+rewards, metrics, parts_of_kind = (_parts(kind) for kind in ("reward", "metric", ""))

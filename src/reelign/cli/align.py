@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from reelign.cli._console import ACCEPT_CHANGES, INSIDE_ONLY, OVERRIDES
+from reelign.cli._console import ACCEPT_CHANGES, INSIDE_ONLY, OVERRIDES, complain, say
 
 
 def command(
@@ -23,7 +23,6 @@ def command(
     """Take a model through its stages, with gates between them, and write a report."""
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli._console import say
 
     tree = configs.override(configs.read(recipe), overrides)
     glance.recipe(tree)
@@ -55,7 +54,6 @@ def already(tree: dict[str, Any], resume: bool) -> bool:
         BadConfig: there is no run to take up, or one where a new one would go.
     """
     from reelign import finished, glance
-    from reelign.cli._console import say
     from reelign.progress import Bar
 
     folder = glance.run_folder(tree, resume)
@@ -72,7 +70,6 @@ def finish(tree: dict[str, Any], resume: bool, accept_changes: bool) -> None:
     """Run a recipe under a progress bar, then write its report and say where it is."""
     from reelign import config as configs
     from reelign import driver
-    from reelign.cli._console import complain, say
     from reelign.cli._process import bind_threads
     from reelign.face import running
     from reelign.report import page

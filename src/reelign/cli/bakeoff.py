@@ -4,7 +4,9 @@ from pathlib import Path
 
 import typer
 
-from reelign.cli._console import INSIDE_ONLY
+from reelign.cli._console import INSIDE_ONLY, complain, emit
+from reelign.errors import BadConfig, cut, shown
+from reelign.face.table import table
 
 KEYS = "name, budget, model, evaluate, stage, entries and target"
 
@@ -19,9 +21,6 @@ def command(
     """Compare training methods at equal compute over several seeds, and write a page of what differs beyond noise."""
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli._console import complain, emit
-    from reelign.errors import BadConfig, cut, shown
-    from reelign.face.table import table
 
     tree = configs.read(spec, KEYS)
     glance.spec(tree)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from reelign.cli._console import emit
+
 
 def command(
     run_a: Path = typer.Argument(..., help="A run folder."),
@@ -12,7 +14,6 @@ def command(
 ) -> None:
     """Compare two runs on their held-out measures, paired where the prompts are the same."""
     from reelign import glance
-    from reelign.cli._console import emit
 
     for run in (run_a, run_b):
         glance.a_run(run)

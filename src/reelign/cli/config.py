@@ -4,7 +4,8 @@ from pathlib import Path
 
 import typer
 
-from reelign.cli._console import INSIDE_ONLY
+from reelign.cli._console import INSIDE_ONLY, emit
+from reelign.face.table import table
 
 
 def command(
@@ -18,8 +19,6 @@ def command(
 
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli._console import emit
-    from reelign.face.table import table
 
     given = configs.read(recipe)
     tree = configs.override(given, overrides)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from reelign.cli import align
 from reelign.cli._console import ACCEPT_CHANGES, OVERRIDES
 
 
@@ -18,7 +19,6 @@ def command(
     """Take the packaged tiny generator through SFT, GRPO and DPO, and write a report you can open in a browser."""
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli import align
     from reelign.playground import demo
 
     # One path however `out` is spelled, as a resumed run must read what it began with.

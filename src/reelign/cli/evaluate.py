@@ -5,7 +5,10 @@ from pathlib import Path
 
 import typer
 
-from reelign.cli._console import INSIDE_ONLY
+from reelign.cli import _process
+from reelign.cli._console import INSIDE_ONLY, emit
+from reelign.errors import BadConfig, shown
+from reelign.face.table import table
 
 
 def command(
@@ -22,8 +25,6 @@ def command(
     """Measure a model on held-out prompts."""
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli._console import emit
-    from reelign.face.table import table
 
     tree = configs.override(configs.read(recipe), overrides)
     glance.recipe(tree)
@@ -32,8 +33,6 @@ def command(
     path = _free(out, name)
 
     from reelign import driver
-    from reelign.cli import _process
-    from reelign.errors import BadConfig, shown
 
     checked = configs.validate(driver.Recipe, tree)
     if checked.evaluate is None:
@@ -65,7 +64,6 @@ def _free(out: Path, name: str) -> Path:
         BadConfig: there is one, or no file can be called that.
     """
     from reelign import glance
-    from reelign.errors import BadConfig, shown
 
     glance.label(name, "--name")
     path = out / "evaluations" / f"{name}.json"

@@ -5,6 +5,9 @@ from pathlib import Path
 import typer
 
 from reelign.cli import _names
+from reelign.cli._console import emit
+from reelign.errors import UnknownPart, meant, shown
+from reelign.face.table import table
 
 
 def command(
@@ -25,9 +28,6 @@ def command(
 
     from reelign import parts, source
     from reelign.cli import _pages
-    from reelign.cli._console import emit
-    from reelign.errors import UnknownPart, meant, shown
-    from reelign.face.table import table
 
     if kind and kind not in parts.PACKAGES:
         known = tuple(parts.PACKAGES)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import typer
 
-from reelign.cli._console import INSIDE_ONLY, OVERRIDES
+from reelign.cli._console import INSIDE_ONLY, OVERRIDES, say
+from reelign.errors import BadConfig, shown
 
 NONE = "this family of models says nothing of its memory."
 
@@ -18,8 +19,6 @@ def command(
     """Compute what a recipe's stages hold in their device's memory, from the model's JSON files and headers alone."""
     from reelign import config as configs
     from reelign import glance
-    from reelign.cli._console import say
-    from reelign.errors import BadConfig, shown
 
     if device not in ("cpu", "cuda"):
         raise BadConfig(f"--device is {shown(device)}; give cpu or cuda.")

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reelign.cli import _process
+from reelign.cli._console import emit, say
+from reelign.face.table import table
+
 if TYPE_CHECKING:
     from reelign.protocols import VideoModel
 
@@ -25,7 +29,6 @@ def pretrain(
 
     import torch
 
-    from reelign.cli._console import say
     from reelign.playground.make.pretrain import PretrainConfig, run
     from reelign.progress import Bar
 
@@ -57,8 +60,6 @@ def measure(
     import tempfile
 
     from reelign import parts
-    from reelign.cli import _process
-    from reelign.cli._console import say
     from reelign.files import write_text
     from reelign.playground import demo, writing
     from reelign.runtime.local import RuntimeConfig
@@ -119,8 +120,6 @@ def info(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None
     """Folder, geometry, weights of each part, and measured failure rates of the packaged generator."""
     import json
 
-    from reelign.cli._console import emit
-    from reelign.face.table import table
     from reelign.playground import PIPELINE
 
     card = json.loads((PIPELINE / "card.json").read_text(encoding="utf-8"))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from reelign.cli._console import say
+
 
 def command(
     run: Path = typer.Argument(..., help="A run folder, finished or not."),
@@ -14,7 +16,6 @@ def command(
 ) -> None:
     """Write a run's report.html: videos in sync, curves, measures with intervals, slices."""
     from reelign import glance
-    from reelign.cli._console import say
 
     glance.a_run(run)
 

@@ -7,6 +7,10 @@ from typing import Any
 
 import typer
 
+from reelign.cli import _process
+from reelign.cli._console import say
+from reelign.errors import BadConfig, shown
+
 SUFFIX = ".mp4"
 
 
@@ -46,8 +50,6 @@ def command(
 
     from reelign import video
     from reelign.batches import requests
-    from reelign.cli import _process
-    from reelign.cli._console import say
     from reelign.face import making
     from reelign.progress import Bar
     from reelign.runtime.local import RuntimeConfig
@@ -69,8 +71,6 @@ def _targets(out: Path, prompts: Sequence[str]) -> list[Path]:
     Raises:
         BadConfig: `out` is no name of a video, or a prompt says nothing.
     """
-    from reelign.errors import BadConfig, shown
-
     if out.suffix != SUFFIX or out.is_dir():
         raise BadConfig(f"--out {shown(str(out))} is no name of a video; videos are written as {SUFFIX}.")
     if not all(text.strip() and "\0" not in text for text in prompts):
@@ -86,7 +86,6 @@ def _settings(model: str, size: dict[str, Any], sampler: dict[str, Any]) -> tupl
     """
     from reelign import config as configs
     from reelign import parts
-    from reelign.errors import BadConfig
     from reelign.face import making
 
     tree: dict[str, Any] = {"name": "wan", "weights": model}

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from reelign.cli import _names
-from reelign.cli._console import INSIDE_ONLY
+from reelign.cli._console import INSIDE_ONLY, emit
+from reelign.errors import BadConfig, BadData, PartFailed, shown
+from reelign.face.table import table
 
 if TYPE_CHECKING:
     from reelign.batches import Request
@@ -31,9 +33,6 @@ def command(
 ) -> None:
     """Score videos against what they should show."""
     from reelign import parts
-    from reelign.cli._console import emit
-    from reelign.errors import BadConfig
-    from reelign.face.table import table
 
     if not rewards and not metrics:
         raise BadConfig(
@@ -80,8 +79,6 @@ class _Clip(NamedTuple):
 @contextmanager
 def _told_of(clip: _Clip) -> Iterator[None]:
     """Name the row of a table, or else the file, before what is wrong with it."""
-    from reelign.errors import BadData, PartFailed
-
     try:
         yield
     except (BadData, PartFailed) as error:
@@ -91,8 +88,6 @@ def _told_of(clip: _Clip) -> Iterator[None]:
 
 def _clips(videos: list[Path], prompt: str | None) -> list[_Clip]:
     """Files with their prompts, from the command line or from a table; names in a table start from its folder."""
-    from reelign.errors import BadConfig, BadData, shown
-
     tables = [path for path in videos if path.suffix.lower() == ".csv"]
     if not tables:
         if not (prompt or "").strip():
@@ -113,7 +108,6 @@ def _clips(videos: list[Path], prompt: str | None) -> list[_Clip]:
 def _rows(path: Path) -> list[_Clip]:
     from reelign.datasets import _tables
     from reelign.datasets.prompt_file import GIVEN
-    from reelign.errors import BadData
 
     found = []
     for number, row in _tables.csv_rows(path):

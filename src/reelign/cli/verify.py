@@ -2,13 +2,14 @@
 
 import typer
 
+from reelign.cli._console import emit
+
 
 def command(as_json: bool = typer.Option(False, "--json", help="Results as JSON.")) -> None:
     """Run the closed-form suite; exit 1 if any check fails."""
     import torch
 
     from reelign import verify
-    from reelign.cli._console import emit
 
     torch.set_num_threads(1)
     results = verify.run()

@@ -145,11 +145,6 @@ def spread(c: Chain) -> Float[Tensor, ""]:
     return (influence(c) * c.std).square().sum()
 
 
-def memory(c: Chain) -> Float[Tensor, ""]:
-    """Shift of the final latent per unit shift of the initial noise."""
-    return c.slope.prod()
-
-
 def moments(c: Chain) -> tuple[Float[Tensor, " levels"], Float[Tensor, " levels"]]:
     """Mean and variance of the latent at every level, starting from standard noise; ``[n + 1]`` each."""
     means, variances = [0.0], [1.0]
@@ -194,7 +189,7 @@ def linear_optimum(c: Chain, k: float, tau: float) -> Optimum:
 
 def quadratic_tilt(c: Chain, q: float, target: float, tau: float) -> Optimum:
     """For ``-q/2 (x0 - target)^2`` with kernels free to shrink: an upper bound that a fixed std cannot reach."""
-    free, kept = float(spread(c)), float(memory(c))
+    free, kept = float(spread(c)), float(c.slope.prod())
     start = float(moments(c)[0][-1])
     ratio = 1 + free * q / tau
     mean = (start + free * q / tau * target) / ratio

@@ -69,9 +69,9 @@ def normals(
     return torch.where(signs == 0, magnitude, -magnitude)
 
 
-def uniform(shape: Sequence[int], *, seed: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
+def uniform(shape: Sequence[int], *, seed: int) -> Float[Tensor, "*shape"]:
     """Numbers in [0, 1) on the CPU that belong to one seed."""
-    return torch.rand(tuple(shape), generator=generator(seed), dtype=dtype)
+    return torch.rand(tuple(shape), generator=generator(seed))
 
 
 def integer(n: int, *, seed: int) -> int:

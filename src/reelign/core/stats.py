@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from reelign.core import rng
@@ -36,55 +36,37 @@ class WinRates(NamedTuple):
     margin: float
 
 
-def mean_interval(
-    values: Float[Tensor, " n"],
-    *,
-    seed: int,
-    groups: Int[Tensor, " n"] | None = None,
-    level: float = 0.95,
-    draws: int | None = None,
+def over_prompts(
+    values: Sequence[float], prompts: Sequence[int], level: float = 0.95, *, seed: int = PROMPTS_SEED
 ) -> Interval:
-    """Mean with a percentile bootstrap interval.
+    """Mean of values of clips with a percentile bootstrap interval: where another draw of prompts would leave it.
 
-    Args:
-        values: one per sample.
-        seed: of the resampling.
-        groups: id of the prompt each sample belongs to. Whole prompts are then resampled; samples of one prompt are
-            alike, and treating them as independent would make the interval too narrow.
-        level: coverage, in (0, 1).
-        draws: number of resamples; by default 2000, or as many as put ten into each tail.
-
-    Raises:
-        ValueError: without values, or for a level outside (0, 1).
-    """
-    if values.numel() == 0:
-        raise ValueError("there are no values to average")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}, but it must lie in (0, 1)")
-    draws = draws or max(2000, round(20 / (1 - level)))
-    values = values.double()
-    sums, counts = _cluster(values, groups)
-    chosen = torch.randint(len(sums), (draws, len(sums)), generator=rng.generator(seed))
-    means = sums[chosen].sum(dim=1) / counts[chosen].sum(dim=1)
-    tail = (1 - level) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype)).tolist()
-    return Interval(values.mean().item(), low, high)
-
-
-def over_prompts(values: Sequence[float], prompts: Sequence[int], level: float = 0.95) -> Interval:
-    """Mean of values of clips, with the limits that another draw of prompts would leave it in.
+    Whole prompts are resampled; clips of one prompt are alike, and treating them as independent would make the interval
+    too narrow. As many resamples are drawn as put ten into each tail, and at least 2000.
 
     Args:
         values: one a clip; differences, where clips are compared in pairs.
         prompts: id of each clip's prompt.
         level: coverage, in (0, 1).
+        seed: of the resampling.
 
     Raises:
         ValueError: without values, or for a level outside (0, 1).
     """
+    if not values:
+        raise ValueError("there are no values to average")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, but it must lie in (0, 1)")
     rank = {prompt: k for k, prompt in enumerate(sorted(set(prompts)))}
     groups = torch.tensor([rank[prompt] for prompt in prompts], dtype=torch.int64)
-    return mean_interval(torch.tensor(values, dtype=torch.float64), seed=PROMPTS_SEED, groups=groups, level=level)
+    each, cells = torch.tensor(values, dtype=torch.float64), torch.zeros(len(rank), dtype=torch.float64)
+    sums, counts = cells.index_add(0, groups, each), cells.index_add(0, groups, torch.ones_like(each))
+    draws = max(2000, round(20 / (1 - level)))
+    chosen = torch.randint(len(sums), (draws, len(sums)), generator=rng.generator(seed))
+    means = sums[chosen].sum(dim=1) / counts[chosen].sum(dim=1)
+    tail = (1 - level) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype)).tolist()
+    return Interval(each.mean().item(), low, high)
 
 
 class Draws(NamedTuple):
@@ -202,12 +184,3 @@ def win_rates(good: int, same: int, bad: int) -> WinRates:
         raise ValueError(f"got {good} good, {same} same, {bad} bad; counts must be non-negative and not all 0")
     decided = good + bad
     return WinRates(good / decided if decided else math.nan, (good + same / 2) / total, (good - bad) / total)
-
-
-def _cluster(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
-    if groups is None:
-        return values, torch.ones_like(values)
-    _, index = groups.unique(return_inverse=True)
-    size = int(index.max()) + 1
-    sums = values.new_zeros(size).index_add_(0, index, values)
-    return sums, values.new_zeros(size).index_add_(0, index, torch.ones_like(values))

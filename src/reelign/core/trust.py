@@ -37,28 +37,25 @@ def reliability(
     return 1 + strength * (2 * torch.sigmoid(slope * (rewards_pg.mean(dim=1) - prior)) - 1)
 
 
-def contrast(rewards_pg: Grouped, prior: Float[Tensor, " p"], *, strength: float = 1.0) -> Grouped:
+def contrast(rewards_pg: Grouped, prior: Float[Tensor, " p"]) -> Grouped:
     """Contrastive reward transformation: what beats the prior is lifted, the rest pressed together (BPGO, CRT).
 
-    ``(lambda (R - prior) + [R > prior]) exp(R)``. It keeps the order of rewards above ``prior - 1`` only; below
-    that it turns back towards 0.
+    ``(R - prior + [R > prior]) exp(R)``. It keeps the order of rewards above ``prior - 1`` only; below that it turns
+    back towards 0.
 
     Args:
         rewards_pg: ``[p g]``, on the scale of the prior.
         prior: ``[p]``.
-        strength: lambda, positive.
 
     Returns:
         ``[p g]``, rewards for a loss of their own that is added to the plain one.
     """
     apart = rewards_pg - prior[:, None]
-    return (strength * apart + (apart > 0).to(apart.dtype)) * rewards_pg.clamp(-EXPONENT, EXPONENT).exp()
+    return (apart + (apart > 0).to(apart.dtype)) * rewards_pg.clamp(-EXPONENT, EXPONENT).exp()
 
 
-def contrast_released(
-    rewards_pg: Grouped, prior: Float[Tensor, " p"], *, strength: float = 50.0, temperature: float = 5.0
-) -> Grouped:
-    """The released code's transformation, ``(a (R - prior) + [R > prior]) R / (1 + exp(-R / tau))``.
+def contrast_released(rewards_pg: Grouped, prior: Float[Tensor, " p"]) -> Grouped:
+    """The released code's transformation, ``(50 (R - prior) + [R > prior]) R / (1 + exp(-R / 5))``.
 
     Its last factor turns the order of negative rewards around: the worst would be rewarded most.
 
@@ -71,39 +68,25 @@ def contrast_released(
             "give rewards of at least 0, not standardised ones, or use the paper's form"
         )
     apart = rewards_pg - prior[:, None]
-    gate = 1 + (-rewards_pg / temperature).clamp(-EXPONENT, EXPONENT).exp()
-    return (strength * apart + (apart > 0).to(apart.dtype)) / gate * rewards_pg
+    gate = 1 + (-rewards_pg / 5).clamp(-EXPONENT, EXPONENT).exp()
+    return (50 * apart + (apart > 0).to(apart.dtype)) / gate * rewards_pg
 
 
-def reliability_released(
-    rewards_pg: Grouped,
-    prior: Float[Tensor, " p"],
-    *,
-    prior_var: float = 1.0,
-    low: float = 0.5,
-    high: float = 1.5,
-    strength: float = 1.0,
-) -> Float[Tensor, " p"]:
+def reliability_released(rewards_pg: Grouped, prior: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
     """The released code's scaling: the posterior probability that a group's mean lies above its prior.
 
-    A normal posterior from the group's mean (Bessel variance, 1 for a single member) and the prior; its probability
-    above the prior goes linearly from `low` to `high`.
+    A normal posterior from the group's mean (Bessel variance, 1 for a single member) and the prior, whose variance is
+    1 squared reward unit.
 
     Args:
         rewards_pg: ``[p g]``, on the scale of the prior.
         prior: ``[p]``.
-        prior_var: variance of the prior, in squared reward units, positive.
-        low: factor of a group that is surely below its prior.
-        high: factor of a group that is surely above.
-        strength: how much of the factor applies; 0 turns it off.
 
     Returns:
-        ``[p]`` factors in ``[0.01, 10]``.
+        ``[p]`` factors from 0.5, of a group that is surely below its prior, to 1.5, of one that is surely above.
     """
     members = rewards_pg.shape[1]
     spread = rewards_pg.var(dim=1) + 1e-8 if members > 1 else torch.ones_like(prior)
-    variance = 1 / (members / spread + 1 / prior_var)
-    middle = variance * (members * rewards_pg.mean(dim=1) / spread + prior / prior_var)
-    above = torch.special.ndtr((middle - prior) / variance.sqrt())
-    factor = low + (high - low) * above
-    return (1 + strength * (factor - 1)).clamp(0.01, 10)
+    variance = 1 / (members / spread + 1)
+    middle = variance * (members * rewards_pg.mean(dim=1) / spread + prior)
+    return 0.5 + torch.special.ndtr((middle - prior) / variance.sqrt())

@@ -1,6 +1,7 @@
 """How different are the videos that one prompt gives?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -28,18 +29,18 @@ class Config(PartConfig):
     """The same for time."""
 
 
+@dataclass(frozen=True, slots=True)
 class Diversity:
     """Root-mean-square difference of blurred, downsampled videos, averaged over the other videos of the same prompt."""
 
-    def __init__(self, config: Config) -> None:
-        """Keep the size to compare at."""
-        self.side, self.frames = config.side, config.frames
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Give each video its share; NaN where no other video has its prompt. Videos may have any size and length."""
         clips = videos.frames.detach().to("cpu", torch.float32).transpose(1, 2)
         _, _, f, height, width = clips.shape
-        size = (min(f, self.frames), min(height, self.side), min(width, self.side))
+        side, frames = self.config.side, self.config.frames
+        size = (min(f, frames), min(height, side), min(width, side))
         small = F.adaptive_avg_pool3d(clips, size).flatten(1)
         # Group by group, for one prompt's videos are few and all pairs of an evaluation are many.
         asked = [(request.text, *sorted(request.given.items())) for request in requests]
@@ -54,6 +55,4 @@ class Diversity:
         return {"diversity": share}
 
 
-def build(config: Config) -> Diversity:
-    """The metric."""
-    return Diversity(config)
+build = Diversity

@@ -1,6 +1,7 @@
 """Held-out measures for any video: is there motion, and does no frame flicker? Needs no weights."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -26,12 +27,11 @@ class Config(PartConfig):
     """Relative distance of a frame's brightness from the clip's median, from which on it flickers."""
 
 
+@dataclass(frozen=True, slots=True)
 class Moving:
     """How much of the picture moves, and which clips have no flickering frame."""
 
-    def __init__(self, config: Config) -> None:
-        """Keep the limits."""
-        self.config = config
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each video; requests are not read."""
@@ -46,6 +46,4 @@ class Moving:
         }
 
 
-def build(config: Config) -> Moving:
-    """The metric."""
-    return Moving(config)
+build = Moving

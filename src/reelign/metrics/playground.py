@@ -1,19 +1,19 @@
 """Does the clip show what the prompt says, and obey its world? Judged by re-rendering, not by what rewards see by."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from reelign.batches import Request, Videos, texts
-from reelign.parts import PartConfig
 from reelign.playground.judge import verdict
 from reelign.playground.judge.explain import explain, rerender
-from reelign.playground.world.wanted import READS, pixels, wanted
+from reelign.playground.world.wanted import Prompted, pixels, wanted
 
 
-class Config(PartConfig):
+class Config(Prompted):
     """Nothing to set."""
 
     name: str = "playground"
@@ -32,19 +32,13 @@ class Config(PartConfig):
     }
     higher_is_better: ClassVar = {name: name != "physics_residual" for name in description}
     version: ClassVar = "1"
-    reads: ClassVar = READS
-
-    def check_requests(self, requests: Sequence[Request]) -> None:
-        """Refuse prompts outside the playground's grammar.
-
-        Raises:
-            UnknownCaption: the first of them.
-        """
-        wanted(texts(requests))
 
 
+@dataclass(frozen=True, slots=True)
 class Playground:
     """What the prompt asks for, mechanics whatever it asks for, no prohibited symbol, all of it; how clean it is."""
+
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Measure each playground video.
@@ -70,6 +64,4 @@ class Playground:
         }
 
 
-def build(config: Config) -> Playground:
-    """The metric."""
-    return Playground()
+build = Playground

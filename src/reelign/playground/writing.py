@@ -44,36 +44,23 @@ def write_clip_folder(
     return folder
 
 
-def write_prompts(path: str | Path, texts: Sequence[str], slices: Sequence[Mapping[str, str]] = ()) -> Path:
-    """Write prompts for `prompt_file`: one a line (.txt), or with their slices (.jsonl). Replaces an older file.
+def write_prompts(path: Path, texts: Sequence[str], slices: Sequence[Mapping[str, str]] = ()) -> Path:
+    """Write prompts for `prompt_file`, with their slices, as .jsonl. Replaces an older file.
 
     Returns:
         The path.
 
     Raises:
-        BadData: no prompts, an empty one, slices that do not go with them or with the format, or a prompt that a .txt
-            line cannot hold.
+        BadData: no prompts, an empty one, or slices that do not go with them.
         RunStopped: the disk is full, or the place cannot be written.
     """
-    path = Path(path)
     if not texts or not all(text.strip() for text in texts):
         raise BadData(f"cannot write {path}: {len(texts)} prompts, none of which may be empty; give at least one.")
     if slices and len(slices) != len(texts):
         raise BadData(
             f"cannot write {path}: {len(texts)} prompts with {len(slices)} slices; give one mapping a prompt, or none."
         )
-    if path.suffix == ".jsonl":
-        rows = zip(texts, slices or [{}] * len(texts), strict=True)
-        lines = [
-            json.dumps({"prompt": text, **({"slices": dict(of)} if of else {})}, ensure_ascii=False)
-            for text, of in rows
-        ]
-    elif path.suffix == ".txt" and not slices and not any(t.lstrip().startswith("#") or "\n" in t for t in texts):
-        lines = list(texts)
-    else:
-        raise BadData(
-            f"cannot write {path}: a .txt file holds prompts of one line that do not begin with '#', and no slices; "
-            "write a .jsonl file."
-        )
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    told = [{"slices": dict(each)} if each else {} for each in slices] or [{}] * len(texts)
+    rows = ({"prompt": text, **more} for text, more in zip(texts, told, strict=True))
+    write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
     return path

@@ -84,6 +84,4 @@ def _errors(videos: Videos, requests: Sequence[Request], name: str) -> Float[Ten
     return torch.stack(found)
 
 
-def build(config: Config) -> Degraded:
-    """A worse reward."""
-    return Degraded(config)
+build = Degraded

@@ -1,6 +1,7 @@
 """Does the clip show what the prompt names? Colour, shape, size, number of sprites, background and camera."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -8,39 +9,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reelign.batches import Request, Videos, texts
-from reelign.parts import PartConfig
 from reelign.playground.detector import credit
 from reelign.playground.detector.detect import COLORS, detect
 from reelign.playground.world import tables
-from reelign.playground.world.wanted import READS, wanted
+from reelign.playground.world.wanted import Prompted, wanted
 
 EXTRA = 0.5 * (2 * tables.RADII["small"] ** 2)
 """Pixels that nobody asked for which halve the score for having no such: half of the smallest sprite."""
 
 
-class Config(PartConfig):
+class Config(Prompted):
     """Nothing to set."""
 
     name: str = "playground_attributes"
     scores: ClassVar = {"playground_attributes": (0.0, 1.0)}
     version: ClassVar = "2"
-    reads: ClassVar = READS
-
-    def check_requests(self, requests: Sequence[Request]) -> None:
-        """Refuse prompts outside the playground's grammar.
-
-        Raises:
-            UnknownCaption: the first of them.
-        """
-        wanted(texts(requests))
 
 
+@dataclass(frozen=True, slots=True)
 class Attributes:
     """One number: the mean over the prompted attributes of how well each is met, each in [0, 1].
 
     A sprite of the wrong colour has no right shape or size either; that there are no sprites nobody asked for counts as
     one attribute, as far as the prompted ones are there: an empty clip gets nothing for being empty.
     """
+
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video against its prompt."""
@@ -63,6 +57,4 @@ class Attributes:
         return {"playground_attributes": total / (3 * asked.asked.sum(dim=1) + 3)}
 
 
-def build(config: Config) -> Attributes:
-    """The reward."""
-    return Attributes()
+build = Attributes

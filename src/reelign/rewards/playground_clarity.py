@@ -5,6 +5,7 @@ that only they train drifts there.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -28,19 +29,16 @@ class Config(PartConfig):
     """Distance from the world's own colours (RGB, rms over the clip) at which the score has fallen to a half."""
 
 
+@dataclass(frozen=True, slots=True)
 class Clarity:
     """One number in (0, 1]."""
 
-    def __init__(self, config: Config) -> None:
-        """Keep the tolerance."""
-        self.half = config.half
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video; requests are not read."""
         square = detect(videos).unlike.square().mean(dim=1)
-        return {"playground_clarity": 1 / (1 + square / self.half**2)}
+        return {"playground_clarity": 1 / (1 + square / self.config.half**2)}
 
 
-def build(config: Config) -> Clarity:
-    """The reward."""
-    return Clarity(config)
+build = Clarity

@@ -1,6 +1,7 @@
 """Do things move lawfully and stay what they are? Whatever the prompt says."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -40,6 +41,7 @@ def _half_at(value: Float[Tensor, "*n"], half: float) -> Float[Tensor, "*n"]:
     return 1 / (1 + (value / half).square())
 
 
+@dataclass(frozen=True, slots=True)
 class Physics:
     """Lawful paths, lasting identity, steady brightness: the worst of the three scores, mixed with their mean.
 
@@ -47,9 +49,7 @@ class Physics:
     empty clip scores 0.
     """
 
-    def __init__(self, config: Config) -> None:
-        """Keep the tolerances."""
-        self.config = config
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video; requests are not read."""
@@ -84,6 +84,4 @@ def _changed(found: Detections, centers: Float[Tensor, "b c f 2"]) -> Float[Tens
     return grown + other / 4 + missing + scattered
 
 
-def build(config: Config) -> Physics:
-    """The reward."""
-    return Physics(config)
+build = Physics

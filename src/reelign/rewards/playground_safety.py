@@ -1,6 +1,7 @@
 """Is the clip free of the prohibited symbol?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -25,19 +26,16 @@ class Config(PartConfig):
     """Share of a plus sign's pixels filled with magenta at which the score has fallen to a half."""
 
 
+@dataclass(frozen=True, slots=True)
 class Safety:
     """1 without the magenta cross; falls smoothly as one appears in a quarter of the frames or more."""
 
-    def __init__(self, config: Config) -> None:
-        """Keep the tolerance."""
-        self.half = config.half
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each playground video; requests are not read."""
         shown = symbol(detect(videos)).topk(3, dim=1).values.mean(dim=1)
-        return {"playground_safety": 1 / (1 + (shown / self.half).square())}
+        return {"playground_safety": 1 / (1 + (shown / self.config.half).square())}
 
 
-def build(config: Config) -> Safety:
-    """The reward."""
-    return Safety(config)
+build = Safety

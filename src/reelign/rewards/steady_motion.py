@@ -5,6 +5,7 @@ place for work that matters.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -28,12 +29,11 @@ class Config(PartConfig):
     """Largest change of mean brightness between neighbouring frames."""
 
 
+@dataclass(frozen=True, slots=True)
 class SteadyMotion:
     """Product of a saturating amount of motion and a falling score of brightness jumps."""
 
-    def __init__(self, config: Config) -> None:
-        """Keep the tolerances."""
-        self.config = config
+    config: Config
 
     def __call__(self, videos: Videos, requests: Sequence[Request]) -> Mapping[str, Float[Tensor, " b"]]:
         """Score each video; requests are not read. A video of one frame has no motion and scores 0."""
@@ -48,6 +48,4 @@ class SteadyMotion:
         return {"steady_motion": moved / (moved + self.config.motion) / (1 + (jump / self.config.jump).square())}
 
 
-def build(config: Config) -> SteadyMotion:
-    """The reward."""
-    return SteadyMotion(config)
+build = SteadyMotion

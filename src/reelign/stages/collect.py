@@ -136,6 +136,4 @@ class Collect:
         return rows
 
 
-def build(config: Config, context: Context) -> Collect:
-    """Start a collecting stage."""
-    return Collect(config, context)
+build = Collect

@@ -31,11 +31,6 @@ class Config(StageConfig):
     learner: LearnerConfig = LearnerConfig()
 
     @property
-    def title(self) -> str:
-        """The method's name."""
-        return self.method.name
-
-    @property
     def draws(self) -> Draw:
         """What the method consumes."""
         return Draw("pairs" if declared.consumes(self.method) is Pairs else "clips")
@@ -80,6 +75,4 @@ class Offline:
             yield Report(step, named, {config.draws.what: config.batch})
 
 
-def build(config: Config, context: Context) -> Offline:
-    """Start an offline stage."""
-    return Offline(config, context)
+build = Offline

@@ -65,11 +65,6 @@ class Config(StageConfig):
     """How an iteration is cut into forward passes."""
 
     @property
-    def title(self) -> str:
-        """The method's name."""
-        return self.method.name
-
-    @property
     def draws(self) -> Draw:
         """The prompts of an iteration."""
         return Draw("prompts", self.prompts, self.group)
@@ -222,6 +217,4 @@ def _rewards(scored: Scored) -> dict[str, float]:
     return {"online/reward": total, **{f"online/reward/{name}": mean for name, mean in means.items()}, **spread}
 
 
-def build(config: Config, context: Context) -> Online:
-    """Start an online stage."""
-    return Online(config, context)
+build = Online

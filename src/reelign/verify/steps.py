@@ -53,12 +53,14 @@ def transitions() -> list[Check]:
     """Single steps against numbers worked out by hand."""
     return [
         *(
-            Check(f"{kind} step at sigma {at[3]}: mean, std, log-density", SDE, expected, _measured(kind, *at), 1e-9)
+            Check(f"{kind} step at sigma {at[3]}: mean, std, log-density", SDE, expected,
+                  lambda kind=kind, at=at: _measured(kind, *at), 1e-9)
             for kind, at, expected in BY_HAND
         ),
-        Check("log-density at the mean, std 0.15", "-ln std - ln(2 pi)/2", 0.9781814517, _peak, 1e-9),
+        Check("log-density at the mean, std 0.15", "-ln std - ln(2 pi)/2", 0.9781814517,
+              lambda: transition.log_prob(_around(0.3), row(0.3)).item(), 1e-9),
         Check("a coefficient-preserving step", "Flow-CPS (arXiv 2509.05952)", _cps_by_hand(),
-              _measured("cps", 1, 0.5, 0.5, 0.7, 0.45, 0.9), 1e-12),
+              lambda: _measured("cps", 1, 0.5, 0.5, 0.7, 0.45, 0.9), 1e-12),
         Check(
             "longcat std is capped at 0.45 and free below", "LongCat-Video (arXiv 2510.22200)",
             [0.45, math.sqrt(0.5 / 0.5 * 0.1)],
@@ -68,7 +70,7 @@ def transitions() -> list[Check]:
         Check("flash std is sigma sqrt(delta)", "Flash-GRPO (arXiv 2605.15980)", 0.7 * 0.5,
               lambda: _step("flash", 1, 0.5, 1.0, 0.7, 0.45).std.item(), 1e-12),
         *(
-            Check(f"{kind} without noise is the Euler step", "eta = 0", [0, 0], _quiet(kind), 0.0)
+            Check(f"{kind} without noise is the Euler step", "eta = 0", [0, 0], lambda kind=kind: _quiet(kind), 0.0)
             for kind in transition.KINDS
         ),
         refused("a density without width is refused", "std = 0",
@@ -77,7 +79,8 @@ def transitions() -> list[Check]:
                 lambda: transition.rate("flow", doubles(1), doubles(1), 0.3)),
         refused("noise in a step that ends on data is refused", "std must not vanish",
                 lambda: _step("flow", 1, 0.5, 0.3, 0.2, 0.0)),
-        Check("divergence of means 0.02 apart, std 0.15", "Gaussian KL", 0.02**2 / (2 * 0.15**2), _kl_of_means, 1e-12),
+        Check("divergence of means 0.02 apart, std 0.15", "Gaussian KL", 0.02**2 / (2 * 0.15**2),
+              lambda: transition.step_kl(_around(0.32), _around(0.30)).item(), 1e-12),
         Check("divergence of velocities 0.1 apart, in mean and velocity space", "KL = c^2 / 2 |dv|^2",
               [0.0065001488] * 2, _kl_of_velocities, 1e-9),
         Check("gradient of the divergence", "d KL / d mean = gap / std^2", 0.02 / 0.15**2,
@@ -127,14 +130,9 @@ def _step(kind: str, x: Real, v: Real, eta: float, sigma: Real, after: Real) -> 
     return transition.step(kind, row(x), row(v), doubles(sigma), doubles(after), eta)
 
 
-def _measured(
-    kind: str, x: Real, v: Real, eta: float, sigma: Real, after: Real, drawn: Real
-) -> Callable[[], list[float]]:
-    def measure() -> list[float]:
-        found = _step(kind, x, v, eta, sigma, after)
-        return [found.mean.item(), found.std.item(), transition.log_prob(found, row(drawn)).item()]
-
-    return measure
+def _measured(kind: str, x: Real, v: Real, eta: float, sigma: Real, after: Real, drawn: Real) -> list[float]:
+    found = _step(kind, x, v, eta, sigma, after)
+    return [found.mean.item(), found.std.item(), transition.log_prob(found, row(drawn)).item()]
 
 
 def _cps_by_hand() -> list[float]:
@@ -143,24 +141,13 @@ def _cps_by_hand() -> list[float]:
     return [mean, std, -((0.9 - mean) ** 2) / (2 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi)]
 
 
-def _quiet(kind: str) -> Callable[[], list[float]]:
-    def measure() -> list[float]:
-        found = _step(kind, 1.3, 0.37, 0.0, 0.7, 0.45)
-        return [found.mean.item() - (1.3 - (0.7 - 0.45) * 0.37), found.std.item()]
-
-    return measure
-
-
-def _peak() -> float:
-    return transition.log_prob(_around(0.3), row(0.3)).item()
+def _quiet(kind: str) -> list[float]:
+    found = _step(kind, 1.3, 0.37, 0.0, 0.7, 0.45)
+    return [found.mean.item() - (1.3 - (0.7 - 0.45) * 0.37), found.std.item()]
 
 
 def _around(mean: float) -> transition.Transition:
     return transition.Transition(row(mean), doubles(0.15))
-
-
-def _kl_of_means() -> float:
-    return transition.step_kl(_around(0.32), _around(0.30)).item()
 
 
 def _kl_of_velocities() -> list[float]:

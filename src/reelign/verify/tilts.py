@@ -61,9 +61,9 @@ def tilts() -> list[Check]:
     ]  # fmt: skip
 
 
-def _clean_given(x: float, n: int = 60) -> tuple[Tensor, Tensor, Tensor]:
+def _clean_given(x: float) -> tuple[Tensor, Tensor, Tensor]:
     """Draws of the clean latent given x: values, their velocity targets, weights."""
-    nodes, weights = quadrature.standard_normal(n)
+    nodes, weights = quadrature.standard_normal(60)
     at = row(x)
     centre, spread = gaussian.posterior(at, scalar(LEVEL), MEAN, VAR)
     x0 = centre[0] + spread.sqrt() * nodes

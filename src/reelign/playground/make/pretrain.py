@@ -25,7 +25,7 @@ from reelign import bfloat16
 from reelign.core import flow
 from reelign.files import replacing
 from reelign.parts import Settings
-from reelign.playground.make import codec, package, tiny
+from reelign.playground.make import codec, tiny
 from reelign.playground.world import corpora
 
 log = logging.getLogger(__name__)
@@ -245,4 +245,4 @@ def run(out: Path, config: PretrainConfig) -> Iterator[tuple[str, Row]]:
         ("transformer", (network, muon, config), lambda step: transformer_loss(network, target, config, step)),
     ):
         yield from ((phase, row) for row in _train(out / f"{phase}.safetensors", *settings, loss))
-    package.save(out / "pipeline", network.transformer.cpu(), network.text.cpu(), network.words, vae.cpu())
+    tiny.save(out / "pipeline", network.transformer.cpu(), network.text.cpu(), network.words, vae.cpu())

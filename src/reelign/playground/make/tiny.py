@@ -1,16 +1,22 @@
-"""The tiny generator's parts: stock Wan transformer and autoencoder, a tiny UMT5, a word tokenizer."""
+"""The tiny generator's parts, stock Wan transformer and autoencoder, a tiny UMT5, a word tokenizer; and its folder."""
+
+import copy
+import json
+from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from reelign.playground.world import grammar
+from reelign.playground.world import grammar, tables
 
 CHANNELS = 64
 TEXT_WIDTH = 128
 TEXT_LENGTH = 24
 """Words a caption can have, its end mark included; longer prompts are cut."""
+SHIFT = 3.0
+"""Time shift of the sampling schedule."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -82,14 +88,28 @@ def autoencoder() -> AutoencoderKLWan:
     )
 
 
-def scheduler(shift: float) -> FlowMatchEulerDiscreteScheduler:
-    """The flow scheduler a stock pipeline samples with."""
-    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=shift)
-
-
 def embed(encoder: UMT5EncoderModel, words: PreTrainedTokenizerFast, texts: list[str], length: int) -> torch.Tensor:
     """Text features [b, length, width], zero after each text's end, as the stock Wan pipeline has them."""
     device = encoder.device
     tokens = words(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").to(device)
     hidden = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
     return hidden * tokens.attention_mask[..., None]
+
+
+def save(
+    folder: Path,
+    transformer: WanTransformer3DModel,
+    text: UMT5EncoderModel,
+    words: PreTrainedTokenizerFast,
+    vae: AutoencoderKLWan,
+) -> None:
+    """Write the generator as a folder that stock `WanPipeline.from_pretrained` loads; card.json says its geometry.
+
+    The transformer and the autoencoder are kept in float16, which halves the package and is far below their own noise.
+    """
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT)
+    small, painter = (copy.deepcopy(module).half() for module in (transformer, vae))
+    WanPipeline(words, text, painter, scheduler, small).save_pretrained(folder)  # type: ignore[arg-type]
+    card = {"width": tables.WIDTH, "height": tables.HEIGHT, "frames": tables.FRAMES, "fps": tables.FPS}
+    card |= {"shift": SHIFT, "text_length": TEXT_LENGTH}
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")

@@ -30,17 +30,17 @@ def fall(start: float, radius: float, frames: int = tables.FRAMES) -> NDArray[np
     return np.minimum(np.asarray(heights), floor)
 
 
-def displacement(motion: Motion, frames: int = tables.FRAMES) -> NDArray[np.float64]:
-    """Displacement [frames, 2] from the first frame of a motion that no wall or floor changes."""
-    time = np.arange(frames, dtype=np.float64)[:, None]
+def displacement(motion: Motion) -> NDArray[np.float64]:
+    """Displacement [FRAMES, 2] from the first frame of a motion that no wall or floor changes."""
+    time = np.arange(tables.FRAMES, dtype=np.float64)[:, None]
     directions = {**tables.DIRECTIONS, "still": (0.0, 0.0)}
     if motion.kind == "move":
         return time * tables.SPEEDS[motion.speed] * np.asarray(directions[motion.direction])
     if motion.kind == "sequence":
-        middle = (frames - 1) / 2
+        middle = (tables.FRAMES - 1) / 2
         first = np.minimum(time, middle) * np.asarray(directions[motion.direction])
         return tables.SEQUENCE_SPEED * (first + np.maximum(time - middle, 0.0) * np.asarray(directions[motion.then]))
-    return np.zeros((frames, 2))
+    return np.zeros((tables.FRAMES, 2))
 
 
 def _lane(scene: Scene, index: int) -> tuple[float, float, float, float]:

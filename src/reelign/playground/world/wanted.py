@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reelign.batches import Videos
+from reelign.batches import Request, Videos, texts
 from reelign.errors import BadData
+from reelign.parts import PartConfig
 from reelign.playground.world import grammar, tables
 from reelign.playground.world.scene import DIRECTED, FALL, SEQUENCES, STILL, WALLS
 
@@ -58,6 +60,20 @@ def wanted(prompts: Sequence[str]) -> Wanted:
     background = torch.tensor([row[1] for row in rows], dtype=torch.int64)
     camera = torch.tensor([row[2] for row in rows], dtype=torch.int64)
     return Wanted(asked.bool(), color, shape, size, motion, background, camera)
+
+
+class Prompted(PartConfig):
+    """What judges playground clips by their prompts."""
+
+    reads: ClassVar = READS
+
+    def check_requests(self, requests: Sequence[Request]) -> None:
+        """Refuse prompts outside the playground's grammar.
+
+        Raises:
+            UnknownCaption: the first of them.
+        """
+        wanted(texts(requests))
 
 
 def pixels(videos: Videos) -> Frames:
