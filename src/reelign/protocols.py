@@ -181,7 +181,8 @@ class Method(Protocol):
     """What makes one algorithm differ from another.
 
     Its `Config` says what it `consumes`, the batch it trains on: Clips, Pairs or Credited; and which frozen weights it
-    `needs` beside the policy, see `declared.needs`. What an online stage asks of one besides, `engines.method.Online` has.
+    `needs` beside the policy, see `declared.needs`. What an online stage asks of one besides is in
+    `engines.method.Online`.
     """
 
     def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:
