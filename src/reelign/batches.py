@@ -213,8 +213,6 @@ class Scored:
     """By name. A reward called "base/extra" was derived from "base" and is balanced together with it."""
     weights: dict[str, float]
     """The user's weight of each reward."""
-    ranges: dict[str, tuple[float, float]]
-    """The declared scale of each reward."""
     seen: dict[str, Float[Tensor, "b *seen"]] = field(default_factory=dict)
     """What the method looked for in the decoded samples while they were there, by its own names."""
     shown: tuple[Shown, ...] = ()

@@ -19,7 +19,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -63,18 +62,6 @@ class StoreConfig(Settings):
     is nearly full gets none either."""
 
 
-@runtime_checkable
-class Store(Protocol):
-    """Values by key."""
-
-    def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """The value of `key`, in main memory; `make` computes it where it is not known.
-
-        `key` says all that the value hangs on. The tensor is shared with whoever asks next: it is not to be written to.
-        """
-        ...
-
-
 class Memory:
     """A store in main memory alone."""
 
@@ -85,7 +72,10 @@ class Memory:
         self._lock = Lock()
 
     def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """See `Store`."""
+        """The value of `key`, in main memory; `make` computes it where it is not known.
+
+        `key` says all that the value hangs on. The tensor is shared with whoever asks next: it is not to be written to.
+        """
         with self._lock:
             found = self._known.pop(key, None)
             if found is not None:
@@ -114,7 +104,7 @@ class DiskStore:
         self._lock = Lock()
 
     def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """See `Store`. A place that cannot be written is said once, and nothing more is written there."""
+        """See `Memory.get`. A place that cannot be written is said once, and nothing more is written there."""
         return self._memory.get(key, partial(self._fetch, key, make))
 
     def _fetch(self, key: str, make: Callable[[], Tensor]) -> Tensor:
@@ -158,6 +148,10 @@ class DiskStore:
                     path.unlink(missing_ok=True)
                     self._size -= size
         self._size += more
+
+
+Store = Memory | DiskStore
+"""Values by key."""
 
 
 def opened(config: StoreConfig, root: Path | None) -> Store:

@@ -42,8 +42,7 @@ def _rollout(
 
 
 def _scored(found: Trajectories, rewards: dict[str, Tensor], weights: dict[str, float] | None = None) -> Scored:
-    ranges = dict.fromkeys(rewards, (-math.inf, math.inf))
-    return Scored(found, rewards, weights or dict.fromkeys(rewards, 1.0), ranges)
+    return Scored(found, rewards, weights or dict.fromkeys(rewards, 1.0))
 
 
 def _rewards(n: int, group: int, seed: int = 0) -> Tensor:

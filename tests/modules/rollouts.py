@@ -71,7 +71,6 @@ def scored(
         record,
         rewards,
         weights or {name: 1.0 for name in rewards if "/" not in name},
-        dict.fromkeys(rewards, UNIT),
         seen or {},
     )
 

@@ -22,8 +22,6 @@ Groups = dict[str, dict[str, Tensor]]
 class StageSpec:
     """What a stage needs of a runtime: configs, built where they run."""
 
-    where: str
-    """ "stage grpo", for messages."""
     method: PartConfig | None = None
     learner: LearnerConfig | None = None
     """None: it trains nothing."""
