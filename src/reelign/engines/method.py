@@ -6,6 +6,7 @@ from torch import Tensor
 
 from reelign.batches import Credited, Loss, Prompts, Request, Scored, Videos
 from reelign.engines import credit
+from reelign.engines.config import OnlineConfig
 from reelign.engines.slots import Glance, Losses, Notes, Opened, Score, Slots
 from reelign.opened import Datasets
 from reelign.protocols import VideoModel
@@ -80,3 +81,12 @@ class Online:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `state` gave."""
         self.notes.memory = dict(tensors)
+
+
+def build(config: OnlineConfig) -> Online:
+    """An online method from its settings.
+
+    Raises:
+        BadConfig: see `OnlineConfig.filled`.
+    """
+    return Online(config.filled(), config.losses())
