@@ -46,10 +46,9 @@ class Request:
     """None is the model's own."""
 
 
-def requests(texts: Iterable[str], ids: Sequence[int] | None = None) -> tuple[Request, ...]:
-    """Plain texts as requests; without `ids` their positions are their ids."""
-    texts = tuple(texts)
-    return tuple(Request(text, i) for text, i in zip(texts, range(len(texts)) if ids is None else ids, strict=True))
+def requests(texts: Iterable[str]) -> tuple[Request, ...]:
+    """Plain texts as requests; their positions are their ids."""
+    return tuple(Request(text, i) for i, text in enumerate(texts))
 
 
 def texts(requests: Iterable[Request]) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ class DiskStore:
         path = self._root / name[:2] / f"{name}{ENDING}"
         found = _read(path, name)
         if found is None:
-            found = _on_host(make())
+            found = make().detach().cpu().contiguous()
             self._write(path, name, found)
         return found
 
@@ -172,10 +172,6 @@ def fingerprint(device: torch.device, *of: object) -> str:
     else:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return hashlib.sha256(repr((torch.__version__, where, *of)).encode()).hexdigest()
-
-
-def _on_host(value: Tensor) -> Tensor:
-    return value.detach().cpu().contiguous()
 
 
 def _digest(name: str, value: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from reelign.weights import trainable
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)
 GROUP = 4
-PROMPTS = Prompts(requests(("a", "b", "c"), (0, 1, 2)), GROUP)
+PROMPTS = Prompts(requests(("a", "b", "c")), GROUP)
 RANGES = {"first": (0.0, 1.0), "second": (0.0, 1.0), "third": (0.0, 1.0)}
 DATA = {"name": "tests.parts.gaussian_data"}
 

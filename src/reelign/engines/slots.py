@@ -209,7 +209,7 @@ def assemble(slots: Slots, modules: Sequence[PartConfig]) -> Slots:
                     else f"modules: {other!r} and {config.name!r} both decide {slot!r}; keep one of them."
                 )
             owner[slot] = config.name
-        slots = parts.fill(config, slots)
+        slots = parts.build("module", config, slots)
     return slots
 
 
