@@ -93,7 +93,8 @@ class Judge(Named):
                 given = self.part(videos, tuple(requests))
             # Its settings end with the call. Reading what it gave may run code of the part's, too.
             with guard.restored():
-                values = {name: (_numbers(value, len(requests)), value) for name, value in _items(given)}
+                items = list(given.items()) if isinstance(given, Mapping) else []
+                values = {name: (_numbers(value, len(requests)), value) for name, value in items}
         except UserError as error:
             raise PartFailed(f"the {self.kind} {self.name!r} refuses{at}: {_text(error)}") from error
         except (Exception, SystemExit) as error:
@@ -181,10 +182,6 @@ def refuse_twice(asked: Sequence[Named]) -> None:
                     "give them names of their own."
                 )
             owner[name] = judge
-
-
-def _items(given: object) -> list[tuple[Any, object]]:
-    return list(given.items()) if isinstance(given, Mapping) else []
 
 
 def _numbers(values: object, n: int) -> Float[Tensor, " n"] | None:

@@ -7,9 +7,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from reelign.batches import Clips, Condition, Geometry, Loss, Pairs, Prompts, Request, Size, Videos
+from reelign.settings import Settings
 from reelign.weights import Reference
 
 
@@ -28,19 +30,15 @@ class Card:
     """What a request may give beside its text, such as "first_frame"."""
 
 
-@runtime_checkable
-class Solver(Protocol):
-    """What of a sampler says where its noise levels lie."""
+class SamplerConfig(Settings):
+    """How noise becomes a video."""
 
-    @property
-    def steps(self) -> int:
-        """So many."""
-        ...
-
-    @property
-    def shift(self) -> float:
-        """Time shift; more spends more steps at high noise."""
-        ...
+    steps: int = Field(default=16, ge=2, le=1000)
+    """Steps of the solver."""
+    shift: float = Field(default=5.0, ge=0.01, le=100)
+    """Time shift of the noise levels; more spends more steps at high noise."""
+    guidance: float = Field(default=1.0, ge=0, le=100)
+    """Classifier-free guidance; 1 is none and costs half."""
 
 
 @runtime_checkable
@@ -81,7 +79,7 @@ class VideoModel(Protocol):
         """What a batch of requests asks for; `geometry` is the model's own where none is given."""
         ...
 
-    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+    def levels(self, sampler: SamplerConfig, geometry: Geometry) -> Float[Tensor, " levels"]:
         """The noise levels that a sampler of videos of that geometry goes through: `[steps + 1]`, from 1 down to 0."""
         ...
 
