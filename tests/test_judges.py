@@ -179,9 +179,9 @@ def test_a_measure_may_not_apply_but_is_never_infinite(ask: Any) -> None:
     [
         (ValueError("no frame\n is sharp enough."), r"raised ValueError: no frame is sharp enough \("),
         (MemoryError(), r"raised MemoryError \("),
-        (torch.OutOfMemoryError("CUDA out of memory"), "raised OutOfMemoryError: CUDA out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), r"raised torch\.OutOfMemoryError: CUDA out of memory"),
         (SystemExit(0), "raised SystemExit: 0"),
-        (KeyError("x" * 1000), r"raised KeyError: 'xxx.{296}…"),
+        (KeyError("x" * 1000), r"raised KeyError: 'x{145} \.\.\. x{78}' \("),
         (StopIteration(), "raised StopIteration"),
     ],
     ids=lambda value: type(value).__name__,
@@ -193,7 +193,7 @@ def test_what_a_judge_raises_is_named_with_its_line_and_the_step(ask: Any, error
     with pytest.raises(PartFailed, match=f"^the reward 'mine.part' {words}") as stopped:
         ask(fails, where="step 3 of stage grpo")
     line = fails.__code__.co_firstlineno + 1
-    assert f"(line {line} of {__file__}), at step 3 of stage grpo; mend it or leave it out." in str(stopped.value)
+    assert f"({__file__!r}, line {line}), at step 3 of stage grpo; mend it or leave it out." in str(stopped.value)
     assert stopped.value.__cause__ is error
 
 
@@ -231,7 +231,7 @@ def test_what_fails_when_it_is_read_is_named_too(ask: Any) -> None:
         raise Speechless
 
     for does, words in (
-        (fails, r"raised Speechless: <exception str\(\) failed>"),
+        (fails, rf"raised {__name__}\.Speechless: <exception str\(\) failed>"),
         (lambda v, r: Odd(), "raised OSError: the numbers are gone"),
         (lambda v, r: {"own": NoArray()}, "raised OSError: the array is gone"),
         (lambda v, r: {"own": torch.ones(3).to_sparse()}, "raised RuntimeError: .*sparse"),
@@ -379,7 +379,7 @@ def test_what_cannot_be_called_is_no_judge(config: Named, part: Any) -> None:
         (
             KeyError("box"),
             PartFailed,
-            r"raised KeyError: 'box' \(line \d+ of .*\) when it was shown prompts; mend it or leave it out\.",
+            r"raised KeyError: 'box' \('.*', line \d+\) when it was shown prompts; mend it or leave it out\.",
         ),
     ],
 )

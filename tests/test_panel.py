@@ -6,10 +6,10 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from reelign import panel, parts
+from reelign import judges, panel, parts
 from reelign.batches import Videos, requests
 from reelign.errors import BadConfig, PartFailed
-from reelign.panel import Metrics, Panel, Weighted, WeightedReward
+from reelign.panel import Panel, Weighted, WeightedReward
 
 LINEAR, LEVEL = "tests.parts.linear_reward:build", "tests.parts.mean_level:build"
 VIDEOS = Videos(torch.tensor([0.25, 0.5])[:, None, None, None, None].expand(2, 9, 3, 32, 32).contiguous(), 8.0)
@@ -44,7 +44,7 @@ def test_scores_come_with_their_weights_and_scales() -> None:
     assert scores["linear"].tolist() == [0.5, 1.0]
     assert set(scores) == {"linear", "playground_clarity"}
     assert found.weights == {"linear": 1.0, "playground_clarity": 0.5}
-    assert found.scales == panel.trained(configs) == {"linear": (-100.0, 100.0), "playground_clarity": (0.0, 1.0)}
+    assert panel.trained(configs) == {"linear": (-100.0, 100.0), "playground_clarity": (0.0, 1.0)}
     assert panel.describe(configs) == {
         LINEAR: {"weight": 1.0, "version": "1"},
         "playground_clarity": {"weight": 0.5, "version": "1"},
@@ -75,10 +75,10 @@ def test_a_reward_that_misbehaves_inside_another_is_named() -> None:
 
 
 def test_measures_come_with_the_metric_that_gives_them() -> None:
-    metrics = Metrics.build([parts.configure("metric", name) for name in (LEVEL, "diversity")])
-    assert set(metrics.of) == {"level", "diversity"}
-    assert metrics.of["level"].says.higher_is_better == {"level": True}
-    found = metrics.measure(VIDEOS, ASKED)
+    metrics = panel.built(panel.metrics([parts.configure("metric", name) for name in (LEVEL, "diversity")]))
+    assert [metric.names for metric in metrics] == [("level",), ("diversity",)]
+    assert metrics[0].says.higher_is_better == {"level": True}
+    found = judges.ask(metrics, VIDEOS, ASKED)
     assert found["level"].tolist() == [0.25, 0.5]
     assert found["diversity"].tolist() == pytest.approx([0.25, 0.25])
 

@@ -49,7 +49,7 @@ def test_sampling_with_a_broken_weight_names_it_as_the_model_folder_does(
     with pytest.raises(RunStopped, match=sentence):
         sampling.sample(model, model.encode(requests(["a"])), [0], SAMPLER)
     with pytest.raises(RunStopped, match=sentence):
-        rollouts.rollout(model, Prompts(requests(("a",), (0,)), 2), SAMPLER, Exploration("flow", 0.7, (0,), 1), 1)
+        rollouts.rollout(model, Prompts(requests(("a",)), 2), SAMPLER, Exploration("flow", 0.7, (0,), 1), 1)
 
 
 def test_latents_that_break_with_sound_weights_are_called_so(gaussian: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,34 +22,23 @@ _AT = {
     "Event": "events",
     "UserError": "errors",
 }
-__all__ = [
-    "Event",
-    "PartConfig",
-    "Recipe",
-    "Request",
-    "Run",
-    "Scores",
-    "Shots",
-    "UserError",
-    "Videos",
-    "__version__",
-    "align",
-    "load",
-    "sample",
-    "score",
-]
 
 if TYPE_CHECKING:
-    from reelign.batches import Request, Videos
-    from reelign.driver.recipe import Recipe
-    from reelign.errors import UserError
-    from reelign.events import Event
-    from reelign.face.making import load, sample
-    from reelign.face.running import Run, align
-    from reelign.face.scoring import Scores, score
-    from reelign.face.shots import Shots
-    from reelign.settings import PartConfig
+    from reelign.batches import Request as Request
+    from reelign.batches import Videos as Videos
+    from reelign.driver.recipe import Recipe as Recipe
+    from reelign.errors import UserError as UserError
+    from reelign.events import Event as Event
+    from reelign.face.making import load as load
+    from reelign.face.making import sample as sample
+    from reelign.face.running import Run as Run
+    from reelign.face.running import align as align
+    from reelign.face.scoring import Scores as Scores
+    from reelign.face.scoring import score as score
+    from reelign.face.shots import Shots as Shots
+    from reelign.settings import PartConfig as PartConfig
 else:
+    __all__ = sorted((*_AT, "__version__"))
 
     def __getattr__(name: str) -> object:
         """A public name, from the file that it stands in."""
@@ -60,4 +49,4 @@ else:
 
 def __dir__() -> list[str]:
     """Names to complete."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_AT})

@@ -46,10 +46,9 @@ class Request:
     """None is the model's own."""
 
 
-def requests(texts: Iterable[str], ids: Sequence[int] | None = None) -> tuple[Request, ...]:
-    """Plain texts as requests; without `ids` their positions are their ids."""
-    texts = tuple(texts)
-    return tuple(Request(text, i) for text, i in zip(texts, range(len(texts)) if ids is None else ids, strict=True))
+def requests(texts: Iterable[str]) -> tuple[Request, ...]:
+    """Plain texts as requests; their positions are their ids."""
+    return tuple(Request(text, i) for i, text in enumerate(texts))
 
 
 def texts(requests: Iterable[Request]) -> tuple[str, ...]:
@@ -213,8 +212,6 @@ class Scored:
     """By name. A reward called "base/extra" was derived from "base" and is balanced together with it."""
     weights: dict[str, float]
     """The user's weight of each reward."""
-    ranges: dict[str, tuple[float, float]]
-    """The declared scale of each reward."""
     seen: dict[str, Float[Tensor, "b *seen"]] = field(default_factory=dict)
     """What the method looked for in the decoded samples while they were there, by its own names."""
     shown: tuple[Shown, ...] = ()

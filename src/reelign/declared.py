@@ -18,7 +18,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from reprlib import Repr
 from typing import Any, Literal
 
 from reelign.batches import Clips, Credited, Pairs
@@ -31,8 +30,6 @@ WANTED: dict[Kind, dict[str, str]] = {
     "metric": {"higher_is_better": "true or false by measure", "description": "what each measure is"},
 }
 LONGEST_NAME = 80
-SHORT = Repr()
-SHORT.maxstring = SHORT.maxother = 120
 _ANY = (-float("inf"), float("inf"))
 _DATA = frozenset({"prompts", "clips", "pairs"})
 _NEEDS = frozenset({"reference", "sampled"})
@@ -109,7 +106,7 @@ def needs(config: PartConfig) -> frozenset[str]:
     found = getattr(config, "needs", ())
     if not _is_set(found) or not set(found) <= _NEEDS:
         raise BadConfig(
-            f"the method {shown(config.name)} needs {SHORT.repr(found)}; let `needs` of its Config be a set of "
+            f"the method {shown(config.name)} needs {shown(found)}; let `needs` of its Config be a set of "
             "reference, sampled, both or none."
         )
     return frozenset(found)
@@ -124,7 +121,7 @@ def replaces(config: PartConfig) -> frozenset[str]:
     found = getattr(config, "replaces", ())
     if not _is_set(found) or not all(isinstance(name, str) for name in found):
         raise BadConfig(
-            f"the module {shown(config.name)} replaces {SHORT.repr(found)}; let `replaces` of its Config be a set of "
+            f"the module {shown(config.name)} replaces {shown(found)}; let `replaces` of its Config be a set of "
             "names of slots."
         )
     return frozenset(found)
@@ -164,11 +161,11 @@ def problem(kind: Kind, config: Any) -> str | None:
     declares = "scores" if kind == "reward" else "higher_is_better"
     names = getattr(config, declares)
     if not isinstance(names, Mapping) or not names:
-        return f"declares {declares} as {SHORT.repr(names)}"
+        return f"declares {declares} as {shown(names)}"
     wrong = next((name for name in names if not _is_name(name)), None)
     if wrong is not None:
         return (
-            f"calls a score {SHORT.repr(wrong)}, but names are printable text of at most {LONGEST_NAME} letters "
+            f"calls a score {shown(wrong)}, but names are printable text of at most {LONGEST_NAME} letters "
             "without '/', which has a meaning of its own"
         )
     found = _reward_problem(config) if kind == "reward" else _metric_problem(config)
@@ -187,13 +184,13 @@ def _reward_problem(config: Any) -> str | None:
             isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(v, numbers.Real) for v in scale)
         )
         if not numeric or not scale[0] < scale[1]:
-            return f"declares the scale of {name!r} as {SHORT.repr(scale)}"
+            return f"declares the scale of {name!r} as {shown(scale)}"
     return "declares no version" if config.version is None else None
 
 
 def _metric_problem(config: Any) -> str | None:
     if not all(isinstance(better, bool) for better in config.higher_is_better.values()):
-        return f"declares higher_is_better as {SHORT.repr(config.higher_is_better)}"
+        return f"declares higher_is_better as {shown(config.higher_is_better)}"
     described = isinstance(config.description, Mapping) and set(config.description) == set(config.higher_is_better)
     if not described or not all(isinstance(text, str) for text in config.description.values()):
         return "does not describe each of its measures"
@@ -203,8 +200,8 @@ def _metric_problem(config: Any) -> str | None:
 def _common_problem(config: Any) -> str | None:
     version, reads = getattr(config, "version", None), getattr(config, "reads", None)
     if not isinstance(version, str | None):
-        return f"declares the version {SHORT.repr(version)}, which is no text"
+        return f"declares the version {shown(version)}, which is no text"
     sized = isinstance(reads, tuple) and len(reads) == 3 and all(type(n) is int and n > 0 for n in reads)
     if reads is not None and not sized:
-        return f"reads {SHORT.repr(reads)}, which is no (frames, height, width)"
+        return f"reads {shown(reads)}, which is no (frames, height, width)"
     return None

@@ -68,9 +68,9 @@ class _Short(reprlib.Repr):
 _SHORT = _Short()
 
 
-def cut(text: str, most: int) -> str:
+def cut(value: object, most: int = 160) -> str:
     """A text on one line, without its middle where it is long; what is allowed and what to do stand at the end."""
-    text = " ".join(text.split())
+    text = " ".join(str(value).split())
     kept = most - 5
     return text if len(text) <= most else f"{text[: kept * 2 // 3]} ... {text[-(kept - kept * 2 // 3) :]}"
 
@@ -84,7 +84,7 @@ def shown(value: object) -> str:
         >>> shown({"name": "grpo", "steps": [1, 2, 3, 4, 5, 6]})
         "{'name': 'grpo', 'steps': [1, 2, 3, 4, ...]}"
     """
-    return cut(_SHORT.repr(value), 160)
+    return cut(_SHORT.repr(value))
 
 
 def meant(given: str, known: Iterable[str]) -> str:

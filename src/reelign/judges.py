@@ -12,8 +12,8 @@ from torch import Tensor
 
 from reelign import declared, guard, parts
 from reelign.batches import Request, Videos
-from reelign.declared import SHORT, Declaration, Kind
-from reelign.errors import BadConfig, BadData, PartFailed, UserError
+from reelign.declared import Declaration, Kind
+from reelign.errors import BadConfig, BadData, PartFailed, UserError, raised, shown
 from reelign.parts import PartConfig
 
 _MEND = "mend it or leave it out"
@@ -51,8 +51,8 @@ class Named:
         except UserError as error:
             raise BadData(f"the {self.kind} {self.name!r} cannot judge by a prompt: {_text(error)}") from error
         except (Exception, SystemExit) as error:
-            what = _raised(error, self.config)
-            raise PartFailed(f"the {self.kind} {self.name!r} {what} when it was shown prompts; {_MEND}.") from error
+            what = f"the {self.kind} {self.name!r} raised {raised(error)} when it was shown prompts"
+            raise PartFailed(f"{what}; {_MEND}.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Judge(Named):
         values = self._answer(videos, requests, f", at {where}" if where else "")
         if set(values) != set(self.names):
             raise PartFailed(
-                f"the {self.kind} {self.name!r} declares {SHORT.repr(sorted(self.names))} but gave "
-                f"{SHORT.repr(sorted(map(str, values)))}; mend its names."
+                f"the {self.kind} {self.name!r} declares {shown(sorted(self.names))} but gave "
+                f"{shown(sorted(map(str, values)))}; mend its names."
             )
         found = {name: self._taken(name, *values[name], len(requests)) for name in values}
         for name, numbers in found.items():
@@ -93,11 +93,12 @@ class Judge(Named):
                 given = self.part(videos, tuple(requests))
             # Its settings end with the call. Reading what it gave may run code of the part's, too.
             with guard.restored():
-                values = {name: (_numbers(value, len(requests)), value) for name, value in _items(given)}
+                items = list(given.items()) if isinstance(given, Mapping) else []
+                values = {name: (_numbers(value, len(requests)), value) for name, value in items}
         except UserError as error:
             raise PartFailed(f"the {self.kind} {self.name!r} refuses{at}: {_text(error)}") from error
         except (Exception, SystemExit) as error:
-            raise PartFailed(f"the {self.kind} {self.name!r} {_raised(error, self.part)}{at}; {_MEND}.") from error
+            raise PartFailed(f"the {self.kind} {self.name!r} raised {raised(error)}{at}; {_MEND}.") from error
         if not isinstance(given, Mapping):
             wanted = ", ".join(f"{name!r}: one number a clip" for name in self.names)
             raise PartFailed(f"the {self.kind} {self.name!r} gave {_shown(given)}; give {{{wanted}}}.")
@@ -119,7 +120,7 @@ class Judge(Named):
         if not bool(wrong.any()):
             return
         i = int(wrong.nonzero()[0])
-        given = f"the {self.kind} {name!r} gave {values[i].item():g} for {SHORT.repr(requests[i].text)}"
+        given = f"the {self.kind} {name!r} gave {values[i].item():g} for {shown(requests[i].text)}"
         if not reward:
             raise PartFailed(f"{given}; give a finite number, or NaN where it does not apply.")
         problem = "which is not finite" if bool(infinite[i]) else f"outside its scale {low:g} to {high:g}"
@@ -139,7 +140,7 @@ def named(kind: Kind, config: PartConfig) -> Named:
         except UserError:
             raise
         except (Exception, SystemExit) as error:  # what it says may be computed
-            problem, says = f"does not say what it is: it {_raised(error, config)}", None
+            problem, says = f"does not say what it is: it raised {raised(error)}", None
     if says is None:
         has = " and ".join(f"`{name}` ({what})" for name, what in declared.WANTED[kind].items())
         raise BadConfig(f"the {kind} {config.name!r} {problem}; the Config of a {kind} has {has}.")
@@ -183,10 +184,6 @@ def refuse_twice(asked: Sequence[Named]) -> None:
             owner[name] = judge
 
 
-def _items(given: object) -> list[tuple[Any, object]]:
-    return list(given.items()) if isinstance(given, Mapping) else []
-
-
 def _numbers(values: object, n: int) -> Float[Tensor, " n"] | None:
     """What a judge gave for one name, float32 on the host; None if it is not one number for each of `n` clips."""
     found = _tensor(values)
@@ -217,18 +214,9 @@ def _shown(values: object) -> str:
     if isinstance(values, Tensor | np.ndarray):
         return f"{str(values.dtype).removeprefix('torch.')} values of shape {list(values.shape)}"
     if isinstance(values, list | tuple):
-        odd = next((f" with {SHORT.repr(value)} in it" for value in values if _tensor([value]) is None), "")
+        odd = next((f" with {shown(value)} in it" for value in values if _tensor([value]) is None), "")
         return f"a {type(values).__name__} of {len(values)}{odd}"
-    return SHORT.repr(values)
-
-
-def _raised(error: BaseException, part: object) -> str:
-    """What an error says, as in "raised ValueError: no frame is sharp enough (line 21 of mine/raises.py)"; one line."""
-    text = " ".join(_text(error).split()).rstrip(".")
-    text = f": {text[:300]}…" if len(text) > 300 else f": {text}" if text else ""
-    file = declared.source(part)
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f"raised {type(error).__name__}{text}" + (f" (line {lines[-1]} of {file})" if file and lines else "")
+    return shown(values)
 
 
 def _text(error: BaseException) -> str:

@@ -98,6 +98,15 @@ def _named(kind: judges.Kind, configs: Sequence[PartConfig]) -> tuple[Named, ...
     return found
 
 
+def built(asked: Sequence[Named]) -> tuple[Judge, ...]:
+    """Those that say of themselves what they are, built.
+
+    Raises:
+        BadConfig: building one raised.
+    """
+    return tuple(judges.build(each.kind, each.config) for each in asked)
+
+
 def versions(asked: Sequence[Named]) -> dict[str, str]:
     """By score or measure."""
     return {name: each.says.version for each in asked for name in each.names}
@@ -134,51 +143,17 @@ class Panel:
         Raises:
             BadConfig: see `rewards`; or building one raised.
         """
-        return cls(tuple(judges.build("reward", named.config) for named in rewards(configs)), tuple(configs))
+        return cls(built(rewards(configs)), tuple(configs))
 
     @property
     def weights(self) -> dict[str, float]:
         """By score; 0 for those that are measured only."""
         return {name: weight for config in self.configs for name, weight in config.weights.items()}
 
-    @property
-    def scales(self) -> dict[str, Scale]:
-        """Declared, by score."""
-        return {name: scale for judge in self.asked for name, scale in judge.says.scales.items()}
-
     def score(self, videos: Videos, requests: Sequence[Request], where: str = "") -> dict[str, Float[Tensor, " b"]]:
         """All scores by name.
 
         Raises:
             PartFailed: a reward that misbehaved; see `judges.Judge`. `where` is named in the message.
-        """
-        return judges.ask(self.asked, videos, requests, where)
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """The metrics of an evaluation."""
-
-    asked: tuple[Judge, ...]
-
-    @classmethod
-    def build(cls, configs: Sequence[PartConfig]) -> "Metrics":
-        """Build each metric.
-
-        Raises:
-            BadConfig: see `metrics`; or building one raised.
-        """
-        return cls(tuple(judges.build("metric", named.config) for named in metrics(configs)))
-
-    @property
-    def of(self) -> dict[str, Judge]:
-        """The metric that gives each measure."""
-        return {name: judge for judge in self.asked for name in judge.names}
-
-    def measure(self, videos: Videos, requests: Sequence[Request], where: str = "") -> dict[str, Float[Tensor, " b"]]:
-        """All measures by name; NaN where one does not apply.
-
-        Raises:
-            PartFailed: a metric that misbehaved; see `judges.Judge`. `where` is named in the message.
         """
         return judges.ask(self.asked, videos, requests, where)

@@ -220,6 +220,8 @@ AnySink = Annotated[SerializeAsAny[PartConfig], BeforeValidator(partial(configur
 def build(kind: Kind, config: PartConfig, *args: object) -> Any:
     """Build a configured part, where it is used; what it is can be asked without (`declared`).
 
+    Of a module it is what that makes of slots, for which nothing is loaded or opened.
+
     Raises:
         UserError: what the part refuses.
         BadConfig: a part from outside raised something else, or built what is none of its kind.
@@ -238,12 +240,3 @@ def build(kind: Kind, config: PartConfig, *args: object) -> Any:
             f"{shown(name)} is no {kind}: what it builds, a {type(built).__name__}, has no {', '.join(missing)}."
         )
     return built
-
-
-def fill(config: PartConfig, slots: Any) -> Any:
-    """What a module makes of slots; nothing is loaded or opened.
-
-    Raises:
-        UserError: see `build`.
-    """
-    return build("module", config, slots)

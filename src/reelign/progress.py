@@ -79,10 +79,11 @@ class Bar(Progress):
     def __init__(self, stream: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         stream = stream or Forgiving(sys.stderr)
         bars = stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-        self._on: _Bars | _Lines = _Bars(stream) if bars else _Lines(stream, clock)
+        self._on: _Bars | Lines = _Bars(stream) if bars else Lines(stream, clock)
 
     def __enter__(self) -> "Bar":
-        self._on.start()
+        if isinstance(self._on, _Bars):
+            self._on.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +91,7 @@ class Bar(Progress):
 
     def close(self) -> None:
         """Take the bars away; what they said stays."""
-        self._on.stop()
+        self._on.close()
 
     def begin(self, label: str, total: int, done: int) -> None:
         """A stage or an evaluation of `total` steps, of which `done` are already there."""
@@ -98,7 +99,7 @@ class Bar(Progress):
 
     def step(self, done: int, metrics: Mapping[str, float]) -> None:
         """A step is finished."""
-        self._on.step(done, shown(metrics))
+        self._on.step(done, metrics)
 
     def say(self, sentence: str) -> None:
         """A line of its own."""
@@ -132,7 +133,7 @@ class _Bars:
         )
         self._tasks: dict[str, Any] = {}
         self._task: Any = None
-        self.start, self.stop = self._progress.start, self._progress.stop
+        self.start, self.close = self._progress.start, self._progress.stop
 
     def begin(self, label: str, total: int, done: int) -> None:
         if label in self._tasks:  # again, as an evaluation on the way
@@ -141,44 +142,45 @@ class _Bars:
             self._tasks[label] = self._progress.add_task(label.ljust(16), total=total, completed=done, live="")
         self._task = self._tasks[label]
 
-    def step(self, done: int, live: str) -> None:
-        self._progress.update(self._task, completed=done, live=live)
+    def step(self, done: int, metrics: Mapping[str, float]) -> None:
+        self._progress.update(self._task, completed=done, live=shown(metrics))
 
     def say(self, sentence: str) -> None:
         self._progress.console.print(sentence, soft_wrap=True, markup=False)
 
 
-class _Lines:
-    """In a file or a pipe."""
+class Lines(Progress):
+    """In a file or a pipe: a plain line now and then, with the time left."""
 
-    def __init__(self, stream: Any, clock: Callable[[], float]) -> None:
-        self._stream, self._clock = stream, clock
+    def __init__(
+        self, stream: Any, clock: Callable[[], float] = time.monotonic, soonest: float = SOONEST, latest: float = LATEST
+    ) -> None:
+        """Write to `stream`; between two lines of a stage pass from `soonest` to `latest` seconds."""
+        self._stream, self._clock, self._soonest, self._latest = stream, clock, soonest, latest
         self._label, self._total, self._first = "", 0, 0
         self._began = self._last = clock()
 
-    def start(self) -> None:
-        """Nothing to draw yet."""
-
-    def stop(self) -> None:
-        """Nothing to take away."""
-
     def begin(self, label: str, total: int, done: int) -> None:
+        """A line."""
         self._label, self._total, self._first = label, total, done
         self._began = self._last = self._clock()
         self.say(f"{label}  {done}/{total}")
 
-    def step(self, done: int, live: str) -> None:
+    def step(self, done: int, metrics: Mapping[str, float]) -> None:
+        """A line where one is due, and one at the end."""
         now = self._clock()
         gone = now - self._began
-        due = min(max(SOONEST, SHARE * gone), LATEST)
+        due = min(max(self._soonest, SHARE * gone), self._latest)
         if done < self._total and now - self._last < due:
             return
         self._last = now
         fresh = done - self._first
         left = f", {duration(gone / fresh * (self._total - done))} left" if done < self._total and fresh > 0 else ""
-        self.say("  ".join(filter(None, (f"{self._label}  {done}/{self._total}", live, f"{duration(gone)}{left}"))))
+        told = f"{self._label}  {done}/{self._total}", shown(metrics), f"{duration(gone)}{left}"
+        self.say("  ".join(filter(None, told)))
 
     def say(self, sentence: str) -> None:
+        """A line."""
         self._stream.write(f"{sentence}\n")
         self._stream.flush()
 

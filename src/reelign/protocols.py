@@ -1,27 +1,17 @@
 """The interfaces that parts implement. Tensors are float32 in and out; a model casts inside."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
-from reelign.batches import (
-    Clips,
-    Condition,
-    Credited,
-    Geometry,
-    Loss,
-    Pairs,
-    Prompts,
-    Request,
-    Scored,
-    Size,
-    Videos,
-)
+from reelign.batches import Clips, Condition, Geometry, Loss, Pairs, Prompts, Request, Size, Videos
+from reelign.settings import Settings
 from reelign.weights import Reference
 
 
@@ -40,19 +30,15 @@ class Card:
     """What a request may give beside its text, such as "first_frame"."""
 
 
-@runtime_checkable
-class Solver(Protocol):
-    """What of a sampler says where its noise levels lie."""
+class SamplerConfig(Settings):
+    """How noise becomes a video."""
 
-    @property
-    def steps(self) -> int:
-        """So many."""
-        ...
-
-    @property
-    def shift(self) -> float:
-        """Time shift; more spends more steps at high noise."""
-        ...
+    steps: int = Field(default=16, ge=2, le=1000)
+    """Steps of the solver."""
+    shift: float = Field(default=5.0, ge=0.01, le=100)
+    """Time shift of the noise levels; more spends more steps at high noise."""
+    guidance: float = Field(default=1.0, ge=0, le=100)
+    """Classifier-free guidance; 1 is none and costs half."""
 
 
 @runtime_checkable
@@ -93,7 +79,7 @@ class VideoModel(Protocol):
         """What a batch of requests asks for; `geometry` is the model's own where none is given."""
         ...
 
-    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+    def levels(self, sampler: SamplerConfig, geometry: Geometry) -> Float[Tensor, " levels"]:
         """The noise levels that a sampler of videos of that geometry goes through: `[steps + 1]`, from 1 down to 0."""
         ...
 
@@ -193,7 +179,8 @@ class Method(Protocol):
     """What makes one algorithm differ from another.
 
     Its `Config` says what it `consumes`, the batch it trains on: Clips, Pairs or Credited; and which frozen weights it
-    `needs` beside the policy, see `declared.needs`.
+    `needs` beside the policy, see `declared.needs`. What an online stage asks of one besides is in
+    `engines.method.Online`.
     """
 
     def losses(self, model: VideoModel, batch: Any, seed: int, micro_batch: int) -> Iterator[Loss]:
@@ -202,61 +189,4 @@ class Method(Protocol):
         `micro_batch` bounds the samples in one forward pass and must not change the sum. Yielding nothing means that
         the batch teaches nothing, and the weights stay as they are.
         """
-        ...
-
-
-@runtime_checkable
-class OnlineMethod(Method, Protocol):
-    """A method that decides what to sample, gives credit for it, and may remember something between iterations.
-
-    Its `Config` may have `check(demand)`, which refuses with a BadConfig, before any compute, what a stage asks of it
-    (an `engines.slots.Demand`).
-    """
-
-    opened: Callable[[Any], Dataset]
-    """Gives a dataset that it draws from by its settings; the stage sets it to the run's."""
-
-    def explore(self, steps: int, prompts: Prompts, seed: int, iteration: int) -> Any:
-        """Which of a rollout's steps are stochastic: a `rollouts.Exploration`."""
-        ...
-
-    def begin(self, texts: Sequence[str], score: Callable[[Sequence[str], Sequence[int]], Any]) -> None:
-        """Get ready before the first rollout of a stage.
-
-        Args:
-            texts: every prompt that the stage may draw.
-            score: scores the starting policy's own samples of texts, one a seed: name to `[b]`.
-
-        Raises:
-            BadConfig: something the method needs of a prompt is missing.
-        """
-        ...
-
-    def see(
-        self, videos: Videos, prompts: Prompts, x0: Float[Tensor, "b *latent"], score: Callable[[Videos], Any]
-    ) -> dict[str, Tensor]:
-        """What it takes from some decoded samples before they go, `[b ...]` by its own names.
-
-        Args:
-            videos: of whole groups.
-            prompts: which they are.
-            x0: their latents.
-            score: scores other videos of the same requests, name to `[b]`.
-        """
-        ...
-
-    def credit(self, scored: Scored) -> Credited:
-        """Rewards to a batch with advantages."""
-        ...
-
-    def after(self, reference: Reference, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Look after references and coefficients once an iteration has been learnt; gives metrics of its own."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """What it remembers, for checkpoints."""
-        ...
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state` gave."""
         ...

@@ -6,25 +6,13 @@ from itertools import chain
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from reelign import pages, soundness
 from reelign.batches import Condition, Geometry, Request, Videos
 from reelign.core import rng, transition
-from reelign.parts import Settings
+from reelign.protocols import SamplerConfig as SamplerConfig
 from reelign.protocols import VideoModel
-
-
-class SamplerConfig(Settings):
-    """How noise becomes a video."""
-
-    steps: int = Field(default=16, ge=2, le=1000)
-    """Steps of the solver."""
-    shift: float = Field(default=5.0, ge=0.01, le=100)
-    """Time shift of the noise levels; more spends more steps at high noise."""
-    guidance: float = Field(default=1.0, ge=0, le=100)
-    """Classifier-free guidance; 1 is none and costs half."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -63,18 +62,6 @@ class StoreConfig(Settings):
     is nearly full gets none either."""
 
 
-@runtime_checkable
-class Store(Protocol):
-    """Values by key."""
-
-    def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """The value of `key`, in main memory; `make` computes it where it is not known.
-
-        `key` says all that the value hangs on. The tensor is shared with whoever asks next: it is not to be written to.
-        """
-        ...
-
-
 class Memory:
     """A store in main memory alone."""
 
@@ -85,7 +72,10 @@ class Memory:
         self._lock = Lock()
 
     def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """See `Store`."""
+        """The value of `key`, in main memory; `make` computes it where it is not known.
+
+        `key` says all that the value hangs on. The tensor is shared with whoever asks next: it is not to be written to.
+        """
         with self._lock:
             found = self._known.pop(key, None)
             if found is not None:
@@ -114,7 +104,7 @@ class DiskStore:
         self._lock = Lock()
 
     def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """See `Store`. A place that cannot be written is said once, and nothing more is written there."""
+        """See `Memory.get`. A place that cannot be written is said once, and nothing more is written there."""
         return self._memory.get(key, partial(self._fetch, key, make))
 
     def _fetch(self, key: str, make: Callable[[], Tensor]) -> Tensor:
@@ -122,7 +112,7 @@ class DiskStore:
         path = self._root / name[:2] / f"{name}{ENDING}"
         found = _read(path, name)
         if found is None:
-            found = _on_host(make())
+            found = make().detach().cpu().contiguous()
             self._write(path, name, found)
         return found
 
@@ -160,6 +150,10 @@ class DiskStore:
         self._size += more
 
 
+Store = Memory | DiskStore
+"""Values by key."""
+
+
 def opened(config: StoreConfig, root: Path | None) -> Store:
     """The store of a config; `root` is where its files lie if it names no place, and None keeps to main memory then."""
     place = Path(config.path) if config.path else root
@@ -178,10 +172,6 @@ def fingerprint(device: torch.device, *of: object) -> str:
     else:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return hashlib.sha256(repr((torch.__version__, where, *of)).encode()).hexdigest()
-
-
-def _on_host(value: Tensor) -> Tensor:
-    return value.detach().cpu().contiguous()
 
 
 def _digest(name: str, value: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from reelign.weights import trainable
 Make = Callable[..., Any]
 SAMPLER = SamplerConfig(steps=6, shift=3.0)
 GROUP = 4
-PROMPTS = Prompts(requests(("a", "b", "c"), (0, 1, 2)), GROUP)
+PROMPTS = Prompts(requests(("a", "b", "c")), GROUP)
 RANGES = {"first": (0.0, 1.0), "second": (0.0, 1.0), "third": (0.0, 1.0)}
 DATA = {"name": "tests.parts.gaussian_data"}
 
@@ -76,7 +76,7 @@ def score(model: Any, method: Any, found: Any) -> Scored:
     videos = model.decode(found.x0, found.condition)
     rewards = {name: r.reshape(-1, found.prompts.group) for name, r in _rewards(videos).items()}
     seen = method.see(videos, found.prompts, found.x0, _rewards)
-    return Scored(found, rewards, {"first": 1.0, "second": 0.5, "third": 0.25}, RANGES, seen)
+    return Scored(found, rewards, {"first": 1.0, "second": 0.5, "third": 0.25}, seen)
 
 
 def begin(model: Any, method: Any) -> None:
@@ -193,7 +193,7 @@ def test_rule_29_a_batch_without_spread_teaches_nothing(gaussian: Make, method: 
     begin(model, built)
     found = rollouts.rollout(model, PROMPTS, SAMPLER, built.explore(SAMPLER.steps, PROMPTS, 0, 0), 0)
     flat = {name: torch.full((3, GROUP), 0.7) for name in RANGES}
-    credited = built.credit(Scored(found, flat, dict.fromkeys(RANGES, 1.0), RANGES))
+    credited = built.credit(Scored(found, flat, dict.fromkeys(RANGES, 1.0)))
     assert credited.metrics["idle_groups"] == 1
     assert not list(built.losses(model, credited, 0, 32))
 

@@ -174,5 +174,5 @@ def test_reading_says_which_version_of_its_library_reads(monkeypatch: pytest.Mon
     keys = []
     for reader in (_clips.READ, "another"):
         monkeypatch.setattr(_clips, "READ", reader)
-        keys.append(opened(folder)._files._key(folder / "1.mp4"))
+        keys.append(opened(folder)._key(folder / "1.mp4"))
     assert keys[0] != keys[1]

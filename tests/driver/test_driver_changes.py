@@ -219,7 +219,7 @@ def test_a_changed_recipe_is_still_refused(again: Path) -> None:
         ("evaluate.seed=4", r"evaluate\.seed: 0 then, 4 now"),
         ("stages.0.steps=6", r"stages\.0\.steps: 5 then, 6 now"),
         ("stages.2.steps=4", r"stages\.2\.steps: 5 then, 4 now"),
-        (f"stages.1.label={'q' * 80}", r"stages\.1\.label: '' then, 'q{59}\.\.\.q{14}' now"),
+        (f"stages.1.label={'q' * 80}", r"stages\.1\.label: '' then, 'q{80}' now"),
     ):
         with pytest.raises(BadConfig, match=rf"other settings \({change}\); resume with the same recipe"):
             _resume(again, assignment)

@@ -194,23 +194,22 @@ def test_the_log_tells_what_a_terminal_would(whole: Whole) -> None:
     text = (whole[0] / "log.txt").read_text()
     lines = [line.partition(" ")[2] for line in text.splitlines()]
     assert [line for line in lines if line.startswith("grpo")] == [
-        "grpo: begins at 0 of 6",
-        *[line for line in lines if line.startswith("grpo: 6 of 6 after 0:00:0")],
+        "grpo 0/6",
+        *[line for line in lines if line.startswith("grpo 6/6 reward ") and " 0:00:0" in line],
         *[event for event in whole[1] if event.startswith("grpo: passed")],
     ]
     assert all(line[:4] == "20" + line[2:4] and line[10] == "T" for line in text.splitlines())
 
 
-def test_the_log_tells_of_progress_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_tells_of_progress_now_and_then(tmp_path: Path) -> None:
     clock = iter(range(0, 10000, 10))
-    monkeypatch.setattr(watching.time, "monotonic", lambda: float(next(clock)))
-    log = watching.Log(tmp_path / "log.txt")
+    log = watching.Log(tmp_path / "log.txt", lambda: float(next(clock)))
     log.begin("sft", 100, 20)
     for done in range(21, 28):
         log.step(done, {})
     lines = [line.partition(" ")[2] for line in (tmp_path / "log.txt").read_text().splitlines()]
     # Steps of 10 s each: after three of them 77 are left.
-    assert lines == ["sft: begins at 20 of 100", "sft: 23 of 100, 0:12:50 left", "sft: 26 of 100, 0:12:20 left"]
+    assert lines == ["sft 20/100", "sft 23/100 0:00:30, 0:12:50 left", "sft 26/100 0:01:00, 0:12:20 left"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to a folder"])

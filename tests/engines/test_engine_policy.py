@@ -43,7 +43,7 @@ def _rollout(model: Any, method: Any, micro_batch: int = 5, *, retain: bool = Fa
 def _credit(method: Any, found: Trajectories) -> Credited:
     rewards = {"r": rng.normal((3, 4), seed=8)}
     rewards["r"][1] = 0.5  # a group that teaches nothing
-    return method.credit(Scored(found, rewards, {"r": 1.0}, {"r": (0.0, 1.0)}))
+    return method.credit(Scored(found, rewards, {"r": 1.0}))
 
 
 def _gradient(model: Any, method: Any, batch: Credited, micro_batch: int = 5) -> tuple[float, dict[str, Tensor]]:

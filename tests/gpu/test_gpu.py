@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square."), (0, 1)), 4)
+PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square.")), 4)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def _batch(model: Any, method: Any, n: int, group: int, seed: int = 0) -> Credit
     with model.reference.on("sampled"):
         found = rollouts.rollout(model, prompts, SAMPLER, method.explore(SAMPLER.steps, prompts, seed, 0), seed, 10_000)
     rewards = found.x0.flatten(1).sum(dim=1).reshape(n, group)
-    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, RANGES))
+    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}))
 
 
 def _precise(model: Any, method: Any, n: int = 3, group: int = 4) -> Credited:
@@ -326,8 +326,8 @@ def test_the_sampling_weights_follow_more_and_more_slowly(gaussian: Make, name: 
 def test_the_rollout_is_by_the_sampling_weights(gaussian: Make, name: str) -> None:
     model, method, prompts = gaussian(side=2), _build(name), _prompts(2, 4)
     rewards = (TypeAdapter(Weighted).validate_python({"name": "tests.parts.linear_reward:build"}),)
-    items = plan.rollout(prompts, method.explore(SAMPLER.steps, prompts, 0, 0), 0, 0, 8)
-    with Local(model).stage(StageSpec("here", parts.configure("method", name), LearnerConfig(), rewards)) as work:
+    items = plan.rollout(prompts, method.explore(SAMPLER.steps, prompts, 0, 0), 0, 8)
+    with Local(model).stage(StageSpec(parts.configure("method", name), LearnerConfig(), rewards)) as work:
         before = work.rollout(items, SAMPLER, "here").trajectories.x0
         with torch.no_grad():
             model.network.offset += 0.5

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import rollouts, sampling
-from reelign.batches import Condition, Credited, Geometry, Prompts, Scored, Trajectories, requests
+from reelign.batches import Condition, Credited, Geometry, Prompts, Request, Scored, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
 from reelign.engines.method import Online
@@ -42,8 +42,7 @@ def _rollout(
 
 
 def _scored(found: Trajectories, rewards: dict[str, Tensor], weights: dict[str, float] | None = None) -> Scored:
-    ranges = dict.fromkeys(rewards, (-math.inf, math.inf))
-    return Scored(found, rewards, weights or dict.fromkeys(rewards, 1.0), ranges)
+    return Scored(found, rewards, weights or dict.fromkeys(rewards, 1.0))
 
 
 def _rewards(n: int, group: int, seed: int = 0) -> Tensor:
@@ -136,7 +135,7 @@ def test_rule_29_idle_groups_are_left_out_of_sum_and_denominator(gaussian: Make)
     rewards = _rewards(3, 4)
     rewards[1] = 0.1
     full = method.credit(_scored(_rollout(model, method, _prompts(3, 4)), {"r": rewards}))
-    kept = Prompts(requests(("prompt 0", "prompt 2"), (0, 2)), 4)
+    kept = Prompts((Request("prompt 0", 0), Request("prompt 2", 2)), 4)
     part = method.credit(_scored(_rollout(model, method, kept), {"r": rewards[[0, 2]]}))
     full_loss, full_gradient = _gradient(model, method, full)
     part_loss, part_gradient = _gradient(model, method, part)

@@ -57,7 +57,7 @@ def _batch(
     if rewards is None:
         rewards = rng.normal((n, group), seed=rng.seed_for(seed, "reward"))
         rewards[1] = 0.25
-    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}, {"r": (-9.0, 9.0)}))
+    return method.credit(Scored(found, {"r": rewards}, {"r": 1.0}))
 
 
 def precise(model: Any, batch: Credited) -> Credited:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reelign import parts
-from reelign.batches import Condition, Geometry, Prompts, Scored, Trajectories, requests
+from reelign.batches import Condition, Geometry, Prompts, Request, Scored, Trajectories
 from reelign.engines.slots import Demand
 from reelign.sampling import SamplerConfig
 
@@ -51,7 +51,9 @@ def scored(
     empty, column = torch.zeros(0, n * group, 1), torch.zeros(0, n * group)
     index = torch.zeros(0, n * group, dtype=torch.long)
     record = Trajectories(
-        prompts=Prompts(requests(texts, ids), group),
+        prompts=Prompts(
+            tuple(Request(text, i) for text, i in zip(texts, ids or range(len(texts)), strict=True)), group
+        ),
         condition=Condition(Geometry(1, 1, 1, 1.0, (1,)), {"text": (torch.zeros(0),) * (n * group)}),
         x0=torch.zeros(n * group, 1),
         x=empty,
@@ -71,7 +73,6 @@ def scored(
         record,
         rewards,
         weights or {name: 1.0 for name in rewards if "/" not in name},
-        dict.fromkeys(rewards, UNIT),
         seen or {},
     )
 

@@ -375,7 +375,7 @@ def test_two_penalties_of_one_form_are_refused_and_of_two_forms_are_not() -> Non
 
 
 GARDO = {"name": "gardo", "main": "first", "share": 0.25, "most": 0.3}
-PROMPTS = Prompts(requests(("a", "b", "c", "d"), (0, 1, 2, 3)), 4)
+PROMPTS = Prompts(requests(("a", "b", "c", "d")), 4)
 
 
 def _ranks(values: list[float]) -> list[float]:

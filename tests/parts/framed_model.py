@@ -15,7 +15,7 @@ from reelign.batches import Condition, Geometry, Request, Size, Videos
 from reelign.core import schedule
 from reelign.errors import BadData
 from reelign.parts import PartConfig
-from reelign.protocols import Card, Solver
+from reelign.protocols import Card, SamplerConfig
 from reelign.weights import Reference
 
 FRAME = frozenset({"first_frame"})
@@ -60,7 +60,7 @@ class Framed:
             frames.append(video.read(request.given["first_frame"])[0][0])
         return Condition(geometry or self.geometry, {"frame": tuple(frame.to(self.device) for frame in frames)})
 
-    def levels(self, sampler: Solver, geometry: Geometry) -> Tensor:
+    def levels(self, sampler: SamplerConfig, geometry: Geometry) -> Tensor:
         return schedule.sigmas(sampler.steps, sampler.shift)
 
     def velocity(self, x: Tensor, sigma: Tensor, condition: Condition, guidance: float = 1.0) -> Tensor:

@@ -34,7 +34,7 @@ class Mixed:
     def __init__(self, config: Config, context: Context) -> None:
         self.config, self.context, self.steps = config, context, config.steps
         self.turns = [context.opened(source.dataset) for source in config.sources for _ in range(source.turns)]
-        self.spec = StageSpec(f"stage {context.label}", config.method, config.learner)
+        self.spec = StageSpec(config.method, config.learner)
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         for step in range(start, self.steps):

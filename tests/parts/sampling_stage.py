@@ -18,7 +18,7 @@ class Sampling:
 
     def __init__(self, config: Config, context: Context) -> None:
         self.steps, self.context = config.steps, context
-        self.spec = StageSpec(f"stage {context.label}")
+        self.spec = StageSpec()
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         for step in range(start, self.steps):

@@ -36,13 +36,13 @@ REWARD = TypeAdapter(Weighted).validate_python({"name": LINEAR, "k": 2.0, "weigh
 
 def _spec(learnt: int = 32, method: str = "grpo", **passes: Any) -> StageSpec:
     learner, settings = LearnerConfig(micro_batch=learnt), PassesConfig(**passes)
-    return StageSpec("here", parts.configure("method", method), learner, (REWARD,), settings)
+    return StageSpec(parts.configure("method", method), learner, (REWARD,), settings)
 
 
 def _rolled(model: Any, spec: StageSpec) -> Scored:
     assert spec.learner is not None
     with Local(model).stage(spec) as work:
-        items = plan.rollout(PROMPTS, EXPLORED, 1, 0, spec.passes.micro_batch or spec.learner.micro_batch)
+        items = plan.rollout(PROMPTS, EXPLORED, 1, spec.passes.micro_batch or spec.learner.micro_batch)
         return work.rollout(items, SAMPLER, "here")
 
 
@@ -56,13 +56,13 @@ def test_a_rollout_is_scored_by_prompt_and_member(gaussian: Callable[..., Any]) 
     assert found.seconds.keys() == {"rollout", "decode", "reward"}
 
 
-def test_the_plan_of_an_iteration_keeps_groups_whole_and_names_each_piece() -> None:
-    items = plan.rollout(PROMPTS, EXPLORED, 5, 7, 6)
-    assert [(item.name, item.prompts.texts, item.exploration.first, item.seed) for item in items] == [
-        ("7/0", ("a", "b"), (0, 1), 5),
-        ("7/2", ("c",), (0,), 5),
+def test_the_plan_of_an_iteration_keeps_groups_whole() -> None:
+    items = plan.rollout(PROMPTS, EXPLORED, 5, 6)
+    assert [(item.prompts.texts, item.exploration.first, item.seed) for item in items] == [
+        (("a", "b"), (0, 1), 5),
+        (("c",), (0,), 5),
     ]
-    assert len(plan.rollout(PROMPTS, EXPLORED, 5, 7, 1)) == 3  # at least one group
+    assert len(plan.rollout(PROMPTS, EXPLORED, 5, 1)) == 3  # at least one group
 
 
 def test_pieces_end_where_the_size_changes() -> None:
@@ -161,7 +161,7 @@ def test_how_a_rollout_is_cut_changes_no_bit_of_it(
 
 def test_pieces_of_a_rollout_are_views_of_the_whole(gaussian: Callable[..., Any]) -> None:
     model, seed = gaussian(side=2), 1
-    items = plan.rollout(PROMPTS, EXPLORED, seed, 0, 3)
+    items = plan.rollout(PROMPTS, EXPLORED, seed, 3)
     gathered = Gathered(9)
     parts = [gathered.add(rollouts.rollout(model, i.prompts, SAMPLER, i.exploration, seed, 3)) for i in items]
     whole = gathered.whole()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from reelign import rollouts, sampling
-from reelign.batches import Prompts, Trajectories, requests
+from reelign.batches import Prompts, Request, Trajectories, requests
 from reelign.core import gaussian as exact
 from reelign.core import rng, schedule, transition
 from reelign.playground.world import corpora
@@ -20,7 +20,7 @@ from reelign.weights import trainable
 
 Make = Callable[..., Any]
 KINDS = {"flow": 0.7, "dance": 0.3, "flash": 1.0, "longcat": 1.0, "cps": 0.7}
-PROMPTS = Prompts(requests(("A red circle moves right.", "A blue square.", "two stars"), (4, 0, 9)), 3)
+PROMPTS = Prompts((Request("A red circle moves right.", 4), Request("A blue square.", 0), Request("two stars", 9)), 3)
 PLAIN, GUIDED = SamplerConfig(steps=5, shift=3.0), SamplerConfig(steps=5, shift=3.0, guidance=2.5)
 PACKAGED = {"weights": "playground", "size": None, "text_length": None}
 LORA = {"name": "lora", "rank": 4}
@@ -116,7 +116,7 @@ def test_rule_16_the_network_sees_the_level_of_the_kernel(wan: Make) -> None:
 
 def test_rule_18_noise_within_a_group_and_between_steps_is_uncorrelated(gaussian: Make) -> None:
     model = gaussian(side=24)
-    prompts = Prompts(requests(("a", "b"), (0, 1)), 4)
+    prompts = Prompts(requests(("a", "b")), 4)
     found = rollouts.rollout(model, prompts, PLAIN, Exploration("flow", 0.7, (0, 0), 3), seed=5)
     noise = ((found.x_next - found.mean) / found.std[..., None, None, None, None]).flatten(0, 1).flatten(1)
     correlation = torch.corrcoef(noise) - torch.eye(len(noise))
@@ -200,9 +200,7 @@ def test_a_sample_does_not_depend_on_the_other_prompts(gaussian: Make) -> None:
 def test_a_larger_group_begins_with_the_smaller_one(gaussian: Make) -> None:
     model = gaussian(side=2)
     exploration = Exploration("flow", 0.7, (1,), 2)
-    small, large = (
-        rollouts.rollout(model, Prompts(requests(("a",), (7,)), g), PLAIN, exploration, seed=3) for g in (2, 5)
-    )
+    small, large = (rollouts.rollout(model, Prompts((Request("a", 7),), g), PLAIN, exploration, seed=3) for g in (2, 5))
     assert torch.equal(large.x0[:2], small.x0)
 
 

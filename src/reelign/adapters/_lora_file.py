@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from reelign import pretrained
-from reelign.errors import BadCheckpoint
+from reelign.errors import BadCheckpoint, cut
 from reelign.pretrained.part import FLOATS
 from reelign.soundness import finite
 
@@ -60,7 +60,7 @@ def read(given: str, linear: Mapping[str, nn.Linear], original: Sequence[tuple[s
         layer = known.get(re.sub(r"\W", "_", PREFIX.sub("", found[1], count=1))) if found else None
         if found is None or layer is None:
             raise BadCheckpoint(
-                f"{str(file)!r} holds {pretrained.shortened(key)!r}, which is of no linear layer of this model; "
+                f"{str(file)!r} holds {cut(key)!r}, which is of no linear layer of this model; "
                 "give a plain LoRA (no DoRA, biases or text encoder) of the same model."
             )
         side = {"A": "down", "B": "up", None: "alpha"}.get(found["side"], found["side"])
@@ -95,9 +95,7 @@ def _file(path: Path) -> Path:
         return found[0]
     if not path.exists() or path.suffix != ".safetensors":
         what = "is no *.safetensors file" if path.exists() else "is not there"
-        raise BadCheckpoint(
-            f"model.adapter.start: {pretrained.shortened(path)!r} {what}; give an adapter's file or its folder."
-        )
+        raise BadCheckpoint(f"model.adapter.start: {cut(path)!r} {what}; give an adapter's file or its folder.")
     return path
 
 
@@ -112,7 +110,7 @@ def _header(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, float], f
             alphas = {n: float(content.get_tensor(n)) for n in names if n.endswith(".alpha") and not odd}
             notes = (content.metadata() or {}).get(NOTES)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise BadCheckpoint(f"{str(file)!r} cannot be read as an adapter ({pretrained.shortened(error)}).") from error
+        raise BadCheckpoint(f"{str(file)!r} cannot be read as an adapter ({cut(error)}).") from error
     if odd:
         raise BadCheckpoint(
             f"{str(file)!r} holds {odd[0]!r} in a format for inference; give float32, bfloat16 or float16."

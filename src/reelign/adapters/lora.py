@@ -12,10 +12,9 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reelign import pretrained
 from reelign.adapters import _lora_file
 from reelign.adapters._lora_file import LoraFile
-from reelign.errors import BadConfig
+from reelign.errors import BadConfig, cut
 from reelign.files import usual_mode
 from reelign.parts import PartConfig
 
@@ -140,7 +139,7 @@ def _chosen(kind: str, names: Mapping[str, nn.Linear], targets: Sequence[str]) -
     missing = [target for target, found in by_target.items() if not found]
     if missing or not targets:
         kinds = sorted({n.split(".", 2)[-1] for n in names if n.count(".") >= 2})
-        given = pretrained.shortened(missing) if missing else "an empty list"
+        given = cut(missing) if missing else "an empty list"
         raise BadConfig(
             f"model.adapter.targets: {given} matches no linear layer of {kind}; "
             f"its layers end in: {', '.join(kinds[:24])}."

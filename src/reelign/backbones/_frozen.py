@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from reelign import pretrained
-from reelign.errors import BadCheckpoint
+from reelign.errors import BadCheckpoint, cut
 
 POSITIONS = 2**16
 """Patches of an image or a clip that a network may know."""
@@ -41,10 +41,9 @@ def load(weights: str, kinds: Mapping[str, type[PreTrainedModel]], device: torch
     folder = pretrained.locate(weights)
     if not folder.is_dir():
         raise BadCheckpoint(
-            f"{pretrained.shortened(weights)!r} is no folder; give a local folder with config.json and "
-            "model.safetensors."
+            f"{cut(weights)!r} is no folder; give a local folder with config.json and model.safetensors."
         )
-    model_type = pretrained.shortened(pretrained.read_json(folder / "config.json").get("model_type"))
+    model_type = cut(pretrained.read_json(folder / "config.json").get("model_type"))
     if model_type not in kinds:
         raise BadCheckpoint(f"{weights!r} holds a model of type {model_type!r}; needed is {' or '.join(kinds)}.")
     # Not exact: published files also hold what these networks were pretrained with.

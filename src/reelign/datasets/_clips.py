@@ -1,21 +1,22 @@
-"""Clip files as latents: looked at, fitted to the model and encoded once, with a limit on how many are left out."""
+"""Data sets of clip files: looked at, fitted to the model and encoded once, with a limit on how many are left out."""
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from reelign import video
-from reelign.batches import Request, Videos
+from reelign.batches import Prompts, Request, Videos, requests
 from reelign.core import rng
 from reelign.datasets import _fit, _latents
-from reelign.datasets._draw import digest, order
+from reelign.datasets._draw import Source, digest, order
 from reelign.datasets._files import UserPath, counted, several
 from reelign.errors import BadData, cut, reason
 from reelign.parts import PartConfig
@@ -61,30 +62,37 @@ class ClipConfig(PartConfig):
         return self
 
 
-class ClipFiles:
-    """Clip files of a data set. Remembers which of them are left out and why."""
+Entry = tuple[str, tuple[Path, ...]]
+"""What clips show, and the clip or the pair of clips."""
 
-    def __init__(self, config: ClipConfig, root: Path, paths: Iterable[Path], uncaptioned: Sequence[Path] = ()) -> None:
+
+class ClipSource(Source):
+    """Captioned clips, or pairs of clips. Remembers which of them are left out and why."""
+
+    def __init__(
+        self, config: ClipConfig, root: Path, entries: Sequence[Entry], uncaptioned: Sequence[Path] = ()
+    ) -> None:
         """Look at every file's header and packets; nothing is decoded beyond the first frame.
 
         Args:
             config: what may be left out, and how clips are cut.
             root: the folder that names are relative to.
-            paths: the clips, repeats allowed.
+            entries: the clips, repeats allowed.
             uncaptioned: clips that are left out since nothing says what they show.
 
         Raises:
             BadData: more of them are unreadable or without a caption than allowed.
         """
-        self._config, self._root = config, root
-        self._headers: dict[Path, video.Header | None] = dict.fromkeys(paths)
+        super().__init__(config, str(config.path))
+        self._root, self._entries = root, entries
+        self._headers: dict[Path, video.Header | None] = dict.fromkeys(p for _, paths in entries for p in paths)
         self._faults: dict[str, dict[Path, str]] = {NO_CAPTION: {}, UNREADABLE: {}, MISFIT: {}}
         self._latents = _latents.Latents()
         self._contents: dict[Path, str] = {}
         """Of the clips that were drawn; a run goes on with what it has seen of a clip that is changed or gone."""
         self._fits: Geometry | None = None
         for path in uncaptioned:
-            self._faults[NO_CAPTION][path] = f"{self.name(path)} has no caption"
+            self._faults[NO_CAPTION][path] = f"{self._name(path)} has no caption"
         for path in self._headers:
             try:
                 self._headers[path] = video.probe(path)
@@ -92,16 +100,22 @@ class ClipFiles:
                 self._faults[UNREADABLE][path] = str(error).rstrip(".")
         self._limit()
 
-    def __len__(self) -> int:
+    @property
+    def _all(self) -> int:
+        """How many clips there are, those that are left out included."""
         return len(self._headers) + len(self._faults[NO_CAPTION])
+
+    @property
+    def _faulty(self) -> dict[str, str]:
+        return {self._name(path): why for faults in self._faults.values() for path, why in faults.items()}
 
     @property
     def left_out(self) -> dict[str, str]:
         """Clips left out up to now by name, and why, with the name in it."""
-        return {self.name(path): why for faults in self._faults.values() for path, why in faults.items()}
+        return self._faulty
 
     @property
-    def note(self) -> str:
+    def _note(self) -> str:
         """How many clips are read, and what was done to some of their pictures."""
         read = [header for path, header in self._headers.items() if header and not self._is_left_out(path)]
         notes = Counter(note for header in read for note in header.notes)
@@ -109,11 +123,15 @@ class ClipFiles:
         done = ", ".join(f"{count} {note}" for note, count in notes.items() if count)
         return f"{counted(len(read), 'clip')} read" + (f" ({done})" if done else "")
 
-    def name(self, path: Path) -> str:
+    def all_prompts(self) -> Prompts:
+        """Every caption, in the order of the entries."""
+        return Prompts(requests(text for text, _ in self._entries))
+
+    def _name(self, path: Path) -> str:
         """A clip's name within the data set."""
         return os.path.relpath(path, self._root)
 
-    def size(self, path: Path) -> int:
+    def _size(self, path: Path) -> int:
         """A clip's size in bytes; -1 if it is not there."""
         try:
             return path.stat().st_size
@@ -125,7 +143,7 @@ class ClipFiles:
 
     def _limit(self, remedy: str = "set") -> None:
         """Refuse the data set if more clips are left out than allowed, or all; `remedy` is what to do with a share."""
-        bad, total = sum(map(len, self._faults.values())), len(self)
+        bad, total = sum(map(len, self._faults.values())), self._all
         allowed = self._config.quarantine
         if not bad or (bad / total <= allowed and bad < total):
             return
@@ -139,7 +157,7 @@ class ClipFiles:
             remedies.append(f"{remedy} `quarantine: {enough:g}` in this dataset's settings to leave them out")
         raise BadData(
             f"{bad} of {total} clips of {self._config.path} {' or '.join(problems.values())}{limit}: "
-            f"{several(list(self.left_out.values()))}; {', or '.join(remedies)}."
+            f"{several(list(self._faulty.values()))}; {', or '.join(remedies)}."
         )
 
     def _problem(self, fault: str) -> str:
@@ -165,7 +183,7 @@ class ClipFiles:
         if geometry != self._fits:
             self._fits = geometry
             self._faults[MISFIT] = {
-                path: f"{self.name(path)} has {header}"
+                path: f"{self._name(path)} has {header}"
                 for path, header in self._headers.items()
                 if header and path not in self._faults[UNREADABLE] and _fit.misfit(header, geometry, self._config.fit)
             }
@@ -173,7 +191,7 @@ class ClipFiles:
 
     def _seed(self, path: Path) -> int:
         """Of a clip's random start."""
-        return rng.seed_for(self._config.seed, "start", digest([[self.name(path)]]))
+        return rng.seed_for(self._config.seed, "start", digest([[self._name(path)]]))
 
     def _frames(self, path: Path, geometry: Geometry) -> Float[Tensor, "f 3 H W"]:
         if self._config.fit == "exact":
@@ -203,7 +221,7 @@ class ClipFiles:
         fitted = f"{config.fit} {config.start}" + (f" {self._seed(path)}" if config.start == "random" else "")
         return f"clip {self._contents[path]}|{fitted}|{READ}"
 
-    def latent(self, path: Path, model: VideoModel) -> Float[Tensor, "*latent"] | None:
+    def _latent(self, path: Path, model: VideoModel) -> Float[Tensor, "*latent"] | None:
         """A clip's latent, or None if the clip is left out; call `fit` first.
 
         Raises:
@@ -219,10 +237,8 @@ class ClipFiles:
             log.warning("left out: %s", error)
             return None
 
-    def draw(
-        self, entries: Sequence[tuple[str, tuple[Path, ...]]], n: int, draw: int, model: VideoModel
-    ) -> tuple[list[tuple[Tensor, ...]], tuple[Request, ...]]:
-        """Draw number `draw` of `n` captioned clips, or pairs of clips: latents of each, and what it shows.
+    def draw(self, n: int, draw: int, model: VideoModel) -> tuple[list[Tensor], tuple[Request, ...]]:
+        """Draw number `draw` of `n` entries: latents of each clip of an entry, a batch, and what the entries show.
 
         One with a clip that is left out gives its place to the next one in the shuffle. Only if `n` exceeds the others
         does one come twice. A request gives the clip's own frames, where the model begins from such.
@@ -234,9 +250,9 @@ class ClipFiles:
         kinds = [kind for kind in GIVEN if kind in getattr(model, "takes", ())]
         found: list[tuple[Tensor, ...]] = []
         shown: list[Request] = []
-        for index in order(len(entries), n, draw, self._config.seed):
-            text, paths = entries[index]
-            known = [self.latent(path, model) for path in paths]
+        for index in order(len(self._entries), n, draw, self._config.seed):
+            text, paths = self._entries[index]
+            known = [self._latent(path, model) for path in paths]
             latents = tuple(latent for latent in known if latent is not None)
             if len(latents) == len(paths):
                 found.append(latents)
@@ -246,7 +262,8 @@ class ClipFiles:
         if not found:
             raise BadData(
                 f"each pair of {self._config.path} has a clip that is left out: "
-                f"{several(list(self.left_out.values()))}; mend the clips."
+                f"{several(list(self._faulty.values()))}; mend the clips."
             )
         taken = [k % len(found) for k in range(n)]
-        return [found[k] for k in taken], tuple(shown[k] for k in taken)
+        sides = zip(*(found[k] for k in taken), strict=True)
+        return [torch.stack(side).to(model.device) for side in sides], tuple(shown[k] for k in taken)

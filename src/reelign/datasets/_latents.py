@@ -40,11 +40,6 @@ class Latents:
             return store.get(key, lambda: model.encode_video(videos()))
 
 
-def batch(latents: list[Tensor], model: VideoModel) -> Float[Tensor, "b *latent"]:
-    """Latents as a batch on the model's device."""
-    return torch.stack(latents).to(model.device)
-
-
 def content(path: Path) -> str:
     """The sha256 of a file, which is read once a process while its size and its time stay the same.
 

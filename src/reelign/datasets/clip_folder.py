@@ -16,13 +16,12 @@ from typing import ClassVar, NamedTuple
 
 import torch
 
-from reelign.batches import Clips, Prompts, requests
+from reelign.batches import Clips
 from reelign.datasets import _files, _folder, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles
-from reelign.datasets._draw import Source, digest
-from reelign.datasets._latents import batch
+from reelign.datasets._clips import ClipConfig, ClipSource, Entry
+from reelign.datasets._draw import digest
 from reelign.errors import BadData, shown
-from reelign.protocols import Geometry, VideoModel
+from reelign.protocols import VideoModel
 
 CAPTION_COLUMNS = ("caption", "prompt", "text")
 CLIP_COLUMNS = ("file_name", "video", "video_path", "path", "file", "file_path", "filename", "filepath")
@@ -31,7 +30,7 @@ TABLES = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 CAPTION_LISTS = ("prompt.txt", "prompts.txt", "caption.txt", "captions.txt")
 VIDEO_LISTS = ("video.txt", "videos.txt")
 
-Entries = list[tuple[Path, str]]
+Entries = list[Entry]
 
 
 class Config(ClipConfig):
@@ -57,7 +56,7 @@ class Described(NamedTuple):
     """Files of operating systems beside them."""
 
 
-class ClipFolder(Source):
+class ClipFolder(ClipSource):
     """Clips with captions. Remembers what it leaves out."""
 
     def __init__(self, config: Config) -> None:
@@ -66,28 +65,27 @@ class ClipFolder(Source):
         Raises:
             BadData: the folder or its lists do not fit, or too many clips have no caption or are unreadable.
         """
-        super().__init__(config, str(config.path))
         root = _files.folder(config.path)
         found = described(config, root)
-        self._entries, self._leftovers = found.entries, found.leftovers
-        self._files = ClipFiles(config, root, (path for path, _ in self._entries), found.uncaptioned)
-        names = {path: self._files.name(path) + ("/" if os.path.isdir(path) else "") for path in found.passed_over}
+        super().__init__(config, root, found.entries, found.uncaptioned)
+        self._leftovers = found.leftovers
+        names = {path: self._name(path) + ("/" if os.path.isdir(path) else "") for path in found.passed_over}
         self._passed_over = {names[path]: f"{names[path]} {why}" for path, why in found.passed_over.items()}
 
     @property
     def counts(self) -> dict[str, int]:
         """How many clips there are, how many of them are left out up to now, and how many files are nothing to read."""
-        return {"clips": len(self._files), "left out": len(self._files.left_out), "passed over": len(self._passed_over)}
+        return {"clips": self._all, "left out": len(self._faulty), "passed over": len(self._passed_over)}
 
     @property
     def left_out(self) -> dict[str, str]:
         """Clips, other files and folders that are not read, and why, with the name in it; those of folders end in /."""
-        return self._files.left_out | self._passed_over
+        return self._faulty | self._passed_over
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How much is read, and what is not."""
-        left_out, told = self.left_out, self._files.note
+        left_out, told = self.left_out, self._note
         folders = sum(name.endswith("/") for name in left_out)
         kinds = (_files.counted(n, what) for n, what in ((len(left_out) - folders, "file"), (folders, "folder")) if n)
         if left_out:
@@ -98,27 +96,14 @@ class ClipFolder(Source):
             )
         return (f"{told}.",)
 
-    def fit(self, geometry: Geometry) -> None:
-        """Leave out what a model of that geometry cannot take.
-
-        Raises:
-            BadData: more than allowed is left out.
-        """
-        self._files.fit(geometry)
-
     def identity(self) -> dict[str, str | int]:
         """Counts, and a digest of names, sizes and captions."""
-        names = ([self._files.name(path), self._files.size(path), caption] for path, caption in self._entries)
+        names = ([self._name(path), self._size(path), caption] for caption, (path,) in self._entries)
         return {"clips": len(self._entries), "sha256": digest(names)}
 
-    def all_prompts(self) -> Prompts:
-        """Every caption, in the folder's order."""
-        return Prompts(requests(caption for _, caption in self._entries))
-
     def clips(self, n: int, seed: int, model: VideoModel) -> Clips:
-        """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch. See `ClipFiles.draw`."""
-        found, shown = self._files.draw([(text, (path,)) for path, text in self._entries], n, seed, model)
-        x0 = batch([latent for (latent,) in found], model)
+        """Draw number `seed` of `n` clips; consecutive numbers show every clip once an epoch. See `ClipSource.draw`."""
+        (x0,), shown = self.draw(n, seed, model)
         return Clips(x0, shown, torch.ones(n, device=x0.device))
 
 
@@ -155,7 +140,7 @@ def described(config: Config, root: Path) -> Described:
         return _from_stems(config, root, found)
     if not entries:
         raise BadData(f"{sources[-1]} names no clips; write one a line.")
-    taken = _folder.above(path for path, _ in entries).union(sources)
+    taken = _folder.above(path for _, (path,) in entries).union(sources)
     reason = f"is not in {sources[-1].name}, which describes the clips"
     rest = dict.fromkeys((*found.clips, *found.texts, *found.others), reason) | found.passed_over
     return Described(entries, [], {path: why for path, why in rest.items() if path not in taken}, len(found.leftovers))
@@ -170,7 +155,7 @@ def _from_table(root: Path, table: Path, column: str) -> Entries:
         clip = first if first in row else _tables.column(row, CLIP_COLUMNS, "clip", "", where)
         said = column or _tables.column(row, CAPTION_COLUMNS, "caption", "dataset.caption_column", where)
         path = _files.inside(root, _tables.string(row, clip, where), where)
-        found.append((path, _tables.line(row, said, where)))
+        found.append((_tables.line(row, said, where), (path,)))
     return found
 
 
@@ -186,7 +171,7 @@ def _from_lists(root: Path, captions: Path, videos: Path) -> Entries:
             empty = videos if caption.strip() else captions
             raise BadData(f"{empty}, line {number}: empty; write one caption and one clip on each line.")
         path = _files.inside(root, name.strip(), f"{videos}, line {number}")
-        found.append((path, " ".join(caption.split())))
+        found.append((" ".join(caption.split()), (path,)))
     return found
 
 
@@ -203,7 +188,7 @@ def _from_stems(config: Config, root: Path, found: _folder.Listing) -> Described
         caption = " ".join(_files.text(_files.own(root, note)).split())
         if not caption:
             raise BadData(f"{note} is empty; write the caption of {clip.name} there.")
-        entries.append((clip, caption))
+        entries.append((caption, (clip,)))
     uncaptioned = [clip for clip in found.clips if clip not in beside]
     if uncaptioned and (below := [path for path in found.others if path.name in TABLES]):
         raise BadData(f"{below[0]} describes the clips of its own folder; set dataset.path to that folder.")

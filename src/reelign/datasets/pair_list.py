@@ -12,11 +12,10 @@ from typing import ClassVar
 
 from reelign.batches import Pairs, Prompts, requests
 from reelign.datasets import _files, _tables
-from reelign.datasets._clips import ClipConfig, ClipFiles
-from reelign.datasets._draw import Source, digest
-from reelign.datasets._latents import batch
+from reelign.datasets._clips import ClipConfig, ClipSource
+from reelign.datasets._draw import digest
 from reelign.errors import BadData, cut, shown
-from reelign.protocols import Geometry, VideoModel
+from reelign.protocols import VideoModel
 
 KEYS = ("prompt", "chosen", "rejected", "label")
 JUDGEMENTS = ("A", "B", "same")
@@ -43,7 +42,7 @@ class Pair:
     tie: bool
 
 
-class PairList(Source):
+class PairList(ClipSource):
     """Judged pairs. Remembers unreadable clips."""
 
     def __init__(self, config: Config) -> None:
@@ -53,52 +52,37 @@ class PairList(Source):
             BadData: the list or a line of it does not fit, a path leaves the folder, nothing but ties, or too many
                 clips are unreadable.
         """
-        super().__init__(config, str(config.path))
         self._judged = judged(config)
-        self._pairs = [pair for pair in self._judged if not pair.tie]
-        if not self._pairs:
+        pairs = [(pair.prompt, (pair.chosen, pair.rejected)) for pair in self._judged if not pair.tie]
+        if not pairs:
             raise BadData(
                 f"{config.path} holds no pair to learn from ({len(self._judged)} ties); add pairs with a better clip."
             )
-        paths = (path for pair in self._pairs for path in (pair.chosen, pair.rejected))
-        self._files = ClipFiles(config, config.path.parent.resolve(), paths)
+        super().__init__(config, config.path.parent.resolve(), pairs)
 
     @property
     def counts(self) -> dict[str, int]:
         """How many pairs and ties there are, and how many clips are left out up to now."""
-        ties = len(self._judged) - len(self._pairs)
-        return {"pairs": len(self._pairs), "ties": ties, "left out": len(self._files.left_out)}
-
-    @property
-    def left_out(self) -> dict[str, str]:
-        """Clips left out up to now by name, and why, with the name in it."""
-        return self._files.left_out
+        pairs = len(self._entries)
+        return {"pairs": pairs, "ties": len(self._judged) - pairs, "left out": len(self.left_out)}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How much is read, and what is not."""
         ties, left_out = self.counts["ties"], list(self.left_out.values())
-        note = f"{self._files.note} for {_files.counted(len(self._pairs), 'pair')}"
+        note = f"{self._note} for {_files.counted(len(self._entries), 'pair')}"
         if ties:
             note += f"; {_files.counted(ties, 'tie')} not trained on"
         if left_out:
             note += f"; {_files.counted(len(left_out), 'clip')} left out with their pairs: {_files.several(left_out)}"
         return (f"{note}.",)
 
-    def fit(self, geometry: Geometry) -> None:
-        """Leave out what a model of that geometry cannot take.
-
-        Raises:
-            BadData: more clips than allowed are left out.
-        """
-        self._files.fit(geometry)
-
     def identity(self) -> dict[str, str | int]:
         """Counts, and a digest of prompts, ties, and clips by name and size."""
-        return {"pairs": len(self._pairs), "sha256": digest(self._row(pair) for pair in self._judged)}
+        return {"pairs": len(self._entries), "sha256": digest(self._row(pair) for pair in self._judged)}
 
     def _row(self, pair: Pair) -> list[object]:
-        sides = [(self._files.name(path), self._files.size(path)) for path in (pair.chosen, pair.rejected)]
+        sides = [(self._name(path), self._size(path)) for path in (pair.chosen, pair.rejected)]
         return [pair.prompt, pair.tie, *sides]
 
     def all_prompts(self) -> Prompts:
@@ -106,10 +90,8 @@ class PairList(Source):
         return Prompts(requests(dict.fromkeys(pair.prompt for pair in self._judged)))
 
     def pairs(self, n: int, seed: int, model: VideoModel) -> Pairs:
-        """Draw number `seed` of `n` pairs; consecutive numbers show every pair once an epoch. See `ClipFiles.draw`."""
-        entries = [(pair.prompt, (pair.chosen, pair.rejected)) for pair in self._pairs]
-        found, shown = self._files.draw(entries, n, seed, model)
-        chosen, rejected = (batch(list(side), model) for side in zip(*found, strict=True))
+        """Draw number `seed` of `n` pairs; consecutive numbers show every pair once an epoch. See `ClipSource.draw`."""
+        (chosen, rejected), shown = self.draw(n, seed, model)
         return Pairs(chosen, rejected, shown)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from reelign.batches import Clips, Prompts, Request, Videos, requests
 from reelign.core import rng
 from reelign.datasets._draw import Source, digest, order
-from reelign.datasets._latents import Latents, batch
+from reelign.datasets._latents import Latents
 from reelign.errors import BadConfig, BadData
 from reelign.parts import PartConfig
 from reelign.playground.world import corpora, tables
@@ -104,7 +104,7 @@ class Playground(Source):
             content = f"playground {DRAWN} {self._config.what} {self._config.seed} {chunk} {CHUNK}"
             latents.append(self._latents.get(content, model, lambda chunk=chunk: self._videos(chunk))[row])
             texts.append(self._said(chunk)[row])
-        x0 = batch(latents, model)
+        x0 = torch.stack(latents).to(model.device)
         return Clips(x0, requests(texts), torch.ones(n, device=x0.device))
 
     def _draw(self, chunk: int) -> corpora.Captioned:

@@ -215,12 +215,14 @@ class RunFolder:
         Raises:
             BadData: the file is not the one that was written.
         """
-        if self._digest(label) != self.evaluations[label]:
+        path, found = self._evaluation(label), ""
+        with suppress(OSError):  # gone, or something else than a file
+            found = digest(path)
+        if found != self.evaluations[label]:
             raise BadData(
-                f"{str(self._evaluation(label))!r} is not the evaluation that was written: it was changed, damaged or "
+                f"{str(path)!r} is not the evaluation that was written: it was changed, damaged or "
                 "removed, and gates are judged from it; restore it, or start a new run."
             )
-        path = self._evaluation(label)
         return Evaluation.read(json.loads(path.read_bytes()), str(path))
 
     def kept_before(self, stage: int) -> str:
@@ -231,14 +233,6 @@ class RunFolder:
         """
         rows = [row for row in self.rows if row["index"] < stage and row["judged"]]
         return next((row["stage"] for row in reversed(rows) if row["gate"]["verdict"] != "failed"), "base")
-
-    def _digest(self, label: str) -> str:
-        """The sha256 of an evaluation's file; nothing where there is none that can be read."""
-        path = self._evaluation(label)
-        try:
-            return digest(path) if path.is_file() else ""
-        except OSError:
-            return ""
 
     def _evaluation(self, label: str) -> Path:
         return self.path / "evaluations" / f"{label}.json"

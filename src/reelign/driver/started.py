@@ -10,7 +10,7 @@ from typing import Any
 from reelign import config as configs
 from reelign import parts
 from reelign.driver.recipe import Recipe, essential
-from reelign.errors import BadConfig, cut
+from reelign.errors import BadConfig, cut, shown
 from reelign.files import is_sealed, seal, write_text
 from reelign.parts import PartConfig
 from reelign.records import Started
@@ -128,10 +128,5 @@ def _first_change(old: Any, new: Any, path: str = "") -> str:
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
     else:
-        return f"{path}: {_short(old)} then, {_short(new)} now"
+        return f"{path}: {shown(old)} then, {shown(new)} now"
     return next((_first_change(a, b, f"{path}.{key}".strip(".")) for key, a, b in pairs if a != b), path)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"

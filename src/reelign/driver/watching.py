@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from reelign import records
-from reelign.events import Event, Kind, Progress, Sink
+from reelign.events import Event, Kind, Sink
 from reelign.files import append, refresh
-from reelign.progress import duration
+from reelign.progress import Lines
 
 EVERY = 30.0
 """Seconds between two lines of progress in the log."""
@@ -22,29 +22,12 @@ SOONEST = 1.0
 """Seconds between two versions of run.json within a phase."""
 
 
-class Log(Progress):
-    """Lines in a file; those that cannot be written are left out."""
+class Log(Lines):
+    """Lines in a file, each with its time; those that cannot be written are left out."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(None, clock, EVERY, EVERY)
         self._path = path
-        self._label, self._total, self._first = "", 0, 0
-        self._began = self._told = time.monotonic()
-
-    def begin(self, label: str, total: int, done: int) -> None:
-        """One line."""
-        self._label, self._total, self._first = label, total, done
-        self._began = self._told = time.monotonic()
-        self.say(f"{label}: begins at {done} of {total}")
-
-    def step(self, done: int, metrics: Mapping[str, float]) -> None:
-        """A line now and then, with the time left, and one at the end."""
-        now = time.monotonic()
-        if done >= self._total:
-            self.say(f"{self._label}: {done} of {self._total} after {duration(now - self._began)}")
-        elif now - self._told >= EVERY:
-            self._told = now
-            left = (now - self._began) * (self._total - done) / max(1, done - self._first)
-            self.say(f"{self._label}: {done} of {self._total}, {duration(left)} left")
 
     def say(self, sentence: str) -> None:
         """One line."""

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from reelign.batches import Credited
 from reelign.core import schedule
-from reelign.engines import combine, forward, select
-from reelign.engines.slots import After, AnyModule, Check, Demand, Select, Slots, assemble
+from reelign.engines import combine, forward, policy, select
+from reelign.engines.slots import After, AnyModule, Check, Demand, Losses, Select, Slots, assemble
 from reelign.forward_process import LevelConfig
 from reelign.parts import PartConfig
 
@@ -25,6 +25,10 @@ class OnlineConfig(PartConfig):
 
     def slots(self) -> Slots:
         """Those that the method itself fills."""
+        raise NotImplementedError
+
+    def losses(self) -> Losses:
+        """Those of a rollout, by an engine that reads the slots."""
         raise NotImplementedError
 
     def filled(self) -> Slots:
@@ -68,6 +72,10 @@ class PolicyConfig(OnlineConfig):
     def usual(self, choice: Select, unit: str = "global") -> Slots:
         """Rewards compared one by one, in a unit, on the steps of a choice; with these settings' limit and clip."""
         return Slots(choice, combine.gdpo(unit), limit=self.limit, clip=self.clip)
+
+    def losses(self) -> Losses:
+        """A clip on plain log-ratios, all steps alike."""
+        return policy.losses()
 
     @model_validator(mode="after")
     def _within_a_quarter_turn(self) -> "PolicyConfig":

@@ -1,4 +1,4 @@
-"""When the weights that roll out follow the policy: forward-process methods learn relative to them."""
+"""When older weights follow the policy: those that roll out, by a decay; a reference, all at once."""
 
 from collections.abc import Mapping
 
@@ -23,3 +23,11 @@ def after(start: float, slope: float, most: float) -> After:
         notes.metrics["sampled_decay"] = decay
 
     return move
+
+
+def is_due(notes: Notes, key: str, every: int, far: bool) -> bool:
+    """Whether a reference is taken anew now: after so many iterations, which memory counts, or since it is far away."""
+    since = notes.memory[key] + 1
+    due = far or int(since) >= every
+    notes.memory[key] = torch.zeros(()) if due else since
+    return due

@@ -6,7 +6,6 @@ group shares is up to the method.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from reelign.batches import Condition, Credited, Loss
 from reelign.core import flow, forward_loss, rng
-from reelign.engines.slots import Check, Demand, Slots
+from reelign.engines import penalty
+from reelign.engines.slots import Check, Demand, Losses, Slots
 from reelign.errors import BadConfig
 from reelign.forward_process import LevelConfig, levels
 from reelign.protocols import VideoModel
@@ -52,24 +52,20 @@ SampleLoss = Callable[[Noised], Float[Tensor, " b"]]
 
 @dataclass(frozen=True, slots=True)
 class VelocityGap:
-    """The gap between two velocities; without steps there is no divergence of steps."""
+    """How far the policy is from the reference where there are no steps, and so no divergence of steps."""
 
     noised: Noised
 
     def velocity(self) -> Float[Tensor, " b"]:
-        """Mean squared difference."""
+        """Mean squared difference, with a gradient."""
         assert self.noised.reference is not None
         return forward_loss.divergence(self.noised.velocity, self.noised.reference)
-
-    def step(self) -> Float[Tensor, " b"]:
-        """Refused when the method is built."""
-        raise AssertionError("a penalty on steps is refused with a method of the forward process")
 
 
 def losses(
     loss: SampleLoss, law: LevelConfig, draws: int = 1, *, shared: bool = False, whole_groups: bool = False
-) -> Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]:
-    """The losses of a forward-process method; see `protocols.Method.losses`.
+) -> Losses:
+    """The losses of a forward-process method.
 
     Args:
         loss: of re-noised samples.
@@ -78,7 +74,43 @@ def losses(
         shared: one noise for a whole group, instead of one for each sample.
         whole_groups: the loss compares members, so a group shares its level and stays in one forward pass.
     """
-    return partial(_losses, loss, law, draws, shared, whole_groups)
+
+    def of_rollout(
+        slots: Slots, memory: Mapping[str, Tensor], model: VideoModel, batch: Credited, seed: int, micro_batch: int
+    ) -> Iterator[Loss]:
+        trajectories, group = batch.trajectories, batch.trajectories.prompts.group
+        total = int(batch.teaches.sum()) * draws
+        if total == 0:
+            return
+        x0, n, condition = trajectories.x0, len(trajectories.x0), trajectories.condition
+        size = max(1, micro_batch // group) * group if whole_groups else micro_batch
+        for draw in range(draws):
+            names = [rng.seed_for(seed, "forward", draw, i // group if shared else i) for i in range(n)]
+            # Members that are compared share their level; only their noises may differ.
+            places = [i // group if whole_groups else i for i in range(n)]
+            sigma = levels(law, [rng.seed_for(seed, "forward", draw, "level", place) for place in places]).to(x0)
+            noise = rng.normals(names, x0.shape[1:]).to(x0)
+            for cut in chunks(n, size):
+                teaches = batch.teaches[cut]
+                if not bool(teaches.any()):
+                    yield Loss.idle()
+                    continue
+                at = (flow.interpolate(x0[cut], noise[cut], sigma[cut]), sigma[cut], condition[cut])
+                noised = Noised(
+                    velocity=model.velocity(*at),
+                    sampled=_frozen(model, "sampled", at),
+                    reference=_frozen(model, "reference", at) if slots.penalties else None,
+                    target=flow.velocity_target(x0[cut], noise[cut]),
+                    sigma=sigma[cut],
+                    advantage=batch.advantage[cut],
+                    group=group,
+                )
+                each = loss(noised)[teaches]
+                metrics = {"loss": each.detach().mean(), "moved": _moved(noised, teaches)}
+                each = penalty.added(each, VelocityGap(noised), slots, memory, batch, cut, metrics)
+                yield Loss(each.sum() / total, int(teaches.sum()) / total, metrics)
+
+    return of_rollout
 
 
 def whole_groups_fit(demand: Demand) -> None:
@@ -116,58 +148,6 @@ def refuse_steps(slots: Slots, name: str) -> Slots:
             "penalties work with both)."
         )
     return slots
-
-
-def _losses(
-    loss: SampleLoss,
-    law: LevelConfig,
-    draws: int,
-    shared: bool,
-    whole_groups: bool,
-    slots: Slots,
-    memory: Mapping[str, Tensor],
-    model: VideoModel,
-    batch: Credited,
-    seed: int,
-    micro_batch: int,
-) -> Iterator[Loss]:
-    trajectories, group = batch.trajectories, batch.trajectories.prompts.group
-    total = int(batch.teaches.sum()) * draws
-    if total == 0:
-        return
-    x0, n = trajectories.x0, len(trajectories.x0)
-    condition = trajectories.condition
-    size = max(1, micro_batch // group) * group if whole_groups else micro_batch
-    for draw in range(draws):
-        names = [rng.seed_for(seed, "forward", draw, i // group if shared else i) for i in range(n)]
-        # Members that are compared share their level; only their noises may differ.
-        places = [i // group if whole_groups else i for i in range(n)]
-        sigma = levels(law, [rng.seed_for(seed, "forward", draw, "level", place) for place in places]).to(x0)
-        noise = rng.normals(names, x0.shape[1:]).to(x0)
-        for cut in chunks(n, size):
-            teaches = batch.teaches[cut]
-            if not bool(teaches.any()):
-                yield Loss.idle()
-                continue
-            x = flow.interpolate(x0[cut], noise[cut], sigma[cut])
-            at = (x, sigma[cut], condition[cut])
-            noised = Noised(
-                velocity=model.velocity(*at),
-                sampled=_frozen(model, "sampled", at),
-                reference=_frozen(model, "reference", at) if slots.penalties else None,
-                target=flow.velocity_target(x0[cut], noise[cut]),
-                sigma=sigma[cut],
-                advantage=batch.advantage[cut],
-                group=group,
-            )
-            each = loss(noised)[teaches]
-            metrics = {"loss": each.detach().mean(), "moved": _moved(noised, teaches)}
-            for penalty in slots.penalties:
-                pull = penalty.measure(VelocityGap(noised))[teaches]
-                metrics[penalty.name] = pull.detach().mean()
-                restraint = 1 if batch.restraint is None else batch.restraint[cut][teaches]
-                each = each + penalty.now(memory) * restraint * pull
-            yield Loss(each.sum() / total, int(teaches.sum()) / total, metrics)
 
 
 def _frozen(model: VideoModel, role: str, at: tuple[Tensor, Tensor, Condition]) -> Tensor:

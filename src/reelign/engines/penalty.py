@@ -1,7 +1,13 @@
 """Penalties that hold a policy near a reference."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from operator import methodcaller
+from typing import Any
 
+from torch import Tensor
+
+from reelign.batches import Credited
 from reelign.engines.slots import STEPS, Penalty, Slots
 from reelign.errors import BadConfig
 
@@ -20,13 +26,33 @@ def add(slots: Slots, form: str, weight: float | str) -> Slots:
     Raises:
         BadConfig: there is one of that form already.
     """
-    steps = form == "step"
     if any(penalty.name == NAMES[form] for penalty in slots.penalties):
         raise BadConfig(f"there are two penalties on the {form} difference to the reference; keep one of them.")
-    penalty = Penalty(NAMES[form], weight, (lambda gap: gap.step()) if steps else (lambda gap: gap.velocity()))
     return replace(
         slots,
-        penalties=(*slots.penalties, penalty),
+        penalties=(*slots.penalties, Penalty(NAMES[form], weight, methodcaller(form))),
         needs=slots.needs | {"reference"},
-        demands=slots.demands | (STEPS if steps else frozenset()),
+        demands=slots.demands | (STEPS if form == "step" else frozenset()),
     )
+
+
+def added(
+    each: Tensor,
+    gap: Any,
+    slots: Slots,
+    memory: Mapping[str, Tensor],
+    batch: Credited,
+    rows: slice | Tensor,
+    metrics: dict[str, Tensor],
+) -> Tensor:
+    """The losses of those of some `rows` that teach, with what the slots' penalties make of a gap at these rows.
+
+    Each penalty's own mean goes into `metrics`.
+    """
+    teaches = batch.teaches[rows]
+    for penalty in slots.penalties:
+        pull = penalty.measure(gap)[teaches]
+        metrics[penalty.name] = pull.detach().mean()
+        restraint = 1 if batch.restraint is None else batch.restraint[rows][teaches]
+        each = each + penalty.now(memory) * restraint * pull
+    return each

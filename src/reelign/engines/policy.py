@@ -13,7 +13,8 @@ from reelign.batches import Credited, Loss, Trajectories
 from reelign.core import policy_loss, transition
 from reelign.core.flow import expand_to
 from reelign.core.transition import Transition
-from reelign.engines.slots import Slots, StepGap
+from reelign.engines import penalty
+from reelign.engines.slots import Losses, Slots, StepGap
 from reelign.protocols import VideoModel
 from reelign.sampling import chunks
 
@@ -64,67 +65,50 @@ def clipped(log_ratio: Tensor, advantage: Tensor, clip: float, divergence: Calla
 
 
 def losses(
-    *,
-    log_ratio: LogRatio = plain,
-    surrogate: Surrogate = clipped,
-    step_weight: StepWeight | None = None,
-) -> Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]:
-    """The losses of a policy-gradient method; see `protocols.Method.losses`.
+    *, log_ratio: LogRatio = plain, surrogate: Surrogate = clipped, step_weight: StepWeight | None = None
+) -> Losses:
+    """The losses of a policy-gradient method: one for each cell; idle samples are left out of sum and denominator.
 
     Args:
         log_ratio: how far each transition's probability has moved.
         surrogate: the loss of it.
         step_weight: weights over noise levels for the surrogate; None is 1 everywhere.
     """
-    return partial(_losses, log_ratio, surrogate, step_weight)
 
+    def of_rollout(
+        slots: Slots, memory: Mapping[str, Tensor], model: VideoModel, batch: Credited, seed: int, micro_batch: int
+    ) -> Iterator[Loss]:
+        batch = _without_idle_members(batch)
+        trajectories = batch.trajectories
+        total = int(batch.teaches.sum()) * len(trajectories.x)
+        if total == 0:
+            return
+        weights = _step_weights(step_weight, trajectories, slots)
+        dense = batch.advantage.ndim > 1
+        clip = slots.dense_clip if dense else slots.clip
+        for cell, live in _cells(trajectories, micro_batch):
+            teaches = batch.teaches[cell.sample]
+            if not bool(teaches.any()):
+                yield Loss.idle()
+                continue
+            # Whole cells are replayed, idle samples too: the same batch composition gives the same bits.
+            here = live or _now(model, trajectories, cell)
+            moved = log_ratio(here, cell, dense)[teaches]
+            credit = batch.advantage[cell.sample][teaches]
+            each = surrogate(moved, credit, clip, partial(_divergence, here, cell, teaches))
+            if dense:
+                # Places sum over channels; divided by them, equal credit everywhere gives the scalar loss's gradient.
+                each = each.flatten(1).mean(dim=1) / cell.x.shape[1]
+            metrics = policy_loss.diagnostics(moved, credit, clip)
+            metrics |= {"max_abs_log_ratio": moved.detach().abs().max()}
+            if weights is not None:
+                each = each * weights[cell.index][teaches]
+            if slots.penalties:
+                gap = _gap(model, trajectories, cell, here)
+                each = penalty.added(each, gap, slots, memory, batch, cell.sample, metrics)
+            yield Loss(each.sum() / total, int(teaches.sum()) / total, metrics)
 
-def _losses(
-    log_ratio_of: LogRatio,
-    surrogate: Surrogate,
-    step_weight: StepWeight | None,
-    slots: Slots,
-    memory: Mapping[str, Tensor],
-    model: VideoModel,
-    batch: Credited,
-    seed: int,
-    micro_batch: int,
-) -> Iterator[Loss]:
-    """One loss for each cell; idle samples are left out of sum and denominator."""
-    batch = _without_idle_members(batch)
-    trajectories = batch.trajectories
-    total = int(batch.teaches.sum()) * len(trajectories.x)
-    if total == 0:
-        return
-    weights = _step_weights(step_weight, trajectories, slots)
-    dense = batch.advantage.ndim > 1
-    clip = slots.dense_clip if dense else slots.clip
-    for cell, live in _cells(trajectories, micro_batch):
-        teaches = batch.teaches[cell.sample]
-        if not bool(teaches.any()):
-            yield Loss.idle()
-            continue
-        # Whole cells are replayed, idle samples too: the same batch composition gives the same bits.
-        here = live or _now(model, trajectories, cell)
-        log_ratio = log_ratio_of(here, cell, dense)[teaches]
-        credit = batch.advantage[cell.sample][teaches]
-        divergence = partial(_divergence, here, cell, teaches)
-        each = surrogate(log_ratio, credit, clip, divergence)
-        if dense:
-            # Places sum over channels; divided by them, equal credit everywhere gives the gradient of the scalar loss.
-            each = each.flatten(1).mean(dim=1) / cell.x.shape[1]
-        metrics = policy_loss.diagnostics(log_ratio, credit, clip)
-        metrics |= {"max_abs_log_ratio": log_ratio.detach().abs().max()}
-        if weights is not None:
-            each = each * weights[cell.index][teaches]
-        if slots.penalties:
-            gap = _gap(model, trajectories, cell, here)
-            for penalty in slots.penalties:
-                pull = penalty.measure(gap)[teaches]
-                metrics[penalty.name] = pull.detach().mean()
-                restraint = 1 if batch.restraint is None else batch.restraint[cell.sample][teaches]
-                each = each + penalty.now(memory) * restraint * pull
-        yield Loss(each.sum() / total, int(teaches.sum()) / total, metrics)
+    return of_rollout
 
 
 def _cells(trajectories: Trajectories, micro_batch: int) -> Iterator[tuple[Cell, Transition | None]]:

@@ -73,7 +73,8 @@ class Priors:
     def of(self, scored: Scored, notes: Notes) -> dict[str, Float[Tensor, " p"]]:
         """The priors of a batch, by reward."""
         if self.source == "first_frame":
-            return _first_frame(scored)
+            group = scored.trajectories.prompts.group
+            return {name: scored.seen[STILL + name].reshape(-1, group).mean(dim=1) for name in scored.rewards}
         rows = _rows(scored, notes)
         priors = {}
         for name, rewards in scored.rewards.items():
@@ -119,11 +120,6 @@ def held_still(glance: Glance) -> dict[str, Tensor]:
     frames = glance.videos.frames
     still = Videos(frames[:, :1].expand_as(frames), glance.videos.fps)
     return {STILL + name: r for name, r in glance.score(still).items()}
-
-
-def _first_frame(scored: Scored) -> dict[str, Tensor]:
-    group = scored.trajectories.prompts.group
-    return {name: scored.seen[STILL + name].reshape(-1, group).mean(dim=1) for name in scored.rewards}
 
 
 def _read(file: Path, texts: Sequence[str]) -> dict[str, Tensor]:

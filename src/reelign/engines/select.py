@@ -34,7 +34,7 @@ def window(
     return Select(draw, windows)
 
 
-def sliding(kind: str, eta: float, width: int, every: int, *, shared_noise: bool = True) -> Select:
+def sliding(kind: str, eta: float, width: int, every: int) -> Select:
     """One window for all prompts that moves a step towards the data every so many iterations (MixGRPO, 2507.21802)."""
 
     def windows(steps: int) -> tuple[range, ...]:
@@ -43,7 +43,7 @@ def sliding(kind: str, eta: float, width: int, every: int, *, shared_noise: bool
     def draw(steps: int, prompts: Prompts, seed: int, iteration: int) -> Exploration:
         windows(steps)
         first = schedule.sliding_window(steps, width, iteration, every)[0]
-        return Exploration(kind, eta, (first,) * len(prompts.ids), width, shared_noise)
+        return Exploration(kind, eta, (first,) * len(prompts.ids), width)
 
     return Select(draw, windows)
 

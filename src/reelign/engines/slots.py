@@ -9,7 +9,7 @@ only one module may do for each slot.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor
 
 from reelign import declared, parts
-from reelign.batches import Loss, Prompts, Request, Scored, Videos
+from reelign.batches import Credited, Loss, Prompts, Request, Scored, Videos
 from reelign.core import transition
 from reelign.core.flow import expand_to, per_sample_mean
 from reelign.core.transition import Transition
@@ -53,21 +53,9 @@ class Given:
     restraint: Float[Tensor, " b"] | None = None
 
 
-class Gap(Protocol):
-    """How far the policy is from the reference at the places of one loss; both carry a gradient."""
-
-    def velocity(self) -> Float[Tensor, " b"]:
-        """Mean squared difference of the velocities."""
-        ...
-
-    def step(self) -> Float[Tensor, " b"]:
-        """Exact divergence of the transitions (`core.transition.step_kl`); policy-gradient methods only."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class StepGap:
-    """The gap between two transitions of one kind, level and eta."""
+    """How far the policy is from the reference: two transitions of one kind, level and eta; one has a gradient."""
 
     here: Transition
     there: Transition
@@ -75,12 +63,12 @@ class StepGap:
     """d mean / d velocity of these transitions."""
 
     def velocity(self) -> Float[Tensor, " b"]:
-        """From the means, without another forward pass."""
+        """Mean squared difference of the velocities: from the means, without another forward pass."""
         apart = (self.here.mean - self.there.mean) / expand_to(self.gain, self.here.mean)
         return per_sample_mean(apart.square())
 
     def step(self) -> Float[Tensor, " b"]:
-        """With the std of the step itself."""
+        """Exact divergence of the transitions (`core.transition.step_kl`), with the std of the step itself."""
         return transition.step_kl(self.here, self.there)
 
 
@@ -95,7 +83,8 @@ class Penalty:
 
     name: str
     weight: float | str
-    measure: Callable[[Gap], Float[Tensor, " b"]]
+    measure: Callable[[Any], Float[Tensor, " b"]]
+    """Of a `StepGap`, or of a `forward.VelocityGap`, which has no steps."""
 
     def now(self, memory: Mapping[str, Tensor]) -> float | Float[Tensor, ""]:
         """The present weight."""
@@ -175,6 +164,10 @@ class Slots:
     """What only policy-gradient methods have: `STEPS`, `PLACES`, `NOISE`."""
 
 
+Losses = Callable[[Slots, Mapping[str, Tensor], VideoModel, Credited, int, int], Iterator[Loss]]
+"""(slots, memory, model, batch, seed, micro_batch) -> those of a rollout with its credit; see `protocols.Method`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """What a stage is about to ask of a method, for checks before any compute."""
@@ -216,7 +209,7 @@ def assemble(slots: Slots, modules: Sequence[PartConfig]) -> Slots:
                     else f"modules: {other!r} and {config.name!r} both decide {slot!r}; keep one of them."
                 )
             owner[slot] = config.name
-        slots = parts.fill(config, slots)
+        slots = parts.build("module", config, slots)
     return slots
 
 

@@ -15,8 +15,8 @@ from reelign.errors import BadConfig, BadData, shown
 from reelign.face.shots import Shots
 from reelign.face.table import cell, table
 from reelign.face.typed import plain, sentences
-from reelign.judges import Judge
-from reelign.parts import Kind, PartConfig, available
+from reelign.judges import Judge, Kind
+from reelign.parts import PartConfig, available
 
 Part = str | Mapping[str, Any] | PartConfig | type
 """A reward or metric: its name, its settings, or a class of settings that builds it."""
@@ -110,8 +110,8 @@ def built(rewards: Sequence[Part], metrics: Sequence[Part]) -> list[Judge]:
             f"metrics: {', '.join(available('metric'))}."
         )
     wanted: list[tuple[Kind, Part]] = [*(("reward", one) for one in rewards), *(("metric", one) for one in metrics)]
-    configured = [(kind, configs.part(kind, plain(one))) for kind, one in wanted]
-    asked = [judges.build("reward" if kind == "reward" else "metric", config) for kind, config in configured]
+    configured: list[tuple[Kind, PartConfig]] = [(kind, configs.part(kind, plain(one))) for kind, one in wanted]
+    asked = [judges.build(kind, config) for kind, config in configured]
     judges.refuse_twice(asked)
     return asked
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from reelign.core import advantage, forward_loss
 from reelign.engines import follow, forward
 from reelign.engines.config import ForwardConfig
-from reelign.engines.method import Online
-from reelign.engines.slots import Slots
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses, Slots
 
 
 class Config(ForwardConfig):
@@ -23,13 +23,12 @@ class Config(ForwardConfig):
         """Those that the method fills."""
         return self.usual(follow.after(0.0, 0.001, 0.5), checks=(forward.anchored(self.beta, self.limit),))
 
+    def losses(self) -> Losses:
+        """Errors weighted by advantages, with an anchor."""
 
-def build(config: Config) -> Online:
-    """Advantage-weighted matching with an anchor."""
+        def loss(noised: forward.Noised) -> Tensor:
+            # Modules may have lifted advantages over the limit, beyond which the anchor does not hold them.
+            credit = advantage.clamp(noised.advantage, self.limit)
+            return forward_loss.anchored(noised.velocity, noised.sampled, noised.target, credit, self.beta)
 
-    def loss(noised: forward.Noised) -> Tensor:
-        # Modules may have lifted advantages over the limit, beyond which the anchor does not hold them.
-        credit = advantage.clamp(noised.advantage, config.limit)
-        return forward_loss.anchored(noised.velocity, noised.sampled, noised.target, credit, config.beta)
-
-    return Online(config.filled(), forward.losses(loss, config.levels, config.draws))
+        return forward.losses(loss, self.levels, self.draws)

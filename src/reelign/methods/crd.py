@@ -6,8 +6,8 @@ from torch import Tensor
 from reelign.core import forward_loss
 from reelign.engines import follow, forward
 from reelign.engines.config import ForwardConfig
-from reelign.engines.method import Online
-from reelign.engines.slots import Slots
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses, Slots
 
 
 class Config(ForwardConfig):
@@ -23,13 +23,10 @@ class Config(ForwardConfig):
         """Those that the method fills."""
         return self.usual(follow.after(0.25, 0.005, 0.999), checks=(forward.whole_groups_fit,))
 
+    def losses(self) -> Losses:
+        """A regression of implicit rewards, centred in their group."""
 
-def build(config: Config) -> Online:
-    """Centred reward distillation."""
+        def loss(noised: forward.Noised) -> Tensor:
+            return forward_loss.crd(*noised.compared(), self.beta).flatten()
 
-    def loss(noised: forward.Noised) -> Tensor:
-        return forward_loss.crd(*noised.compared(), config.beta).flatten()
-
-    return Online(
-        config.filled(), forward.losses(loss, config.levels, config.draws, shared=config.shared, whole_groups=True)
-    )
+        return forward.losses(loss, self.levels, self.draws, shared=self.shared, whole_groups=True)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from reelign.engines import allocate, policy, select
+from reelign.engines import allocate, select
 from reelign.engines.config import Kind, PolicyConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
 from reelign.engines.slots import Slots
 
 
@@ -29,8 +29,3 @@ class Config(PolicyConfig):
             checks = (*slots.checks, allocate.extremes_fit(self.keep))
             slots = replace(slots, allocate=(allocate.extremes(self.keep),), checks=checks)
         return slots
-
-
-def build(config: Config) -> Online:
-    """GRPO on constant-rate trajectories."""
-    return Online(config.filled(), policy.losses())

@@ -5,8 +5,8 @@ from pydantic import Field
 from reelign.core import weighting
 from reelign.engines import policy, select
 from reelign.engines.config import Kind, PolicyConfig
-from reelign.engines.method import Online
-from reelign.engines.slots import Slots
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses, Slots
 
 
 class Config(PolicyConfig):
@@ -25,7 +25,6 @@ class Config(PolicyConfig):
         """Those that the method fills."""
         return self.usual(select.window(self.kind, self.eta, 1, self.among, shared_noise=self.shared_noise))
 
-
-def build(config: Config) -> Online:
-    """Iso-temporal one-step GRPO with temporal gradient rectification."""
-    return Online(config.filled(), policy.losses(step_weight=weighting.rectified))
+    def losses(self) -> Losses:
+        """Steps' gradients are brought to one scale (temporal gradient rectification)."""
+        return policy.losses(step_weight=weighting.rectified)

@@ -2,9 +2,8 @@
 
 from pydantic import Field
 
-from reelign.engines import policy
 from reelign.engines.config import Kind, WindowConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
 
 
 class Config(WindowConfig):
@@ -14,8 +13,3 @@ class Config(WindowConfig):
     kind: Kind = "cps"
     eta: float = Field(default=0.7, ge=0.001, le=1)
     """Share of the quarter turn by which the predicted noise is replaced; the paper uses 0.5 to 0.9."""
-
-
-def build(config: Config) -> Online:
-    """GRPO on coefficient-preserving steps."""
-    return Online(config.filled(), policy.losses())

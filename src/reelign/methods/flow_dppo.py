@@ -5,7 +5,8 @@ from pydantic import Field
 from reelign.core import policy_loss
 from reelign.engines import policy
 from reelign.engines.config import WindowConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses
 
 
 class Config(WindowConfig):
@@ -15,12 +16,10 @@ class Config(WindowConfig):
     limit_kl: float = Field(default=1e-5, gt=0)
     """Divergence (mean over elements) from which a sample may not push outwards any more."""
 
-
-def build(config: Config) -> Online:
-    """GRPO with an exact-divergence mask."""
-    losses = policy.losses(
-        surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.masked(
-            log_ratio, credit, divergence(), config.limit_kl
+    def losses(self) -> Losses:
+        """A mask by the exact divergence in place of a clip."""
+        return policy.losses(
+            surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.masked(
+                log_ratio, credit, divergence(), self.limit_kl
+            )
         )
-    )
-    return Online(config.filled(), losses)

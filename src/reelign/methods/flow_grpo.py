@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from reelign.engines import penalty, policy, select
+from reelign.engines import penalty, select
 from reelign.engines.config import PolicyConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
 from reelign.engines.slots import Slots
 
 
@@ -25,8 +25,3 @@ class Config(PolicyConfig):
         if self.kl:
             slots = penalty.add(slots, "step", self.kl)
         return slots
-
-
-def build(config: Config) -> Online:
-    """Full-trajectory GRPO with an initial noise for each sample."""
-    return Online(config.filled(), policy.losses())

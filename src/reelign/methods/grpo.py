@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from reelign.engines import penalty, policy, select
+from reelign.engines import penalty, select
 from reelign.engines.config import WindowConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
 from reelign.engines.slots import Slots
 
 
@@ -37,8 +37,3 @@ class Config(WindowConfig):
         if self.kl:
             slots = penalty.add(slots, "step", self.kl)
         return slots
-
-
-def build(config: Config) -> Online:
-    """GRPO on a stochastic window."""
-    return Online(config.filled(), policy.losses())

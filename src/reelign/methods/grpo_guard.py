@@ -5,7 +5,8 @@ from pydantic import Field
 from reelign.core import weighting
 from reelign.engines import policy
 from reelign.engines.config import WindowConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses
 
 
 class Config(WindowConfig):
@@ -17,9 +18,7 @@ class Config(WindowConfig):
     rebalance: bool = True
     """Weigh steps by one over their length, so that short steps are not drowned by long ones."""
 
-
-def build(config: Config) -> Online:
-    """GRPO on centred ratios with the std of the kernel in use."""
-    weight = weighting.per_length if config.rebalance else None
-    losses = policy.losses(log_ratio=policy.centred, step_weight=weight)
-    return Online(config.filled(), losses)
+    def losses(self) -> Losses:
+        """Centred log-ratios with the std of the kernel in use."""
+        weight = weighting.per_length if self.rebalance else None
+        return policy.losses(log_ratio=policy.centred, step_weight=weight)

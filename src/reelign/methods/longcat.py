@@ -5,8 +5,8 @@ from pydantic import Field
 from reelign.core import weighting
 from reelign.engines import penalty, policy, select
 from reelign.engines.config import Kind, PolicyConfig
-from reelign.engines.method import Online
-from reelign.engines.slots import Slots
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses, Slots
 
 
 class Config(PolicyConfig):
@@ -28,7 +28,6 @@ class Config(PolicyConfig):
             slots = penalty.add(slots, "velocity", self.kl)
         return slots
 
-
-def build(config: Config) -> Online:
-    """One-step GRPO with reweighted losses and max-group-std advantages."""
-    return Online(config.filled(), policy.losses(step_weight=weighting.rectified))
+    def losses(self) -> Losses:
+        """Steps' gradients are brought to one scale."""
+        return policy.losses(step_weight=weighting.rectified)

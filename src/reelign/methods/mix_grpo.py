@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from reelign.engines import policy, select
+from reelign.engines import select
 from reelign.engines.config import PolicyConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
 from reelign.engines.slots import Slots
 
 
@@ -20,8 +20,3 @@ class Config(PolicyConfig):
     def slots(self) -> Slots:
         """Those that the method fills."""
         return self.usual(select.sliding(self.kind, self.eta, self.window, self.every), "group")
-
-
-def build(config: Config) -> Online:
-    """GRPO on a progressive window."""
-    return Online(config.filled(), policy.losses())

@@ -6,8 +6,8 @@ from torch import Tensor
 from reelign.core import forward_loss
 from reelign.engines import follow, forward
 from reelign.engines.config import ForwardConfig
-from reelign.engines.method import Online
-from reelign.engines.slots import Slots
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses, Slots
 
 
 class Config(ForwardConfig):
@@ -25,13 +25,12 @@ class Config(ForwardConfig):
         """Those that the method fills."""
         return self.usual(follow.after(0.0, 0.001, 0.5))
 
+    def losses(self) -> Losses:
+        """A good and a bad implicit policy of each sample (negative-aware fine-tuning)."""
 
-def build(config: Config) -> Online:
-    """Negative-aware fine-tuning on the forward process."""
+        def loss(noised: forward.Noised) -> Tensor:
+            chance = forward_loss.probability(noised.advantage, self.limit)
+            sigma = noised.sigma if self.normalise else None
+            return forward_loss.nft(noised.velocity, noised.sampled, noised.target, chance, self.beta, sigma=sigma)
 
-    def loss(noised: forward.Noised) -> Tensor:
-        chance = forward_loss.probability(noised.advantage, config.limit)
-        sigma = noised.sigma if config.normalise else None
-        return forward_loss.nft(noised.velocity, noised.sampled, noised.target, chance, config.beta, sigma=sigma)
-
-    return Online(config.filled(), forward.losses(loss, config.levels, config.draws))
+        return forward.losses(loss, self.levels, self.draws)

@@ -3,7 +3,8 @@
 from reelign.core import policy_loss, weighting
 from reelign.engines import policy
 from reelign.engines.config import WindowConfig
-from reelign.engines.method import Online
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses
 
 
 class Config(WindowConfig):
@@ -11,11 +12,9 @@ class Config(WindowConfig):
 
     name: str = "pcpo"
 
-
-def build(config: Config) -> Online:
-    """Proportionate-credit policy optimisation; `clip` is the hinge's margin."""
-    losses = policy.losses(
-        surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.hinge(log_ratio, credit, clip),
-        step_weight=weighting.proportional,
-    )
-    return Online(config.filled(), losses)
+    def losses(self) -> Losses:
+        """A hinge whose margin is `clip`, and credit in proportion to a step's length."""
+        return policy.losses(
+            surrogate=lambda log_ratio, credit, clip, divergence: policy_loss.hinge(log_ratio, credit, clip),
+            step_weight=weighting.proportional,
+        )

@@ -5,8 +5,8 @@ from pydantic import Field
 from reelign.core import weighting
 from reelign.engines import policy, select
 from reelign.engines.config import PolicyConfig
-from reelign.engines.method import Online
-from reelign.engines.slots import Slots
+from reelign.engines.method import build as build
+from reelign.engines.slots import Losses, Slots
 
 
 class Config(PolicyConfig):
@@ -20,7 +20,6 @@ class Config(PolicyConfig):
         """Those that the method fills."""
         return self.usual(select.window(self.kind, self.eta, 1, self.among), "group")
 
-
-def build(config: Config) -> Online:
-    """Branching GRPO with noise-aware weights."""
-    return Online(config.filled(), policy.losses(step_weight=weighting.noise_scale))
+    def losses(self) -> Losses:
+        """Steps count by the noise that they add."""
+        return policy.losses(step_weight=weighting.noise_scale)

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5EncoderModel
 
 from reelign import pretrained
-from reelign.errors import BadCheckpoint
+from reelign.errors import BadCheckpoint, cut
 from reelign.models._size import SizeConfig, card_of, geometry_of
 from reelign.pretrained import Part
 from reelign.pretrained import configs as part_configs
@@ -107,9 +107,7 @@ def _refuse_index(folder: Path) -> dict[str, Any]:
     path = folder / "model_index.json"
     if not path.exists():
         what = "is a single file" if folder.is_file() else "is no pipeline folder (no model_index.json)"
-        raise BadCheckpoint(
-            f"{pretrained.shortened(folder)!r} {what}; give a local diffusers Wan folder or 'playground'."
-        )
+        raise BadCheckpoint(f"{cut(folder)!r} {what}; give a local diffusers Wan folder or 'playground'.")
     index = pretrained.read_json(path)
     named = {key: value for key, value in index.items() if isinstance(value, list)}
     odd = [key for key, value in named.items() if len(value) != 2 or not all(isinstance(v, str | None) for v in value)]
@@ -120,9 +118,7 @@ def _refuse_index(folder: Path) -> dict[str, Any]:
     _refuse_parts(folder, path, there)
     kind = pretrained.read_json(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
     if kind not in (None, "flow_prediction"):
-        raise BadCheckpoint(
-            f"{str(folder)!r} predicts {pretrained.shortened(kind)!r}; the family 'wan' is of flow models."
-        )
+        raise BadCheckpoint(f"{str(folder)!r} predicts {cut(kind)!r}; the family 'wan' is of flow models.")
     return index
 
 
@@ -131,12 +127,12 @@ def _refuse_parts(folder: Path, path: Path, there: dict[str, list[Any]]) -> None
     for key, (library, kind) in there.items():
         if library not in ("diffusers", "transformers"):
             raise BadCheckpoint(
-                f"{str(path)!r} takes {pretrained.shortened(key)} from {pretrained.shortened(library)!r}; "
+                f"{str(path)!r} takes {cut(key)} from {cut(library)!r}; "
                 "Reelign loads classes of diffusers and transformers only."
             )
         if key not in (*PARTS, SECOND):
             raise BadCheckpoint(
-                f"{str(path)!r} has a part {pretrained.shortened(key)!r} ({pretrained.shortened(kind)}), which "
+                f"{str(path)!r} has a part {cut(key)!r} ({cut(kind)}), which "
                 "text-to-video models do not have; give a text-to-video Wan folder."
             )
     for key in PARTS:
@@ -153,7 +149,7 @@ def _boundary(folder: Path, index: dict[str, Any]) -> float:
     given = index.get("boundary_ratio")
     if not isinstance(given, float) or not 0 < given < 1:
         raise BadCheckpoint(
-            f"{str(folder / 'model_index.json')!r} gives boundary_ratio as {pretrained.shortened(given, 60)}, but "
+            f"{str(folder / 'model_index.json')!r} gives boundary_ratio as {cut(given, 60)}, but "
             "between two networks it is a noise level above 0 and below 1."
         )
     return given

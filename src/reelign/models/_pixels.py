@@ -23,7 +23,6 @@ class Codec:
         shape = (1, -1, 1, 1, 1)
         self._mean = torch.tensor(config["latents_mean"], device=device).view(shape)
         self._std = torch.tensor(config["latents_std"], device=device).view(shape)
-        self.channels: int = config["z_dim"]
         self.time: int = config["scale_factor_temporal"]
         self.space: int = config["scale_factor_spatial"]
 

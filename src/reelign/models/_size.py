@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from reelign import pretrained
-from reelign.errors import BadCheckpoint, BadConfig
+from reelign.errors import BadCheckpoint, BadConfig, cut
 from reelign.parts import Settings
 from reelign.protocols import Geometry
 
@@ -52,7 +52,7 @@ def card_of(folder: Path) -> CardFile:
         first = error.errors()[0]
         raise BadCheckpoint(
             f"{str(path)!r}: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}; "
-            f"given: {pretrained.shortened(first['input'], 60)}."
+            f"given: {cut(first['input'], 60)}."
         ) from error
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from reelign import pretrained
-from reelign.errors import BadCheckpoint, BadData
+from reelign.errors import BadCheckpoint, BadData, cut
 from reelign.models._guest import Guest
 from reelign.pretrained import Part, configs
 from reelign.store import Store
@@ -91,8 +91,7 @@ def cleaned(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise BadData(
-            f"the text {pretrained.shortened(ascii(text), 60)} holds half a character (a lone surrogate); "
-            "write it as UTF-8."
+            f"the text {cut(ascii(text), 60)} holds half a character (a lone surrogate); write it as UTF-8."
         ) from error
     return prompt_clean(text)
 
@@ -107,7 +106,7 @@ def tokenizer(folder: Path, kind: str, vocabulary: int) -> PreTrainedTokenizerBa
     configs.tokenizer(folder / "tokenizer_config.json")
     if kind not in TOKENIZERS:
         raise BadCheckpoint(
-            f"{str(folder)!r} is a {pretrained.shortened(kind, 60)} by its model_index.json; a Wan pipeline has one of "
+            f"{str(folder)!r} is a {cut(kind, 60)} by its model_index.json; a Wan pipeline has one of "
             f"{', '.join(TOKENIZERS)}."
         )
     with pretrained.reading(folder, "tokenizer"):

@@ -15,7 +15,7 @@ from reelign.core import flow, gaussian, schedule
 from reelign.errors import BadData
 from reelign.files import usual_mode
 from reelign.parts import PartConfig
-from reelign.protocols import Card, Solver
+from reelign.protocols import Card, SamplerConfig
 from reelign.weights import Reference
 
 
@@ -84,7 +84,7 @@ class Gaussian:
         """Prompts mean nothing here: the same nothing for all."""
         return Condition(geometry or self.geometry, {"text": (torch.zeros(0),) * len(requests)})
 
-    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+    def levels(self, sampler: SamplerConfig, geometry: Geometry) -> Float[Tensor, " levels"]:
         """A table of one shift."""
         return schedule.sigmas(sampler.steps, sampler.shift)
 

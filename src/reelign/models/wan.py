@@ -24,7 +24,7 @@ from reelign.models._size import SizeConfig
 from reelign.outline import Outline
 from reelign.parts import AnyAdapter, PartConfig
 from reelign.playground import PIPELINE
-from reelign.protocols import Card, Solver
+from reelign.protocols import Card, SamplerConfig
 from reelign.store import Memory, Store, fingerprint
 from reelign.weights import Adapter, Reference
 
@@ -147,7 +147,7 @@ class Wan:
         with bfloat16.products(self.device.type) if self._bfloat16 else nullcontext():
             return self.reference.call(x, 1000 * sigma, text, return_dict=False)[0].float()
 
-    def levels(self, sampler: Solver, geometry: Geometry) -> Float[Tensor, " levels"]:
+    def levels(self, sampler: SamplerConfig, geometry: Geometry) -> Float[Tensor, " levels"]:
         """A table of one shift for videos of all sizes."""
         return schedule.sigmas(sampler.steps, sampler.shift)
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from reelign.batches import Scored
-from reelign.engines import penalty
+from reelign.engines import follow, penalty
 from reelign.engines.slots import Demand, Given, Notes, Slots
 from reelign.errors import BadConfig
 from reelign.parts import PartConfig
@@ -89,11 +89,9 @@ def fill(config: Config, slots: Slots) -> Slots:
         return replace(given, restraint=before * chosen.to(given.advantage.device))
 
     def reset(reference: Reference, metrics: Mapping[str, float], notes: Notes) -> None:
-        since = notes.memory["gardo/since"] + 1
-        if int(since) >= config.every or metrics.get(penalty.NAMES[config.form], 0.0) > config.above:
+        far = metrics.get(penalty.NAMES[config.form], 0.0) > config.above
+        if follow.is_due(notes, "gardo/since", config.every, far):
             reference.start()
-            since = torch.zeros(())
-        notes.memory["gardo/since"] = since
 
     slots = penalty.add(slots, config.form, config.weight)
     return replace(

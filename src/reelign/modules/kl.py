@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from reelign.engines import penalty
+from reelign.engines import follow, penalty
 from reelign.engines.slots import Notes, Slots
 from reelign.parts import PartConfig
 from reelign.weights import Reference
@@ -60,13 +60,11 @@ def fill(config: Config, slots: Slots) -> Slots:
         if config.reference == "average":
             reference.follow(config.decay)
         elif config.reference == "reset":
-            since = notes.memory["kl/since"] + 1
             far = config.above is not None and metrics.get(metric, 0.0) > config.above
-            if far or int(since) >= config.every:
+            due = follow.is_due(notes, "kl/since", config.every, far)
+            if due:
                 reference.start()
-                since = torch.zeros(())
-            notes.memory["kl/since"] = since
-            notes.metrics["reference_reset"] = float(not since.item())
+            notes.metrics["reference_reset"] = float(due)
 
     slots = penalty.add(slots, config.form, WEIGHT)
     return replace(slots, begin=(*slots.begin, begin), after=(*slots.after, adapt, move))

@@ -5,7 +5,7 @@ What is incomplete, damaged, of another model or could run code is refused from 
 
 from reelign.pretrained.copies import copy, digest, files_of
 from reelign.pretrained.part import Part, diffusers, load, transformers
-from reelign.pretrained.paths import locate, read_json, reading, shortened, size_of
+from reelign.pretrained.paths import locate, read_json, reading, size_of
 
 __all__ = [
     "Part",
@@ -17,7 +17,6 @@ __all__ = [
     "locate",
     "read_json",
     "reading",
-    "shortened",
     "size_of",
     "transformers",
 ]

@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from reelign.errors import BadCheckpoint
-from reelign.pretrained.paths import read_json, reading, shortened
+from reelign.errors import BadCheckpoint, cut
+from reelign.pretrained.paths import read_json, reading
 
 LARGEST = 2**31
 """Integers beyond it are no size of anything."""
@@ -58,7 +58,7 @@ def diffusers(kind: Any, path: Path) -> dict[str, Any]:
     found = read_json(path)
     name = found.get("_class_name")
     if name != kind.__name__:
-        raise BadCheckpoint(f"{str(path.parent)!r} holds {shortened(name)}, but {kind.__name__} is needed.")
+        raise BadCheckpoint(f"{str(path.parent)!r} holds {cut(name)}, but {kind.__name__} is needed.")
     defaults = {n: p.default for n, p in inspect.signature(kind.__init__).parameters.items() if n != "self"}
     _refuse(path, found, defaults.keys() | DIFFUSERS, kind.__name__)
     _refuse_huge(path, found)
@@ -68,7 +68,7 @@ def diffusers(kind: Any, path: Path) -> dict[str, Any]:
             TypeAdapter(hints[key]).validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
             raise BadCheckpoint(
-                f"{str(path)!r} gives {key} as {shortened(json.dumps(value), 60)}, but it is "
+                f"{str(path)!r} gives {key} as {cut(json.dumps(value), 60)}, but it is "
                 f"{getattr(hints[key], '__name__', hints[key])} in a {kind.__name__}."
             ) from error
     return defaults | own
@@ -83,7 +83,7 @@ def transformers(kind: Any, path: Path) -> Any:
     found, schema = read_json(path), kind.config_class
     if found.get("model_type") != schema.model_type:
         raise BadCheckpoint(
-            f"{str(path)!r} is of model type {shortened(found.get('model_type'))!r}; "
+            f"{str(path)!r} is of model type {cut(found.get('model_type'))!r}; "
             f"a {kind.__name__} is {schema.model_type!r}."
         )
     own = schema().to_dict().keys() - TRANSFORMERS - {"dtype"}
@@ -106,13 +106,11 @@ def _refuse(path: Path, found: dict[str, Any], known: set[str], kind: str) -> No
     quantized = found.get("quantization_config")
     if quantized is not None:
         how = quantized.get("quant_method", "by an unnamed method") if isinstance(quantized, dict) else quantized
-        raise BadCheckpoint(
-            f"{str(path.parent)!r} is quantized ({shortened(how, 40)}); give the weights in full precision."
-        )
+        raise BadCheckpoint(f"{str(path.parent)!r} is quantized ({cut(how, 40)}); give the weights in full precision.")
     unknown = sorted(found.keys() - known - {"quantization_config"})
     if unknown:
         raise BadCheckpoint(
-            f"{str(path)!r} has the keys {shortened(', '.join(unknown))}, which a {kind} does not have; "
+            f"{str(path)!r} has the keys {cut(', '.join(unknown))}, which a {kind} does not have; "
             "Reelign loads configs that cannot run code only, so give a folder as its stock class writes it."
         )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from reelign.errors import BadCheckpoint
-from reelign.pretrained.paths import read_json, shortened, size_of
+from reelign.errors import BadCheckpoint, cut
+from reelign.pretrained.paths import read_json, size_of
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -94,11 +94,11 @@ def _instead(names: Iterable[str], stem: str) -> str:
         (sorted(n for n in names if n.endswith(".gguf")), "only weights in the GGUF format ({}), packed for inference"),
     ):
         if found:
-            return f"{what.format(shortened(', '.join(found)))}; {safe}"
+            return f"{what.format(cut(', '.join(found)))}; {safe}"
     others = sorted(n for n in names if n.endswith(".safetensors"))
     if others:
         return (
-            f"{shortened(', '.join(others))}, but no {stem}.safetensors and no index of shards; "
+            f"{cut(', '.join(others))}, but no {stem}.safetensors and no index of shards; "
             "its download may be incomplete"
         )
     return f"no weights; {safe}"
@@ -111,7 +111,7 @@ def _mapped(path: Path) -> dict[str, str]:
     for file in mapped.values():
         if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", file):
             raise BadCheckpoint(
-                f"{str(path)!r} names {shortened(file)!r}; weights are read from *.safetensors files beside it only."
+                f"{str(path)!r} names {cut(file)!r}; weights are read from *.safetensors files beside it only."
             )
     return mapped
 
@@ -125,8 +125,8 @@ def _header(path: Path) -> dict[str, Stored]:
             found = {name: Stored(path.name, p.get_dtype(), tuple(p.get_shape())) for name, p in parts.items()}
     except (SafetensorError, OSError) as error:
         raise BadCheckpoint(
-            f"{str(path)!r} cannot be read as safetensors ({shortened(error)}); it is damaged or its download stopped."
+            f"{str(path)!r} cannot be read as safetensors ({cut(error)}); it is damaged or its download stopped."
         ) from error
     if form != "pt":
-        raise BadCheckpoint(f"{str(path)!r} holds weights of {shortened(form)!r}, but PyTorch's are needed.")
+        raise BadCheckpoint(f"{str(path)!r} holds weights of {cut(form)!r}, but PyTorch's are needed.")
     return found

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from reelign import soundness
-from reelign.errors import BadCheckpoint
+from reelign.errors import BadCheckpoint, cut
 from reelign.pretrained import configs, headers
 from reelign.pretrained.headers import Stored, Weights
-from reelign.pretrained.paths import reading, shortened, size_of
+from reelign.pretrained.paths import reading, size_of
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def _refuse_dtypes(folder: Path, weights: Weights, wanted: Mapping[str, torch.dt
 def _first(names: list[str]) -> str:
     """The first of some weights, and how many more there are."""
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"the weight {shortened(sorted(names)[0])!r}{more}"
+    return f"the weight {cut(sorted(names)[0])!r}{more}"
 
 
 def load(part: Part, **options: Any) -> Any:

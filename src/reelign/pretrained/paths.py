@@ -9,17 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reelign.errors import BadCheckpoint, UserError, reason
+from reelign.errors import BadCheckpoint, UserError, cut, reason
 
 JSON_BYTES = 2**24
 """A larger config is none."""
 POINTER = b"version https://git-lfs"
-
-
-def shortened(value: object, length: int = 160) -> str:
-    """A text as one line, cut in its middle if it is long; for messages."""
-    line = " ".join(str(value).split())
-    return line if len(line) <= length else f"{line[: length // 2]} ... {line[-length // 2 :]}"
 
 
 def locate(given: str) -> Path:
@@ -34,7 +28,7 @@ def locate(given: str) -> Path:
     except FileNotFoundError:
         pass  # what is missing is told by whoever needs it, with what it should hold
     except (OSError, RuntimeError, ValueError) as error:
-        raise BadCheckpoint(f"{shortened(given)!r} cannot be opened: {reason(error)}; give a local folder.") from error
+        raise BadCheckpoint(f"{cut(given)!r} cannot be opened: {reason(error)}; give a local folder.") from error
     return path
 
 
@@ -89,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise BadCheckpoint(
-            f"{str(path)!r} is not valid JSON ({shortened(error)}); its download may be incomplete."
+            f"{str(path)!r} is not valid JSON ({cut(error)}); its download may be incomplete."
         ) from error
     if not isinstance(found, dict):
         raise BadCheckpoint(f"{str(path)!r} holds a JSON {type(found).__name__}, but a config is an object.")
@@ -113,5 +107,5 @@ def reading(folder: Path, what: str) -> Iterator[None]:
         raise
     # Loaders of three libraries, over files of any origin, raise what they please, plain Exception from Rust included.
     except Exception as error:
-        told = shortened(error) or type(error).__name__
+        told = cut(error) or type(error).__name__
         raise BadCheckpoint(f"{str(folder)!r} cannot be read as a {what}: {told.rstrip('.')}.") from error

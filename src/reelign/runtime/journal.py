@@ -60,11 +60,7 @@ class Journal:
         Returns:
             A sentence about the damage, or nothing.
         """
-        if self._begins_with(seal):
-            if self.path.exists():
-                with writing(self.path):
-                    os.truncate(self.path, seal.bytes)
-            self._length = seal.bytes
+        if self._is_cut_to(seal):
             return ""
         # A last line without its end was cut off, even where what is left of it reads as a row.
         lines = [line + b"\n" for line in (self._content() or b"").split(b"\n")[:-1]]
@@ -86,16 +82,19 @@ class Journal:
             A sentence about the damage, or nothing.
         """
         expected = b"".join(map(_line, rows))
-        content = self._content()
-        if content == expected or (content is None and not expected and not os.path.lexists(self.path)):
-            self._take(expected)
-            return ""
-        if content is not None and content.startswith(expected):
-            with writing(self.path):
-                os.truncate(self.path, len(expected))
-            self._take(expected)
+        if self._is_cut_to(Seal(bytes=len(expected), sha256=hashlib.sha256(expected).hexdigest())):
             return ""
         return self._mend(expected, "its rows are written again from there")
+
+    def _is_cut_to(self, seal: Seal) -> bool:
+        """Cut the file back to what was sealed, if it begins with that."""
+        if not self._begins_with(seal):
+            return False
+        if self.path.exists():
+            with writing(self.path):
+                os.truncate(self.path, seal.bytes)
+        self._length = seal.bytes
+        return True
 
     def _begins_with(self, seal: Seal) -> bool:
         """Whether the file begins with what was sealed; leaves the hash where that ends."""

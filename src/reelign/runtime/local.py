@@ -33,14 +33,17 @@ class RuntimeConfig(Settings):
 
 
 class Local(Sampling):
-    """The in-process runtime; see `work.Runtime`."""
+    """The in-process runtime."""
 
     work: LocalWork | None = None
     """That of the running stage."""
 
     @contextmanager
     def stage(self, spec: StageSpec) -> Iterator[LocalWork]:
-        """Start a stage; if it ends well, its averaged weights stay in the model."""
+        """Start a stage: fresh optimizer, and the present weights in each frozen role that the method needs.
+
+        At the end of the context all that the stage needed is dropped; if it ends well, its averaged weights stay.
+        """
         self.work = LocalWork(self.model, spec)
         try:
             yield self.work

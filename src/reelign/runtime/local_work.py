@@ -135,7 +135,6 @@ class LocalWork(Sampling):
             rewards={name: values for name, values in by_group.items() if weights[name]},
             watched={name: values for name, values in by_group.items() if not weights[name]},
             weights=weights,
-            ranges=self.panel.scales,
             seen=seen,
             shown=_shown(trajectories.prompts, videos, scores, show),
             seconds={"rollout": rollout_s, "decode": clock[1] - clock[0], "reward": clock[2] - clock[1]},

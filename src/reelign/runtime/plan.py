@@ -31,28 +31,20 @@ class PassesConfig(Settings):
 class Item:
     """A piece of an iteration's rollout: whole groups of one size."""
 
-    name: str
-    """`iteration/first prompt`."""
     prompts: Prompts
     exploration: Exploration
     seed: int
     """Of the iteration; noise is named by prompt and member below it."""
 
 
-def rollout(
-    prompts: Prompts, exploration: Exploration, seed: int, iteration: int, micro_batch: int
-) -> tuple[Item, ...]:
+def rollout(prompts: Prompts, exploration: Exploration, seed: int, micro_batch: int) -> tuple[Item, ...]:
     """Cut an iteration into pieces of as many whole groups as fit into a forward pass, at least one.
 
     Args:
         prompts: of the iteration; they may be of several sizes.
         exploration: its `first` has an entry for each prompt.
         seed: of the iteration.
-        iteration: its number.
         micro_batch: samples in a forward pass.
     """
     cuts = runs(prompts.requests, max(1, micro_batch // prompts.group))
-    return tuple(
-        Item(f"{iteration}/{cut.start}", prompts[cut], replace(exploration, first=exploration.first[cut]), seed)
-        for cut in cuts
-    )
+    return tuple(Item(prompts[cut], replace(exploration, first=exploration.first[cut]), seed) for cut in cuts)

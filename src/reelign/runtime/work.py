@@ -1,7 +1,6 @@
 """What stages and the driver ask of a runtime, whatever it runs on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,8 +22,6 @@ Groups = dict[str, dict[str, Tensor]]
 class StageSpec:
     """What a stage needs of a runtime: configs, built where they run."""
 
-    where: str
-    """ "stage grpo", for messages."""
     method: PartConfig | None = None
     learner: LearnerConfig | None = None
     """None: it trains nothing."""
@@ -95,16 +92,4 @@ class Work(Samples, Protocol):
 
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], updates: int, adapter_off: Sequence[str]) -> None:
         """Restore what `state` gave."""
-        ...
-
-
-@runtime_checkable
-class Runtime(Samples, Protocol):
-    """Where work runs."""
-
-    def stage(self, spec: StageSpec) -> AbstractContextManager[Work]:
-        """Start a stage: fresh optimizer, and the present weights in each frozen role that the method needs.
-
-        At the end of the context all that the stage needed is dropped; its weights stay.
-        """
         ...

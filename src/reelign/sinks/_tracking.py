@@ -1,5 +1,6 @@
 """What sinks that draw curves share: packages that Reelign does not bring, and rows for trackers of one table a run."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -48,10 +49,12 @@ def row(event: Event) -> dict[str, Any]:
         >>> row(Event(0.0, "evaluation", "sft", 20, 40, {"label": "steps/sft@20", "means": {"clip_right": 0.5}}))
         {'sft/held-out/clip_right': 0.5, 'sft/step': 20}
     """
-    if event.kind == "step":
-        values = dict(event.data)
-    elif event.kind == "evaluation":
-        values = {f"held-out/{name}": mean for name, mean in event.data["means"].items() if mean is not None}
-    else:
-        return {}
-    return {**{f"{event.stage}/{name}": value for name, value in values.items()}, f"{event.stage}/step": event.step}
+    named = {f"{event.stage}/{name}": value for name, value in points(event).items()}
+    return {**named, f"{event.stage}/step": event.step} if named else {}
+
+
+def points(event: Event) -> Mapping[str, float]:
+    """The points that an event adds to the curves of its stage, by curve."""
+    if event.kind == "evaluation":
+        return {f"held-out/{name}": mean for name, mean in event.data["means"].items() if mean is not None}
+    return event.data if event.kind == "step" else {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from reelign.events import About, Event
 from reelign.parts import PartConfig
-from reelign.sinks._tracking import check
+from reelign.sinks._tracking import check, points
 
 
 class Config(PartConfig):
@@ -28,21 +28,13 @@ class Board:
         """Add points to the curves."""
         if event.kind == "stage":
             self._writer(event.stage, event.step)
-        elif event.kind == "step":
-            self._add(event, event.data)
-        elif event.kind == "evaluation":
-            self._add(event, {f"held-out/{name}": mean for name, mean in event.data["means"].items()})
+        for name, value in points(event).items():
+            self._writer(event.stage, event.step).add_scalar(name, value, event.step)
 
     def close(self) -> None:
         """Write what is left."""
         for writer in self._writers.values():
             writer.close()
-
-    def _add(self, event: Event, values: Any) -> None:
-        writer = self._writer(event.stage, event.step)
-        for name, value in values.items():
-            if value is not None:
-                writer.add_scalar(name, value, event.step)
 
     def _writer(self, stage: str, step: int) -> Any:
         """Of a stage; what an earlier start has told from `step` on is taken back."""

@@ -75,7 +75,7 @@ class Collect:
     def __init__(self, config: Config, context: Context) -> None:
         self.config, self.context = config, context
         self.dataset = context.opened(config.dataset)
-        self.spec = StageSpec(f"stage {context.label}", rewards=config.rewards)
+        self.spec = StageSpec(rewards=config.rewards)
         self.made = config.collected(context.folder, context.run)
         self.folder, self.steps = self.made.folder, self.made.steps
         looks = ", ".join(w.reward.name for w in config.rewards)

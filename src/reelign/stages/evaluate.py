@@ -11,14 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from reelign import panel, records, video
+from reelign import judges, panel, records, video
 from reelign.batches import Prompts, Videos
 from reelign.core import rng, stats
 from reelign.declared import Declaration
 from reelign.files import write_text
-from reelign.judges import Named
+from reelign.judges import Judge, Named
 from reelign.opened import Datasets
-from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
 from reelign.runtime.work import Samples, StageSpec, Work
 from reelign.sampling import SamplerConfig
@@ -68,7 +67,7 @@ class Evaluation:
 
     config: Config
     prompts: Prompts
-    metrics: Metrics
+    metrics: tuple[Judge, ...]
 
     @property
     def clips(self) -> int:
@@ -84,7 +83,7 @@ def prepare(config: Config, opened: Datasets | None = None) -> Evaluation:
         BadConfig: a metric that is none, or two of one measure.
     """
     drawn = (opened or Datasets())(config.dataset).all_prompts()
-    return Evaluation(config, Prompts(drawn.requests, config.members), Metrics.build(config.metrics))
+    return Evaluation(config, Prompts(drawn.requests, config.members), panel.built(config.asks))
 
 
 def seeds(config: Config, prompts: Prompts) -> list[int]:
@@ -111,7 +110,8 @@ def run(
     """
     config, prompts, metrics = evaluation.config, evaluation.prompts, evaluation.metrics
     own_seeds, where = seeds(config, prompts), f"the evaluation of {label}"
-    measures: dict[str, list[Tensor]] = {name: [] for name in metrics.of}
+    of = {name: judge for judge in metrics for name in judge.names}
+    measures: dict[str, list[Tensor]] = {name: [] for name in of}
     written: dict[int, str] = {}
     # Whole prompts at a time, as measures of sets compare the samples of each; of their videos nothing stays.
     whole, done = max(1, config.batch // config.members) * config.members, 0
@@ -119,14 +119,14 @@ def run(
         first = done // config.members
         some = prompts[first : first + len(videos) // config.members]
         done += len(videos)
-        for name, values in metrics.measure(videos, some.repeated, where).items():
+        for name, values in judges.ask(metrics, videos, some.repeated, where).items():
             measures[name].append(values)
         written |= _write_videos(config, folder, label, some, first, videos)
         del videos  # before the next ones are made
         yield done
     measured = {name: torch.cat(values) for name, values in measures.items()}
     flagged: set[str] = set(trained_on)
-    for judge in metrics.asked:
+    for judge in metrics:
         flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
     content = {
         "label": label,
@@ -134,8 +134,7 @@ def run(
         "sampler": config.sampler.model_dump(),
         "members": config.members,
         "measures": {
-            name: _summary(name, values, prompts, metrics.of[name].says, name in flagged)
-            for name, values in measured.items()
+            name: _summary(name, values, prompts, of[name].says, name in flagged) for name, values in measured.items()
         },
         "clips": _rows(prompts, own_seeds, measured, written),
     }
@@ -199,7 +198,7 @@ class Evaluate:
 
     def __init__(self, config: Config, context: Context) -> None:
         self.config, self.context = config, context
-        self.spec, self.evaluation = StageSpec(f"stage {context.label}"), prepare(config, context.opened)
+        self.spec, self.evaluation = StageSpec(), prepare(config, context.opened)
         self.steps = -(-len(self.evaluation.prompts) // max(1, config.batch // config.members))
 
     def run(self, work: Work, start: int) -> Iterator[Report]:

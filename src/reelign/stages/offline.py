@@ -59,7 +59,7 @@ class Offline:
     def __init__(self, config: Config, context: Context) -> None:
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset = context.opened(config.dataset)
-        self.spec = StageSpec(f"stage {context.label}", config.method, config.learner)
+        self.spec = StageSpec(config.method, config.learner)
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end."""

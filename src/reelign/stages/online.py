@@ -143,8 +143,7 @@ class Online:
     def __init__(self, config: Config, context: Context) -> None:
         self.config, self.context, self.steps = config, context, config.steps
         self.dataset = context.opened(config.dataset)
-        label = f"stage {context.label}"
-        self.spec = StageSpec(label, config.method, config.learner, config.rewards, config.passes)
+        self.spec = StageSpec(config.method, config.learner, config.rewards, config.passes)
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Iterations `start` to the end."""
@@ -196,7 +195,7 @@ class Online:
         config, seed = self.config, self.context.seed
         explored = work.method.explore(config.sampler.steps, prompts, rng.seed_for(seed, "explore", step), step)
         micro_batch = config.passes.micro_batch or config.learner.micro_batch
-        return plan.rollout(prompts, explored, rng.seed_for(seed, "rollout", step), step, micro_batch)
+        return plan.rollout(prompts, explored, rng.seed_for(seed, "rollout", step), micro_batch)
 
     def _learn(self, work: Work, batch: Credited, step: int) -> dict[str, float]:
         """The updates on one rollout, and what the method looks after then; metrics of the later updates are means."""
