@@ -25,7 +25,7 @@ SMALL = {
     "stages.0.method.among": 2,
     "stages.0.method.tail": 1,
     "evaluate.members": 2,
-    "evaluate.sampler.steps": 2,
+    "evaluate.samplers.0.steps": 2,
     "evaluate.dataset.prompts": 2,
 }
 GRPO = Path(__file__).parents[1] / "recipes" / "grpo.yaml"

@@ -20,7 +20,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     judged: dict[str, Any] = {
         "dataset": {"name": "playground", "held_out": True, "prompts": 2},
         "members": 2,
-        "sampler": {"steps": 2},
+        "samplers": [{"steps": 2}],
         "metrics": ["diversity"],
         "videos": 1,
     }

@@ -55,7 +55,7 @@ def _recipe(root: Path, data: Path, **changes: Any) -> driver.Recipe:
             "dataset": prompts,
             "members": 2,
             "scale": 1,
-            "sampler": sampler,
+            "samplers": [sampler],
             "metrics": ["moving", "diversity"],
         },
         **changes,

@@ -93,7 +93,7 @@ def evaluation(
     return {
         "label": label,
         "checkpoint": f"checkpoints/{label}",
-        "sampler": {"steps": 10, "shift": 3.0, "guidance": 3.0},
+        "sampler": {"name": "s10g3", "steps": 10, "shift": 3.0, "guidance": 3.0},
         "members": 1 + max(clip["member"] for clip in clips),
         "measures": {m: summary([c["measures"].get(m) for c in clips], about) for m, about in measures.items()},
         "clips": clips,

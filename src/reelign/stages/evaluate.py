@@ -1,11 +1,14 @@
-"""Held-out evaluation: the same prompts and seeds for every checkpoint, measured clip by clip, with intervals."""
+"""Held-out evaluation: the same prompts and seeds for every checkpoint, measured clip by clip, with intervals.
+
+It may be repeated under several samplers. The first is the main one: its file is called after the label alone.
+"""
 
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -21,8 +24,8 @@ from reelign.opened import Datasets
 from reelign.panel import Metrics
 from reelign.parts import AnyDataset, AnyMetric
 from reelign.runtime.work import Samples, StageSpec, Work
-from reelign.sampling import SamplerConfig
 from reelign.stage import Context, Draw, Report, StageConfig
+from reelign.stages._samplers import Sampler, Samplers
 
 Json = dict[str, Any]
 
@@ -36,8 +39,9 @@ class Config(StageConfig):
     """Held-out prompts: never those of a training stage."""
     members: int = Field(default=2, ge=1, le=10**4)
     """Samples of each prompt; diversity needs at least 2."""
-    sampler: SamplerConfig = SamplerConfig(guidance=3.0)
-    """Guidance is 3 where it is not said, as people sample; without it (1) an evaluation takes half the time."""
+    samplers: Samplers = (Sampler(),)
+    """How clips are sampled: first the main one, which alone judges on the way of a stage and chooses `best`; the base
+    and what each stage leaves are judged under all."""
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
     """What is measured on each clip."""
     seed: int = 0
@@ -45,11 +49,9 @@ class Config(StageConfig):
     batch: int = Field(default=32, ge=1)
     """Samples in one forward pass."""
     videos: int = Field(default=12, ge=0)
-    """The first so many prompts keep their first member's video for the report."""
+    """The first so many prompts keep their first member's video for the report, under each sampler."""
     scale: int | None = Field(default=None, ge=1, le=64)
     """Enlargement of those videos; by default tiny clips are enlarged to about 256 pixels of width."""
-
-    evaluates: ClassVar = True
 
     @property
     def asks(self) -> tuple[Named, ...]:
@@ -60,6 +62,12 @@ class Config(StageConfig):
     def draws(self) -> Draw:
         """Every prompt."""
         return Draw("prompts")
+
+    def keys(self, label: str) -> tuple[str, ...]:
+        """Names of the files, without their ending, of what is judged under `label`: one a sampler."""
+        return tuple(
+            records.judged_as(label, "" if not place else each.called) for place, each in enumerate(self.samplers)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +80,18 @@ class Evaluation:
 
     @property
     def clips(self) -> int:
-        """How many clips are judged."""
-        return len(self.prompts) * self.prompts.group
+        """How many clips are judged, under all samplers."""
+        return sum(len(self.under(sampler)) for sampler in self.config.samplers) * self.prompts.group
+
+    @property
+    def glimpse(self) -> "Evaluation":
+        """The same under the main sampler only, with no video kept."""
+        only = {"samplers": self.config.samplers[:1], "videos": 0}
+        return replace(self, config=self.config.model_copy(update=only))
+
+    def under(self, sampler: Sampler) -> Prompts:
+        """The prompts that judge under a sampler."""
+        return self.prompts[: sampler.prompts]
 
 
 def prepare(config: Config, opened: Datasets | None = None) -> Evaluation:
@@ -95,12 +113,12 @@ def seeds(config: Config, prompts: Prompts) -> list[int]:
 def run(
     source: Samples, evaluation: Evaluation, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
 ) -> Iterator[int]:
-    """Evaluate into `folder/evaluations/<label>.json`; yields how many of the `clips` are sampled as it goes.
+    """Evaluate into `folder/evaluations/`, a file a sampler; yields how many of the `clips` are sampled as it goes.
 
     Args:
         source: of the weights to judge.
         evaluation: what to measure.
-        label: "base" or a stage's label.
+        label: "base" or a stage's label; the files are called `evaluation.config.keys(label)`.
         folder: the run folder.
         checkpoint: where the weights came from, for the record.
         trained_on: names of rewards that train in this run; measures and metrics of the same name are flagged.
@@ -109,51 +127,71 @@ def run(
         PartFailed: a metric that raised, or gave something else than one number a clip.
         RunStopped: latents or frames that are not finite.
     """
-    config, prompts, metrics = evaluation.config, evaluation.prompts, evaluation.metrics
-    own_seeds, where = seeds(config, prompts), f"the evaluation of {label}"
-    measures: dict[str, list[Tensor]] = {name: [] for name in metrics.of}
-    written: dict[int, str] = {}
-    # Whole prompts at a time, as measures of sets compare the samples of each; of their videos nothing stays.
-    whole, done = max(1, config.batch // config.members) * config.members, 0
-    for videos in source.sample(prompts.repeated, own_seeds, config.sampler, whole):
-        first = done // config.members
-        some = prompts[first : first + len(videos) // config.members]
-        done += len(videos)
-        for name, values in metrics.measure(videos, some.repeated, where).items():
-            measures[name].append(values)
-        written |= _write_videos(config, folder, label, some, first, videos)
-        del videos  # before the next ones are made
-        yield done
-    measured = {name: torch.cat(values) for name, values in measures.items()}
     flagged: set[str] = set(trained_on)
-    for judge in metrics.asked:
+    for judge in evaluation.metrics.asked:
         flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
-    content = {
-        "label": label,
-        "checkpoint": checkpoint,
-        "sampler": config.sampler.model_dump(),
-        "members": config.members,
-        "measures": {
-            name: _summary(name, values, prompts, metrics.of[name].says, name in flagged)
-            for name, values in measured.items()
-        },
-        "clips": _rows(prompts, own_seeds, measured, written),
-    }
-    judged = records.Evaluation.model_validate(content)
-    path = folder / "evaluations" / f"{label}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(judged.dump(), ensure_ascii=False, indent=1))
+    done, config = 0, evaluation.config
+    for sampler, key in zip(config.samplers, config.keys(label), strict=True):
+        judging = _Judging(evaluation, sampler, label, key, folder)
+        for clips in judging.measure(source):
+            done += clips
+            yield done
+        content = {"label": label, "checkpoint": checkpoint, **judging.found(flagged)}
+        judged = records.Evaluation.model_validate(content)
+        path = folder / "evaluations" / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(judged.dump(), ensure_ascii=False, indent=1))
+
+
+class _Judging:
+    """Weights under one sampler: clips are measured as they come, and nothing of them stays but some videos."""
+
+    def __init__(self, evaluation: Evaluation, sampler: Sampler, label: str, key: str, folder: Path) -> None:
+        self.evaluation, self.sampler, self.key, self.folder = evaluation, sampler, key, folder
+        self.prompts = evaluation.under(sampler)
+        self.seeds, self.where = seeds(evaluation.config, self.prompts), f"the evaluation of {label}"
+        self.measures: dict[str, list[Tensor]] = {name: [] for name in evaluation.metrics.of}
+        self.written: dict[int, str] = {}
+
+    def measure(self, source: Samples) -> Iterator[int]:
+        """Sample and measure all of it; yields how many clips each batch has."""
+        config, metrics = self.evaluation.config, self.evaluation.metrics
+        # Whole prompts at a time, as measures of sets compare the samples of each.
+        whole, done = max(1, config.batch // config.members) * config.members, 0
+        for videos in source.sample(self.prompts.repeated, self.seeds, self.sampler, whole):
+            first = done // config.members
+            some = self.prompts[first : first + len(videos) // config.members]
+            done += (clips := len(videos))
+            for name, values in metrics.measure(videos, some.repeated, self.where).items():
+                self.measures[name].append(values)
+            self.written |= _write_videos(config, self.folder, self.key, some, first, videos)
+            del videos  # before the next ones are made
+            yield clips
+
+    def found(self, flagged: set[str]) -> Json:
+        """What the record says of it."""
+        of, prompts = self.evaluation.metrics.of, self.prompts
+        measured = {name: torch.cat(values) for name, values in self.measures.items()}
+        return {
+            "sampler": self.sampler.recorded(),
+            "members": prompts.group,
+            "measures": {
+                name: _summary(name, values, prompts, of[name].says, name in flagged)
+                for name, values in measured.items()
+            },
+            "clips": _rows(prompts, self.seeds, measured, self.written),
+        }
 
 
 def _write_videos(
-    config: Config, folder: Path, label: str, prompts: Prompts, first: int, videos: Videos
+    config: Config, folder: Path, key: str, prompts: Prompts, first: int, videos: Videos
 ) -> dict[int, str]:
     """Keep the first member's video of each prompt that the report shows; `first` is their place among all."""
     shown, written = min(config.videos - first, len(prompts)), {}
     if shown > 0:
-        (folder / "samples" / label).mkdir(parents=True, exist_ok=True)
+        (folder / "samples" / key).mkdir(parents=True, exist_ok=True)
     for p in range(shown):
-        name = f"samples/{label}/{prompts.ids[p]:04d}-0.mp4"
+        name = f"samples/{key}/{prompts.ids[p]:04d}-0.mp4"
         video.write(folder / name, videos.frames[p * prompts.group], videos.fps, scale=config.scale)
         written[(first + p) * prompts.group] = name
     return written
@@ -200,7 +238,8 @@ class Evaluate:
     def __init__(self, config: Config, context: Context) -> None:
         self.config, self.context = config, context
         self.spec, self.evaluation = StageSpec(f"stage {context.label}"), prepare(config, context.opened)
-        self.steps = -(-len(self.evaluation.prompts) // max(1, config.batch // config.members))
+        prompts, whole = map(len, map(self.evaluation.under, config.samplers)), max(1, config.batch // config.members)
+        self.steps = sum(-(-n // whole) for n in prompts)
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end. What was sampled before an interruption is not kept, and is sampled again."""
