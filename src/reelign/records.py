@@ -207,6 +207,8 @@ class Gate(_Part):
     sentence: str = ""
     sampler: str = ""
     """Name of the one under which its targets had to rise, where that was written."""
+    unjudged: str = ""
+    """The stage whose weights entered, where no gate had judged them."""
     targets: tuple[Target, ...] = ()
     fallen_slices: tuple[FallenSlice, ...] = ()
 

@@ -50,9 +50,27 @@ def test_two_evaluations_lie_side_by_side_and_none_is_replaced(reelign: Call, re
     again = ("evaluate", "playground", "--recipe", recipe, "--set", "evaluate.seed=1", "--name", "other seed", "--json")
     code, out, err = reelign(*again)
     assert code == 0, err
-    assert json.loads(out) == json.loads(path.with_name("other seed.json").read_bytes())["measures"]
+    judged = json.loads(path.with_name("other seed.json").read_bytes())
+    assert json.loads(out) == {"s2g3": judged["measures"]}
     assert path.read_bytes() == before
     assert {folder.name for folder in Path("evaluation/samples").iterdir()} == {"playground", "other seed"}
+
+
+def test_each_sampler_has_its_table_and_its_file(reelign: Call, recipe: Path) -> None:
+    two = "evaluate.samplers=[{steps: 2, guidance: 1.0}, {steps: 3, name: guided, prompts: 1}]"
+    code, out, err = reelign("evaluate", "playground", "--recipe", recipe, "--set", two)
+    assert code == 0, err
+    paths = [Path("evaluation/evaluations") / f"{name}.json" for name in ("playground", "playground@guided")]
+    lines = out.splitlines()
+    assert (lines[0], lines[4]) == ("s2g1", "guided")
+    assert [lines[n].split()[0] for n in (2, 6)] == ["diversity", "diversity"]
+    assert [lines[n].split()[-1] for n in (2, 6)] == ["4", "2"]
+    assert lines[-1] == f"written {paths[0]}, {paths[1]}"
+    assert err.splitlines()[-1].startswith("evaluate (clips)  6/6")
+    paths[0].unlink()
+    code, _, err = reelign("evaluate", "playground", "--recipe", recipe, "--set", two)
+    assert code == 2
+    assert err.startswith(f"reelign: '{paths[1]}' is there from an earlier evaluation")
 
 
 def test_a_model_is_called_by_its_run_or_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

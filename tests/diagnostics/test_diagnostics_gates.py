@@ -149,6 +149,7 @@ def test_a_stage_without_a_gate_is_done_and_says_that_none_judged_it() -> None:
         "verdict": "ungated",
         "sentence": "no gate judged it.",
         "sampler": "",
+        "unjudged": "",
         "targets": [],
         "fallen_slices": [],
     }
@@ -363,5 +364,6 @@ def test_weights_that_entered_unjudged_are_said_to_be_so(rise: float) -> None:
         Evaluation.model_validate(_evaluation(before, label="sft")),
         Evaluation.model_validate(_evaluation(before + rise, label="grpo")),
     )
-    found = gates.judge([old], [new], GateConfig(targets=("level",)), unjudged=True)
+    found = gates.judge([old], [new], GateConfig(targets=("level",)), unjudged="sft")
+    assert found.unjudged == "sft"
     assert found.sentence.endswith(" What entered is from sft, which no gate judged.")

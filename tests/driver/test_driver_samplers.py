@@ -24,7 +24,7 @@ def _judged(folder: Path, key: str) -> dict[str, Any]:
 
 def test_the_main_sampler_has_the_file_of_the_label_and_each_other_one_with_its_name(tmp_path: Path) -> None:
     model, stages = {"name": "gaussian", "side": 16, "mean": 0.5, "var": 0.002}, tree_of(tmp_path)["stages"][1:2]
-    folder = go(recipe_in(tmp_path, BOTH, "evaluate.videos=2", "stages.0.learner.lr=0", model=model, stages=stages))
+    folder = go(recipe_in(tmp_path, BOTH, "evaluate.videos=2", "stages.0.learner.lr=1e-6", model=model, stages=stages))
     keys = ["base", "base@guided", "grpo", "grpo@guided"]
     assert sorted(path.stem for path in (folder / "evaluations").glob("*.json")) == keys
     main, other = _judged(folder, "grpo"), _judged(folder, "grpo@guided")

@@ -28,7 +28,7 @@ def judge(
     after: Sequence[Evaluation],
     gate: GateConfig,
     base: Sequence[Evaluation] = (),
-    unjudged: bool = False,
+    unjudged: str = "",
 ) -> Gate:
     """Compare weights under a gate: "passed" or "failed", and one sentence why.
 
@@ -37,7 +37,7 @@ def judge(
         after: those that the stage would leave, in the same order.
         gate: what is asked of them.
         base: those before the first stage, which guards are compared with too; nothing else where they entered.
-        unjudged: whether what entered is from a stage without a gate, as the sentence then says.
+        unjudged: the stage that the weights that entered are from, if no gate judged it; the sentence then says so.
 
     Raises:
         RunStopped: the evaluations are of other prompts, noise, sampler or measures, so that nothing can be paired.
@@ -56,9 +56,9 @@ def judge(
     fallen.sort(key=lambda fell: fell.difference)
     flat = [t for t in targets if not t.rose]
     verdict = "failed" if flat or fallen else "passed"
-    sentence = _sentence(targets, flat, fallen, len(after) > 1, before[0].label if unjudged else "")
-    where = main.after.under
-    return Gate(verdict=verdict, sentence=sentence, sampler=where, targets=tuple(targets), fallen_slices=tuple(fallen))
+    sentence = _sentence(targets, flat, fallen, len(after) > 1, unjudged)
+    found = {"targets": tuple(targets), "fallen_slices": tuple(fallen)}
+    return Gate(verdict=verdict, sentence=sentence, sampler=main.after.under, unjudged=unjudged, **found)
 
 
 def ungated(reason: str) -> Gate:

@@ -203,8 +203,8 @@ class Driver:
             return gates.ungated("no gate judged it.")
         entered = self.folder.kept_before(index)
         before, after, base = map(self.judging.ends, (entered, label, "base"))
-        unjudged = any(row["stage"] == entered and row["gate"]["verdict"] == "ungated" for row in self.folder.rows)
-        gate = gates.judge(before, after, rules, base, unjudged)
+        free = any(row["stage"] == entered and row["gate"]["verdict"] == "ungated" for row in self.folder.rows)
+        gate = gates.judge(before, after, rules, base, entered if free else "")
         if gate.verdict == "failed":
             entering = self.folder.checkpoints.load(self._leaving(index - 1), self.held.fingerprint)
             self.held.bring_back_weights(entering)

@@ -57,7 +57,12 @@ def _judged(run: Run) -> Fact | None:
         return None
     dataset = _at(run.config, "evaluate", "dataset", "path") or _at(run.config, "evaluate", "dataset", "name")
     text = f"{words.count(len(run.final.prompts), 'prompt')}, {words.count(run.final.members, 'clip')} each"
-    return Fact("Judged on", text, words.clipped(f"from {dataset}", 200) if dataset else "")
+    more = [f"from {dataset}"] if dataset else []
+    for view in run.views if run.others else ():
+        several = len(view.final.prompts) if view.final else 0
+        part = "" if several == len(run.final.prompts) else f", the first {words.count(several, 'prompt')} only"
+        more.append(f"with {view.title}{part}")
+    return Fact("Judged on", text, words.clipped("; ".join(more), 400))
 
 
 def _device(run: Run) -> Fact | None:

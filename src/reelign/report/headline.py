@@ -12,13 +12,22 @@ Found = list[tuple[Row, Cell, Difference]]
 """Measures where the run ends, and what it changed since the base."""
 
 
-def headline(run: Run, table: MeasureTable) -> tuple[Markup, ...]:
-    """What got better, what got worse, what stayed, whether a gate failed, and what is still to come."""
+def headline(run: Run, *tables: MeasureTable) -> tuple[Markup, ...]:
+    """What got better, what got worse, what stayed, whether a gate failed, and what is still to come.
+
+    The first three are told of each view of the run, whose table is given.
+    """
+    told = [line for view, table in zip(run.views, tables, strict=True) for line in _under(view, table)]
+    return (*told, *_not_kept(run), *_ahead(run))
+
+
+def _under(view: Run, table: MeasureTable) -> list[Markup]:
+    """What there is to say of one sampler, which is named where there are several."""
     held_out = [row for row in table.rows if not row.trained_on]
     ends = [(row, cell) for row in held_out if (cell := row.at(table.final))]
     compared = [(row, cell, cell.to_base) for row, cell in ends if cell.to_base]
-    told = _changes(run, compared) if compared else [_no_comparison(run, held_out)]
-    return (*told, *_not_kept(run), *_ahead(run))
+    first, *more = _changes(view, compared) if compared else [_no_comparison(view, held_out)]
+    return [Markup('<span class="under">{}.</span> {}').format(view.title, first) if view.title else first, *more]
 
 
 def _changes(run: Run, compared: Found) -> list[Markup]:

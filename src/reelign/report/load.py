@@ -1,15 +1,16 @@
 """Reading a run folder into frozen values; an unfinished run is a run with fewer stages."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reelign import names
 from reelign.errors import UserError
-from reelign.records import Clip, Evaluation, Sample, Stage, Started, Status, Summary
-from reelign.report import reading, series
+from reelign.records import Clip, Evaluation, Sample, Stage, Started, Status, Summary, judged_as
+from reelign.report import reading, series, words
 from reelign.report.series import Series
 
 BASE = "base"
@@ -29,7 +30,8 @@ class Run:
         config: the resolved recipe.
         stages: the ledger.
         metrics: by stage and quantity.
-        evaluations: in the order of the stages, the base first; absent ones are left out.
+        evaluations: under the main sampler, in the order of the stages, the base first; absent ones are left out.
+        others: likewise under each further sampler, by its name.
         looks: means of measures on the way, by stage and the steps that were done.
         samples: what stages have kept of what they trained on.
         status: where it stands, as it says itself.
@@ -49,6 +51,36 @@ class Run:
     status: Status | None = None
     left_out: tuple[str, ...] = ()
     left_out_count: int = 0
+    others: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
+    sampler: str = ""
+    """Of a view: the name of the sampler whose evaluations these are; empty for the main one."""
+    title: str = ""
+    """Of a view, where there are several: how its clips were sampled, for people."""
+
+    @cached_property
+    def views(self) -> tuple["Run", ...]:
+        """The run as it is under each sampler, the main one first; where there is one only, the run as it is."""
+        if not self.others:
+            return (self,)
+        views = [replace(self, others={}, title=self.titles.get(self.main, ""))]
+        for name, found in self.others.items():
+            views.append(replace(self, others={}, evaluations=found, looks={}, sampler=name, title=self.titles[name]))
+        return tuple(views)
+
+    @property
+    def main(self) -> str:
+        """Name of the main sampler, where it is known."""
+        return next((each.under for each in self.evaluations.values() if each.under), "")
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """How clips were sampled under each sampler, by its name; empty where there is one only."""
+        if not self.others:
+            return {}
+        some = {self.main: self.evaluations, **self.others}
+        told = {name: words.sampled(next(iter(found.values())).sampler) for name, found in some.items() if found}
+        alike = Counter(told.values())
+        return {name: f"{title} ({name})" if alike[title] > 1 else title for name, title in told.items()}
 
     @property
     def base(self) -> Evaluation | None:
@@ -165,6 +197,7 @@ def load(folder: Path) -> Run:
     ledger = reading.rows(folder / "ledger.jsonl")
     stages = tuple(Stage.read(row, where) for row, where in ledger)
     samples = reading.rows(folder / "samples.jsonl")
+    main, others = _evaluations(folder, [stage.stage for stage in stages])
     left_out, left_out_count = reading.lines(folder / "left_out.txt", LEFT_OUT_SHOWN)
     return Run(
         folder=folder,
@@ -173,7 +206,8 @@ def load(folder: Path) -> Run:
         config=about["config"],
         stages=stages,
         metrics=series.read(folder / "metrics.jsonl"),
-        evaluations=_evaluations(folder, [stage.stage for stage in stages]),
+        evaluations=main,
+        others=others,
         looks=_looks(folder),
         samples=tuple(Sample.read(row, where) for row, where in samples),
         status=status(folder),
@@ -228,16 +262,22 @@ def _settings(folder: Path) -> dict[str, Any]:
     return Started.read(settings, str(path)).model_dump()
 
 
-def _evaluations(folder: Path, order: list[str]) -> dict[str, Evaluation]:
-    paths = {path.stem: path for path in reading.names(folder / "evaluations", ".json")}
-    ranked = [label for label in (BASE, *order) if label in paths]
-    ranked += [label for label in paths if label not in ranked]
-    found = {}
-    for label in ranked:
-        row = reading.document(paths[label])
-        # The file's name is what the ledger refers to.
-        found[label] = Evaluation.read(row, str(paths[label])).model_copy(update={"label": label})
-    return found
+def _evaluations(folder: Path, order: list[str]) -> tuple[dict[str, Evaluation], dict[str, dict[str, Evaluation]]]:
+    """Those under the main sampler by label, and those under further ones by its name and the label."""
+    main: dict[str, Evaluation] = {}
+    others: dict[str, dict[str, Evaluation]] = {}
+    for path in reading.names(folder / "evaluations", ".json"):
+        each = Evaluation.read(reading.document(path), str(path))
+        if each.under and each.label != path.stem == judged_as(each.label, each.under):
+            others.setdefault(each.under, {})[each.label] = each
+        else:  # the file's name is what the ledger refers to
+            main[path.stem] = each.model_copy(update={"label": path.stem})
+    return _ranked(main, order), {name: _ranked(found, order) for name, found in others.items()}
+
+
+def _ranked(found: dict[str, Evaluation], order: list[str]) -> dict[str, Evaluation]:
+    """The base, the stages in their order, and whatever else there is."""
+    return {label: found[label] for label in dict.fromkeys((BASE, *order, *found)) if label in found}
 
 
 def _looks(folder: Path) -> dict[str, dict[int, Mapping[str, Summary]]]:

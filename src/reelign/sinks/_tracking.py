@@ -41,17 +41,31 @@ class Tracker:
         self._run.finish()
 
 
+def held_out(event: Event) -> dict[str, float]:
+    """The means of an evaluation by curve: of the main sampler, and of each other one with its name.
+
+    Example:
+        >>> told = {"label": "sft", "means": {"clip_right": 0.5}, "others": {"s16g3": {"clip_right": 0.6}}}
+        >>> held_out(Event(0.0, "evaluation", "sft", 40, 40, told))
+        {'held-out/clip_right': 0.5, 'held-out@s16g3/clip_right': 0.6}
+    """
+    means = {"held-out": event.data["means"]}
+    means |= {f"held-out@{sampler}": own for sampler, own in event.data["others"].items()}
+    return {f"{where}/{name}": mean for where, own in means.items() for name, mean in own.items() if mean is not None}
+
+
 def row(event: Event) -> dict[str, Any]:
     """An event's numbers by name, with the step of its stage beside them; nothing where it has none.
 
     Example:
-        >>> row(Event(0.0, "evaluation", "sft", 20, 40, {"label": "steps/sft@20", "means": {"clip_right": 0.5}}))
+        >>> told = {"label": "steps/sft@20", "means": {"clip_right": 0.5}, "others": {}}
+        >>> row(Event(0.0, "evaluation", "sft", 20, 40, told))
         {'sft/held-out/clip_right': 0.5, 'sft/step': 20}
     """
     if event.kind == "step":
         values = dict(event.data)
     elif event.kind == "evaluation":
-        values = {f"held-out/{name}": mean for name, mean in event.data["means"].items() if mean is not None}
+        values = held_out(event)
     else:
         return {}
     return {**{f"{event.stage}/{name}": value for name, value in values.items()}, f"{event.stage}/step": event.step}

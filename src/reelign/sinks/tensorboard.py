@@ -9,7 +9,7 @@ from typing import Any
 
 from reelign.events import About, Event
 from reelign.parts import PartConfig
-from reelign.sinks._tracking import check
+from reelign.sinks._tracking import check, held_out
 
 
 class Config(PartConfig):
@@ -31,7 +31,7 @@ class Board:
         elif event.kind == "step":
             self._add(event, event.data)
         elif event.kind == "evaluation":
-            self._add(event, {f"held-out/{name}": mean for name, mean in event.data["means"].items()})
+            self._add(event, held_out(event))
 
     def close(self) -> None:
         """Write what is left."""
@@ -41,8 +41,7 @@ class Board:
     def _add(self, event: Event, values: Any) -> None:
         writer = self._writer(event.stage, event.step)
         for name, value in values.items():
-            if value is not None:
-                writer.add_scalar(name, value, event.step)
+            writer.add_scalar(name, value, event.step)
 
     def _writer(self, stage: str, step: int) -> Any:
         """Of a stage; what an earlier start has told from `step` on is taken back."""
