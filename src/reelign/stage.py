@@ -107,7 +107,7 @@ class StageConfig(PartConfig):
         """
         return {}
 
-    def keys(self, label: str) -> tuple[str, ...]:
+    def files(self, label: str) -> tuple[str, ...]:
         """Names of the evaluations that it writes under its label, as in ("look", "look@guided")."""
         return ()
 

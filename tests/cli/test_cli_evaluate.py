@@ -62,9 +62,9 @@ def test_each_sampler_has_its_table_and_its_file(reelign: Call, recipe: Path) ->
     assert code == 0, err
     paths = [Path("evaluation/evaluations") / f"{name}.json" for name in ("playground", "playground@guided")]
     lines = out.splitlines()
-    assert (lines[0], lines[4]) == ("s2g1", "guided")
-    assert [lines[n].split()[0] for n in (2, 6)] == ["diversity", "diversity"]
-    assert [lines[n].split()[-1] for n in (2, 6)] == ["4", "2"]
+    assert (lines[0], lines[5]) == ("s2g1", "guided")
+    assert [lines[n].split()[0] for n in (3, 8)] == ["diversity", "diversity"]
+    assert [lines[n].split()[-1] for n in (3, 8)] == ["4", "2"]
     assert lines[-1] == f"written {paths[0]}, {paths[1]}"
     assert err.splitlines()[-1].startswith("evaluate (clips)  6/6")
     paths[0].unlink()

@@ -55,6 +55,6 @@ def measures(model: "VideoModel", config: "EvaluateConfig", name: str, out: Path
         bar.begin(f"{title} (clips)", evaluation.clips, 0)
         for done in evaluate.run(Local(model), evaluation, name, out, weights, frozenset()):
             bar.step(done, {})
-    files = [out / "evaluations" / f"{key}.json" for key in config.keys(name)]
+    files = [out / "evaluations" / f"{key}.json" for key in config.files(name)]
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     return {row["sampler"]["name"]: row["measures"] for row in rows}

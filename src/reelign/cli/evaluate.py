@@ -40,7 +40,7 @@ def command(
     checked = configs.validate(driver.Recipe, tree)
     if checked.evaluate is None:
         raise BadConfig(f"{shown(str(recipe))} has no `evaluate`; add one that names a dataset and metrics.")
-    paths = _free(out, checked.evaluate.keys(name))
+    paths = _free(out, checked.evaluate.files(name))
     # Without the recipe's adapter: an exported model has it merged in, and one to start from would be added again.
     own = {key: value for key, value in configs.dump(checked.model).items() if key != "adapter"} | {"weights": model}
     built = _process.model(configs.part("model", own), checked.runtime, checked.run.root)

@@ -93,7 +93,7 @@ class Judging:
             self._company.send("phase", stage, done, judged.clips, {"phase": "evaluating"})
             if self.wish:
                 raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")
-        for key in (keys := judged.config.keys(look.label)):
+        for key in (keys := judged.config.files(look.label)):
             self._folder.judged(key)
         main, *others = [self._folder.evaluation(key) for key in keys]
         told = {"label": look.label, "means": main.means, "others": {each.under: each.means for each in others}}
@@ -103,4 +103,4 @@ class Judging:
     def ends(self, label: str) -> list[records.Evaluation]:
         """What evaluating the weights `label` has found under each sampler of the recipe."""
         assert self._recipe.evaluate is not None, "gates need an evaluation, as was checked"
-        return [self._folder.evaluation(key) for key in self._recipe.evaluate.keys(label)]
+        return [self._folder.evaluation(key) for key in self._recipe.evaluate.files(label)]

@@ -192,7 +192,7 @@ class Driver:
         """Evaluate the stage's weights and judge them; a failed gate brings the entering weights back."""
         label, rules = self.labels[index], self.recipe.stages[index].gate
         if not trains:
-            for key in self.recipe.stages[index].keys(label):
+            for key in self.recipe.stages[index].files(label):
                 self.folder.judged(key)
             return gates.ungated("it trains nothing.")
         self.held.take_best()

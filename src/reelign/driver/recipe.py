@@ -100,8 +100,8 @@ def labels(recipe: Recipe) -> list[str]:
 def _judged_as(recipe: Recipe, label: str) -> tuple[str, ...]:
     """Names of the files that are written of a stage's weights, whoever judges them."""
     stages = zip(labels(recipe), recipe.stages, strict=True)
-    own = [key for name, stage in stages if name == label for key in stage.keys(label)]
-    return tuple(own) or (recipe.evaluate.keys(label) if recipe.evaluate else ())
+    own = [key for name, stage in stages if name == label for key in stage.files(label)]
+    return tuple(own) or (recipe.evaluate.files(label) if recipe.evaluate else ())
 
 
 def essential(tree: Any) -> Any:

@@ -63,7 +63,7 @@ class Config(StageConfig):
         """Every prompt."""
         return Draw("prompts")
 
-    def keys(self, label: str) -> tuple[str, ...]:
+    def files(self, label: str) -> tuple[str, ...]:
         """Names of the files, without their ending, of what is judged under `label`: one a sampler."""
         return tuple(
             records.judged_as(label, "" if not place else each.called) for place, each in enumerate(self.samplers)
@@ -118,7 +118,7 @@ def run(
     Args:
         source: of the weights to judge.
         evaluation: what to measure.
-        label: "base" or a stage's label; the files are called `evaluation.config.keys(label)`.
+        label: "base" or a stage's label; the files are called `evaluation.config.files(label)`.
         folder: the run folder.
         checkpoint: where the weights came from, for the record.
         trained_on: names of rewards that train in this run; measures and metrics of the same name are flagged.
@@ -131,7 +131,7 @@ def run(
     for judge in evaluation.metrics.asked:
         flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
     done, config = 0, evaluation.config
-    for sampler, key in zip(config.samplers, config.keys(label), strict=True):
+    for sampler, key in zip(config.samplers, config.files(label), strict=True):
         judging = _Judging(evaluation, sampler, label, key, folder)
         for clips in judging.measure(source):
             done += clips
