@@ -14,6 +14,7 @@ _AT = {
     "score": "face.scoring",
     "Scores": "face.scoring",
     "align": "face.running",
+    "best": "face.searching",
     "Run": "face.running",
     "Recipe": "driver.recipe",
     "Request": "batches",
@@ -34,6 +35,7 @@ __all__ = [
     "Videos",
     "__version__",
     "align",
+    "best",
     "load",
     "sample",
     "score",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from reelign.face.making import load, sample
     from reelign.face.running import Run, align
     from reelign.face.scoring import Scores, score
+    from reelign.face.searching import best
     from reelign.face.shots import Shots
     from reelign.settings import PartConfig
 else:

@@ -381,3 +381,56 @@ class Check(Record):
     stopped: str = ""
     """Why the run ended before its budget; its weights of then are judged at every later check, or those judged before,
     where an update broke them."""
+
+
+class Cell(_Part):
+    """A sampler that was tried, and the measure that chooses, on the prompts that choose."""
+
+    sampler: Mapping[str, Any]
+    mean: MaybeNumber
+    low: MaybeNumber
+    high: MaybeNumber
+    n: int
+
+
+class Chosen(_Part):
+    """Weights at their best: the sampler that won at a budget, and how they are judged with it on the other prompts."""
+
+    model: str
+    forwards: int
+    """That a clip costs."""
+    sampler: Mapping[str, Any]
+    tried: tuple[Cell, ...]
+    measures: Mapping[str, Summary]
+
+
+class Levels(_Part):
+    """A measure of two that are held against each other; the difference is the second's minus the first's."""
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    higher_is_better: bool = True
+
+
+class Contest(_Part):
+    """Two models at a budget, each at its best."""
+
+    forwards: int
+    first: str
+    other: str
+    measures: Mapping[str, Levels]
+
+
+class Search(Record):
+    """best.json: which samplers suit which weights, chosen on one half of the prompts and judged on the other."""
+
+    by: str
+    """The measure that chose."""
+    chosen_on: int
+    judged_on: int
+    """Prompts."""
+    chosen: tuple[Chosen, ...]
+    contests: tuple[Contest, ...]

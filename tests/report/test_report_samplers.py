@@ -159,3 +159,30 @@ def test_an_evaluation_called_with_an_at_is_that_of_a_stage_of_its_own(make_run:
     run = load.load(folder)
     assert list(run.evaluations) == ["base", "sft", "sft@guided"]
     assert run.others == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.1, 0.02, "no difference beyond noise"), (-0.1, -0.01, "worse"), (0.01, 0.1, "better")],
+)
+def test_the_headline_compares_best_with_best_where_that_was_searched(
+    make_run: Make, low: float, high: float, verdict: str
+):
+    folder = make_run(videos=0)
+    level = {"before": 0.7, "after": 0.7 + (low + high) / 2, "difference": (low + high) / 2, "low": low, "high": high}
+    ends = [("base", {"steps": 16, "guidance": 3.0}), ("demo", {"steps": 32, "guidance": 1.0})]
+    found = {
+        "by": "attributes_right",
+        "chosen_on": 80,
+        "judged_on": 80,
+        "chosen": [
+            {"model": name, "forwards": 32, "sampler": sampler, "tried": [], "measures": {}} for name, sampler in ends
+        ],
+        "contests": [{"forwards": 32, "first": "base", "other": "demo", "measures": {"attributes_right": level}}],
+    }
+    (folder / "best.json").write_text(json.dumps(found))
+    run = load.load(folder)
+    said = [s.striptags() for s in headline.headline(run, tables.measure_table(run))]
+    text = next(sentence for sentence in said if sentence.startswith("Best against best at 32 forwards a clip. "))
+    assert "Base with 16 steps, guidance 3, Demo with 32 steps, guidance 1: attributes right from 70" in text
+    assert f"), {verdict}. The settings were chosen on 80 prompts and judged on 80 others." in text

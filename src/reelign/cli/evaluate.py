@@ -11,31 +11,48 @@ from reelign.cli._console import INSIDE_ONLY
 
 
 def command(
-    model: str = typer.Argument(..., help='A Wan pipeline folder (such as a run\'s final/), or "playground".'),
+    models: list[str] = typer.Argument(
+        ..., help='A Wan pipeline folder (such as a run\'s final/), or "playground"; several with --best.'
+    ),
     recipe: Path = typer.Option(..., "--recipe", help="The recipe whose `evaluate` says what is measured."),
     overrides: list[str] = typer.Option([], "--set", help="key=value on the recipe; repeatable."),
     out: Path = typer.Option(Path("evaluation"), "--out", "-o", help="Folder for evaluations/ and samples/."),
     name: str = typer.Option(
         "", "--name", help="What the results are called there; default: the run of a final/, else the model's folder."
     ),
+    best: list[int] = typer.Option(
+        [], "--best", help="Search steps and guidance at so many forwards a clip in place of judging; repeatable."
+    ),
+    by: str = typer.Option(
+        "", "--by", help="The measure that --best goes by; default: the recipe's first gate target."
+    ),
+    prompts: Path | None = typer.Option(None, "--prompts", help="Prompts for --best; default: the recipe's."),
+    guidance: list[float] = typer.Option([], "--guidance", help="What --best tries; default: 1, 1.5, 2, 3, 4, 6."),
     as_json: bool = typer.Option(False, "--json", help="Results as JSON."),
     no_outside_parts: bool = INSIDE_ONLY,
 ) -> None:
     """Measure a model on held-out prompts."""
     from reelign import config as configs
-    from reelign import glance
+    from reelign import glance, names
     from reelign.cli._console import emit
+    from reelign.errors import BadConfig, shown
 
     tree = configs.override(configs.read(recipe), overrides)
     glance.recipe(tree)
-    glance.weights(model)
-    name = name or _name_of(model)
+    for each in models:
+        glance.weights(each)
+    if best:
+        _search(tree, as_json, models, out, forwards=best, by=by, prompts=prompts, guidances=guidance)
+        return
+    if len(models) > 1 or by or prompts or guidance:
+        raise BadConfig("several models, --by, --prompts and --guidance go with --best; give it, or leave them out.")
+    (model,) = models
+    name = name or names.of_model(model)
     glance.label(name, "--name")
     _free(out, [name])  # before torch, which takes seconds to load
 
     from reelign import driver
     from reelign.cli import _process
-    from reelign.errors import BadConfig, shown
 
     checked = configs.validate(driver.Recipe, tree)
     if checked.evaluate is None:
@@ -55,6 +72,20 @@ def command(
     )
 
 
+def _search(tree: Mapping[str, Any], as_json: bool, models: list[str], out: Path, **asked: Any) -> None:
+    """Find the best of each model, and say it."""
+    from reelign import config as configs
+    from reelign import driver
+    from reelign.cli import _process
+    from reelign.cli._console import emit
+    from reelign.face import searching
+
+    recipe = configs.validate(driver.Recipe, dict(tree))
+    _process.bind_threads(recipe.runtime)
+    found = searching.best(models, recipe, out=out, **{name: value for name, value in asked.items() if value})
+    emit(found.dump(), as_json, f"{searching.told(found)}\n\nwritten {out / searching.searches.FILE}")
+
+
 def _table(sampler: str, measures: Mapping[str, Any], several: bool) -> str:
     """What was found under a sampler, which is named where there are several."""
     from reelign.face.table import table
@@ -62,12 +93,6 @@ def _table(sampler: str, measures: Mapping[str, Any], several: bool) -> str:
     rows = [[measure, m["mean"], m["low"], m["high"], m["n"]] for measure, m in measures.items()]
     columns = table(("measure", "mean", "low", "high", "clips"), rows)
     return f"{sampler}\n{columns}" if several else columns
-
-
-def _name_of(model: str) -> str:
-    """The run whose `final/` a model is, else its folder's own name."""
-    folder = Path(os.path.abspath(os.path.expanduser(model)))
-    return folder.parent.name if folder.name == "final" else folder.name
 
 
 def _free(out: Path, keys: Sequence[str]) -> list[Path]:

@@ -18,7 +18,40 @@ def headline(run: Run, *tables: MeasureTable) -> tuple[Markup, ...]:
     The first three are told of each view of the run, whose table is given.
     """
     told = [line for view, table in zip(run.views, tables, strict=True) for line in _under(view, table)]
-    return (*told, *_not_kept(run), *_ahead(run))
+    return (*told, *_at_best(run), *_not_kept(run), *_ahead(run))
+
+
+def _at_best(run: Run) -> list[Markup]:
+    """Best against best at equal forwards a clip, where that was searched."""
+    if run.search is None:
+        return []
+    by, chosen = run.search.by, {(each.model, each.forwards): each for each in run.search.chosen}
+    told = []
+    for contest in run.search.contests:
+        found = contest.measures.get(by)
+        if found is None:
+            continue
+        rate = by in run.rates
+        suits = [chosen[name, contest.forwards].sampler for name in (contest.first, contest.other)]
+        text = Markup(
+            '<span class="under">Best against best at {} forwards a clip.</span> {} with {}, {} with {}: {} from {} to '
+            "<strong>{}</strong> ({} {}), {}. The settings were chosen on {} and judged on {} others."
+        )
+        beyond = found.low > 0 or found.high < 0
+        verdict = "no difference beyond noise"
+        if beyond:
+            verdict = "better" if (found.difference > 0) == found.higher_is_better else "worse"
+        ends = words.number(found.before, rate), words.number(found.after, rate)
+        change = words.signed(found.difference, rate), words.signed_limits(found.low, found.high, rate)
+        which = [
+            words.title(contest.first),
+            words.sampled(suits[0]),
+            words.title(contest.other),
+            words.sampled(suits[1]),
+        ]
+        halves = words.count(run.search.chosen_on, "prompt"), run.search.judged_on
+        told.append(text.format(contest.forwards, *which, words.plain(by), *ends, *change, verdict, *halves))
+    return told
 
 
 def _under(view: Run, table: MeasureTable) -> list[Markup]:

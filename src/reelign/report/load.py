@@ -9,7 +9,7 @@ from typing import Any
 
 from reelign import names
 from reelign.errors import UserError
-from reelign.records import Clip, Evaluation, Sample, Stage, Started, Status, Summary, judged_as
+from reelign.records import Clip, Evaluation, Sample, Search, Stage, Started, Status, Summary, judged_as
 from reelign.report import reading, series, words
 from reelign.report.series import Series
 
@@ -56,6 +56,8 @@ class Run:
     """Of a view: the name of the sampler whose evaluations these are; empty for the main one."""
     title: str = ""
     """Of a view, where there are several: how its clips were sampled, for people."""
+    search: Search | None = None
+    """What `reelign evaluate --best` has found, where best.json lies in the folder."""
 
     @cached_property
     def views(self) -> tuple["Run", ...]:
@@ -208,6 +210,7 @@ def load(folder: Path) -> Run:
         metrics=series.read(folder / "metrics.jsonl"),
         evaluations=main,
         others=others,
+        search=_search(folder),
         looks=_looks(folder),
         samples=tuple(Sample.read(row, where) for row, where in samples),
         status=status(folder),
@@ -273,6 +276,11 @@ def _evaluations(folder: Path, order: list[str]) -> tuple[dict[str, Evaluation],
         else:  # the file's name is what the ledger refers to
             main[path.stem] = each.model_copy(update={"label": path.stem})
     return _ranked(main, order), {name: _ranked(found, order) for name, found in others.items()}
+
+
+def _search(folder: Path) -> Search | None:
+    found = reading.document(folder / "best.json")
+    return None if found is None else Search.read(found, str(folder / "best.json"))
 
 
 def _ranked(found: dict[str, Evaluation], order: list[str]) -> dict[str, Evaluation]:
