@@ -278,7 +278,7 @@ def test_a_run_is_started_looked_at_extended_and_shown(here: Path, capsys: pytes
     assert list(run.evaluations) == ["base", "grpo"]
     assert 0 <= run.evaluations["base"].measures["clip_right"].mean <= 1
     assert run.under("s2g1") == run.evaluations
-    with pytest.raises(BadConfig, match="no sampler 's2g3' has judged this run; those that have: s2g1"):
+    with pytest.raises(reelign.UserError, match="no sampler 's2g3' has judged this run; those that have: s2g1"):
         run.under("s2g3")
     assert repr(run).startswith("<run in runs/small, 1 of 1 stages done: grpo (")
     assert reelign.sample(run.model, PROMPT, steps=2).frames.shape[0] == 1

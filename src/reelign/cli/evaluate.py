@@ -42,7 +42,8 @@ def command(
     for each in models:
         glance.weights(each)
     if best:
-        _search(tree, as_json, models, out, forwards=best, by=by, prompts=prompts, guidances=guidance)
+        asked = {"forwards": best, "by": by, "prompts": prompts, "guidances": guidance}
+        _search(tree, as_json, models, out, asked)
         return
     if len(models) > 1 or by or prompts or guidance:
         raise BadConfig("several models, --by, --prompts and --guidance go with --best; give it, or leave them out.")
@@ -72,7 +73,7 @@ def command(
     )
 
 
-def _search(tree: Mapping[str, Any], as_json: bool, models: list[str], out: Path, **asked: Any) -> None:
+def _search(tree: Mapping[str, Any], as_json: bool, models: Sequence[str], out: Path, asked: Mapping[str, Any]) -> None:
     """Find the best of each model, and say it."""
     from reelign import config as configs
     from reelign import driver
