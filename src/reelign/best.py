@@ -8,6 +8,7 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from reelign.batches import Prompts
 from reelign.core import rng, stats
 from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.files import digest, seal, write_text
+from reelign.glance import PLAYGROUND
 from reelign.playground import PIPELINE
 from reelign.records import Cell, Chosen, Contest, Evaluation, Levels, Search
 from reelign.runtime.work import Samples
@@ -96,11 +98,11 @@ def _halves(prompts: Prompts) -> list[Prompts]:
     return [Prompts(tuple(requests[i] for i in part), prompts.group) for part in (first, second)]
 
 
-def fingerprint(weights: str) -> str:
-    """What weights are: where they lie and, in short, what their network's files hold."""
-    folder = PIPELINE if weights == "playground" else Path(weights).expanduser()
-    files = sorted(folder.glob("transformer*/*.safetensors"))
-    return f"{weights} {seal({path.name: digest(path) for path in files})[:12]}"
+def fingerprint(weights: str, settings: Mapping[str, Any]) -> str:
+    """What a model is: where it lies and, in short, what its weights hold and how it computes."""
+    folder = PIPELINE if weights == PLAYGROUND else Path(weights).expanduser()
+    files = {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob("*.safetensors"))}
+    return f"{weights} {seal({**settings, 'files': files})[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,15 @@ class Found:
     judged: Evaluation
 
 
-def search(name: str, weights: str, source: Samples, plan: Plan, out: Path) -> Generator[int, None, list[Found]]:
+def search(name: str, mark: str, source: Samples, plan: Plan, out: Path) -> Generator[int, None, list[Found]]:
     """Find the best of one model into `out/evaluations/best/<name>/`; what lies there already is not judged again.
+
+    Args:
+        name: what it is called.
+        mark: its `fingerprint`.
+        source: of its weights.
+        plan: what is searched.
+        out: the folder.
 
     Yields:
         How many more clips are judged.
@@ -123,7 +132,7 @@ def search(name: str, weights: str, source: Samples, plan: Plan, out: Path) -> G
     Raises:
         BadData: what lies there is of other weights or settings, or the measure applies to no clip.
     """
-    mark, result = fingerprint(weights), []
+    result: list[Found] = []
     for forwards, samplers in plan.budgets.items():
         cells: list[tuple[Sampler, Evaluation]] = []
         for sampler in samplers:

@@ -6,10 +6,11 @@ from typing import Any
 
 from reelign import best as searches
 from reelign import config as configs
-from reelign import driver, glance, names
+from reelign import driver, glance, names, parts
 from reelign.errors import BadConfig
 from reelign.face.table import table
 from reelign.face.typed import plain, sentences
+from reelign.parts import PartConfig
 from reelign.progress import Bar
 from reelign.records import Search
 from reelign.runtime import equip
@@ -52,6 +53,8 @@ def best(
         checked = configs.validate(driver.Recipe, configs.assign(tree, plain(set or {})))
         for weights in asked:
             glance.weights(weights)
+            settings = _settings(checked, weights)
+            parts.find("model", settings.name).check(settings)
         config, by = _config(checked, prompts), by or _target(checked)
         budgets = [forwards] if isinstance(forwards, int) else list(forwards)
         plan = searches.plan(config, by, budgets, guidances)
@@ -63,12 +66,13 @@ def best(
 
 def _run(models: Mapping[str, str], recipe: driver.Recipe, plan: searches.Plan, out: Path) -> Search:
     found: list[searches.Found] = []
-    own = {key: value for key, value in configs.dump(recipe.model).items() if key != "adapter"}
     with Bar() as bar:
         bar.begin("search (clips)", plan.clips(len(models)), done := 0)
         for name, weights in models.items():
-            model = equip.build(configs.part("model", own | {"weights": weights}), recipe.runtime, recipe.run.root)
-            steps = searches.search(name, weights, Local(model), plan, out)
+            settings = _settings(recipe, weights)
+            mark = searches.fingerprint(weights, configs.dump(settings))
+            model = equip.build(settings, recipe.runtime, recipe.run.root)
+            steps = searches.search(name, mark, Local(model), plan, out)
             while True:
                 try:
                     done += next(steps)
@@ -77,6 +81,12 @@ def _run(models: Mapping[str, str], recipe: driver.Recipe, plan: searches.Plan, 
                     break
                 bar.step(done, {})
     return searches.write(found, plan, out)
+
+
+def _settings(recipe: driver.Recipe, weights: str) -> PartConfig:
+    """Of a model: the recipe's, without an adapter, which an exported model has merged in."""
+    own = {key: value for key, value in configs.dump(recipe.model).items() if key != "adapter"}
+    return configs.part("model", own | {"weights": weights})
 
 
 def _config(recipe: driver.Recipe, prompts: str | Path | None) -> Config:
