@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from reelign.records import judged_as
 from reelign.report import stations, words
-from reelign.report.load import Run
+from reelign.report.run import Run
 from reelign.report.tables import FEWEST_PROMPTS, TOO_FEW, Difference, MeasureTable, Row
 
 _EDGE = 5

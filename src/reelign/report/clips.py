@@ -10,7 +10,7 @@ import av.error
 
 from reelign.records import Clip, Sample
 from reelign.report import words
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 
 EMBEDDED_MIB = 96
 """Most video that one page holds; browsers grow slow well before 200 MiB."""

@@ -12,7 +12,8 @@ from reelign.core import stats
 from reelign.errors import UserError
 from reelign.records import Evaluation
 from reelign.report import stations, words
-from reelign.report.load import Run, load
+from reelign.report.load import load
+from reelign.report.run import Run
 from reelign.report.tables import Difference, Levels, Verdict, judge, paired, spread
 
 

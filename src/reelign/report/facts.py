@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelign.report import words
-from reelign.report.load import Run
+from reelign.report.run import Run
 
 KINDS = {
     "offline": "learned from clips or pairs that were there before",

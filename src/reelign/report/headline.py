@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from reelign.report import stations, words
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 from reelign.report.tables import TOO_FEW, Cell, Difference, MeasureTable, Row, Verdict
 
 _MOST_NAMED = 3

@@ -34,7 +34,8 @@ from reelign.report import (
     tables,
     words,
 )
-from reelign.report.load import BASE, Run, load
+from reelign.report.load import load
+from reelign.report.run import BASE, Run
 
 PIXELATED_BELOW = 256
 """Videos narrower than this are enlarged without smoothing: they are small worlds, not small films."""

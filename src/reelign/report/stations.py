@@ -7,7 +7,7 @@ from markupsafe import Markup
 from reelign.records import FallenSlice, Gate, Stage, Target
 from reelign.report import curves, words
 from reelign.report.facts import total_s
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 
 _VERDICTS = {"passed": "Gate passed", "failed": "Gate failed", "ungated": "No gate"}
 
