@@ -186,3 +186,19 @@ def test_the_headline_compares_best_with_best_where_that_was_searched(
     text = next(sentence for sentence in said if sentence.startswith("Best against best at 32 forwards a clip. "))
     assert "Base with 16 steps, guidance 3, Demo with 32 steps, guidance 1: attributes right from 70" in text
     assert f"), {verdict}. The settings were chosen on 80 prompts and judged on 80 others." in text
+
+
+def test_a_sampler_of_an_evaluation_aside_is_shown_and_nothing_is_missed_under_it(make_run: Make):
+    folder = make_run(videos=0)
+    judge_guided(folder)
+    for label in ("base", "sft", "dpo"):
+        (folder / "evaluations" / f"{label}@guided.json").unlink()
+    change_ledger(folder, "grpo", kind="evaluate", gate=None, judged=False)
+    run = load.load(folder)
+    shown = list(map(tables.measure_table, run.views))
+    assert shown[1].labels == ("grpo",)
+    assert not any(GUIDED in s.striptags() for s in headline.headline(run, *shown))
+    assert not any("is missing" in caveat.text for caveat in caveats.caveats(run, *shown))
+    judged = next(fact for fact in facts.facts(run) if fact.name == "Judged on")
+    assert GUIDED not in judged.more
+    assert GUIDED in page.write(folder).read_text()

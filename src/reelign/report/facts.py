@@ -59,7 +59,9 @@ def _judged(run: Run) -> Fact | None:
     text = f"{words.count(len(run.final.prompts), 'prompt')}, {words.count(run.final.members, 'clip')} each"
     more = [f"from {dataset}"] if dataset else []
     for view in run.views if run.others else ():
-        several = len(view.final.prompts) if view.final else 0
+        if view.final is None:
+            continue
+        several = len(view.final.prompts)
         part = "" if several == len(run.final.prompts) else f", the first {words.count(several, 'prompt')} only"
         more.append(f"with {view.title}{part}")
     return Fact("Judged on", text, words.clipped("; ".join(more), 400))

@@ -56,6 +56,8 @@ def _at_best(run: Run) -> list[Markup]:
 
 def _under(view: Run, table: MeasureTable) -> list[Markup]:
     """What there is to say of one sampler, which is named where there are several."""
+    if view.only_aside:
+        return []
     held_out = [row for row in table.rows if not row.trained_on]
     ends = [(row, cell) for row in held_out if (cell := row.at(table.final))]
     compared = [(row, cell, cell.to_base) for row, cell in ends if cell.to_base]

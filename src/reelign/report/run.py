@@ -122,8 +122,15 @@ class Run:
         return found
 
     @property
+    def only_aside(self) -> bool:
+        """Whether only evaluations that are stages of their own have used this sampler."""
+        return bool(self.sampler) and not self.evaluations.keys() - self.aside
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Stages whose weights were evaluated, by a file that is no longer there."""
+        if self.only_aside:
+            return ()
         return tuple(s.stage for s in self.stages if (s.decided or s.judged) and s.stage not in self.evaluations)
 
     @property
