@@ -40,11 +40,13 @@ def _resolve(*assignments: str) -> driver.Recipe:
     return configs.validate(driver.Recipe, configs.override(_tree(), assignments))
 
 
-@pytest.mark.parametrize("assignment", ["evaluate.sampler.steps=8", "evaluate.sampler={shift: 4.0}", "run.seed=1"])
+@pytest.mark.parametrize(
+    "assignment", ["evaluate.samplers=[{steps: 8}]", "evaluate.samplers=[{shift: 4.0}]", "run.seed=1"]
+)
 def test_saying_one_setting_of_a_sampler_leaves_the_others_at_their_defaults(assignment: str) -> None:
     evaluation = _resolve(assignment).evaluate
     assert evaluation is not None
-    assert evaluation.sampler.guidance == 3.0
+    assert evaluation.samplers[0].guidance == 3.0
 
 
 def test_a_group_of_settings_keeps_what_its_own_default_says() -> None:
@@ -124,8 +126,12 @@ def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
         ),
         ("evaluate.datset=x", r"^evaluate\.datset: there is no such key \(did you mean 'dataset'\?\)"),
         (
-            "evaluate.sampler.shfit=1",
-            r"^evaluate\.sampler\.shfit: .* \(did you mean 'shift'\?\); known here: steps, shift, guidance\.",
+            "evaluate.samplers=[{shfit: 1}]",
+            r"^evaluate\.samplers\.0\.shfit: .* \(did you mean 'shift'\?\); known here: .*\bguidance\b",
+        ),
+        (
+            "evaluate.sampler.steps=8",
+            r"^evaluate\.sampler: there is no such key any more; write samplers: \[\{steps: 16, guidance: 3\.0\}\],",
         ),
         ("stages.1.grop=1", r"^stages\.1\.grop: there is no such key \(did you mean 'group'\?\)"),
         ("stages.1.method.clop=1", r"^stages\.1\.method\.clop: there is no such key \(did you mean 'clip'\?\)"),
@@ -135,7 +141,7 @@ def test_an_override_that_leads_nowhere(assignment: str, sentence: str) -> None:
         ),
         (
             "stages.0.gate.tragets=[a]",
-            r"^stages\.0\.gate\.tragets: .* 'targets'\?\); known here: targets, guards, min_slice, min_gain, ",
+            r"^stages\.0\.gate\.tragets: .* 'targets'\?\); known here: targets, sampler, guards, min_slice, min_gain, ",
         ),
         (
             "stages.1.rewards.0.kk=1",

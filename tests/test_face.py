@@ -25,7 +25,7 @@ SMALL = {
     "stages.0.method.among": 2,
     "stages.0.method.tail": 1,
     "evaluate.members": 2,
-    "evaluate.sampler.steps": 2,
+    "evaluate.samplers.0.steps": 2,
     "evaluate.dataset.prompts": 2,
 }
 GRPO = Path(__file__).parents[1] / "recipes" / "grpo.yaml"
@@ -277,6 +277,9 @@ def test_a_run_is_started_looked_at_extended_and_shown(here: Path, capsys: pytes
     assert len(run.metrics("grpo")["online/reward"].values) == 2
     assert list(run.evaluations) == ["base", "grpo"]
     assert 0 <= run.evaluations["base"].measures["clip_right"].mean <= 1
+    assert run.under("s2g1") == run.evaluations
+    with pytest.raises(reelign.UserError, match="no sampler 's2g3' has judged this run; those that have: s2g1"):
+        run.under("s2g3")
     assert repr(run).startswith("<run in runs/small, 1 of 1 stages done: grpo (")
     assert reelign.sample(run.model, PROMPT, steps=2).frames.shape[0] == 1
     page = run.report()

@@ -40,7 +40,7 @@ def test_an_infinite_measure_is_counted_and_left_out_also_when_it_is_read_again(
 def test_a_form_that_only_a_later_version_reads_is_named_with_who_wrote_it() -> None:
     later = _evaluation(schema=records.Evaluation.SCHEMA + 1, reelign="9.1.0")
     told = (
-        rf"^runs/x has schema 2, written by Reelign 9\.1\.0, but this one, {__version__}, reads schemas up to 1; update"
+        rf"^runs/x has schema 3, written by Reelign 9\.1\.0, but this one, {__version__}, reads schemas up to 2; update"
     )
     with pytest.raises(BadData, match=told):
         records.Evaluation.read(later, "runs/x")

@@ -14,6 +14,7 @@ _AT = {
     "score": "face.scoring",
     "Scores": "face.scoring",
     "align": "face.running",
+    "best": "face.searching",
     "Run": "face.running",
     "Recipe": "driver.recipe",
     "Request": "batches",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from reelign.face.running import align as align
     from reelign.face.scoring import Scores as Scores
     from reelign.face.scoring import score as score
+    from reelign.face.searching import best as best
     from reelign.face.shots import Shots as Shots
     from reelign.settings import PartConfig as PartConfig
 else:

@@ -18,7 +18,10 @@ from reelign.parts import Kind, NestedErrors, PartConfig, configure
 
 Tree = dict[str, Any]
 Schema = TypeVar("Schema", bound=BaseModel)
-FORMER = {"lora": ("adapter", "adapter: {name: lora, rank: 32}, with what stood in lora beside the name")}
+FORMER = {
+    "lora": ("adapter", "adapter: {name: lora, rank: 32}, with what stood in lora beside the name"),
+    "sampler": ("samplers", "samplers: [{steps: 16, guidance: 3.0}], a list, with what stood in sampler as its first"),
+}
 """Keys of earlier versions: the key that took their place, and how it is written."""
 
 

@@ -18,7 +18,7 @@ class Event:
     | phase | something else than a step is under way; within it `step` of `of` clips are done | phase |
     | step | a step is finished | its metrics, `wall_s`, `forwards` of the stage so far |
     | sample | a step has kept one of its samples | a `records.Sample` |
-    | evaluation | weights have been judged | label, and the means of the measures |
+    | evaluation | weights have been judged | label, the means of measures, and others: those under further samplers |
     | gate | a gate has judged a stage | a `records.Gate` |
     | saved | a checkpoint is on the disk | its name |
     | note | something is worth a line | text |

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 _OWN = ("config.json", "run.json", "ledger.jsonl", "metrics.jsonl", "samples.jsonl", "log.txt", "report.html")
-_FILES = (*_OWN, "events.jsonl", "final.json")
+_FILES = (*_OWN, "events.jsonl", "final.json", "best.json")
 _FOLDERS = ("checkpoints", "evaluations", "samples", "tensorboard", "wandb", "final")
 OF_A_RUN = frozenset({*_FILES, *_FOLDERS})
 """What a run itself keeps in its folder."""
@@ -38,6 +38,12 @@ def unique(asked: Iterable[str], taken: Iterable[str]) -> list[str]:
         found.append(name)
         known.add(same(name))
     return found
+
+
+def of_model(weights: str) -> str:
+    """What results on a model are called: the run whose `final/` it is, else its folder's own name."""
+    head, last = os.path.split(os.path.abspath(os.path.expanduser(weights)))
+    return os.path.basename(head) if last == "final" else last
 
 
 def _clean(text: str, longest: int) -> str:

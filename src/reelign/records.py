@@ -65,6 +65,11 @@ class Record(_Part):
         return {"schema": self.SCHEMA, self.BY: __version__, **self.model_dump()}
 
 
+def judged_as(label: str, sampler: str = "") -> str:
+    """Name of an evaluation's file: the label of its weights, and of a sampler other than the main one the name too."""
+    return f"{label}@{sampler}" if sampler else label
+
+
 class Summary(_Part):
     """One measure of one evaluation, over all the clips it applies to; `mean` is None where it applies to none."""
 
@@ -97,11 +102,16 @@ class Clip(_Part):
 
 
 class Evaluation(Record):
-    """evaluations/*.json: weights judged on the held-out prompts."""
+    """evaluations/*.json: weights judged on the held-out prompts, a file a sampler (`judged_as`)."""
+
+    SCHEMA: ClassVar[int] = 2
+    """Since 2 there may be a file for each sampler; an earlier version would take a further one's for a stage's own."""
 
     label: str
+    """Of the weights."""
     checkpoint: str = ""
     sampler: Mapping[str, Any] = Field(default_factory=dict)
+    """Its name and settings."""
     members: int = 1
     measures: Mapping[str, Summary]
     clips: tuple[Clip, ...]
@@ -123,6 +133,11 @@ class Evaluation(Record):
                     counts[name] = counts.get(name, 0) + 1
         return {**row, "infinite": counts}
 
+    @property
+    def under(self) -> str:
+        """The name of its sampler, where that was written."""
+        return str(self.sampler.get("name", ""))
+
     @cached_property
     def by_key(self) -> dict[tuple[int, int], Clip]:
         """Its clips by (prompt_id, member)."""
@@ -132,6 +147,11 @@ class Evaluation(Record):
     def prompts(self) -> dict[int, str]:
         """Prompt texts by id."""
         return {clip.prompt_id: clip.prompt for clip in self.clips}
+
+    @property
+    def means(self) -> dict[str, float | None]:
+        """Of each measure."""
+        return {name: measure.mean for name, measure in self.measures.items()}
 
     def better_than(self, best: "Best | None", measure: str) -> bool:
         """Whether its mean of a measure is better than that of the best so far."""
@@ -173,6 +193,10 @@ class FallenSlice(_Part):
     high: float
     level: MaybeNumber = None
     """Coverage of the interval, where it was written; higher, the more slices were looked at."""
+    sampler: str = ""
+    """Name of the one it fell under, where that was written."""
+    against: str = ""
+    """ "base" where it is worse than the base; else it is worse than what entered the stage."""
 
 
 class Gate(_Part):
@@ -181,6 +205,10 @@ class Gate(_Part):
     verdict: str
     """ "passed", "failed", or any other word where no gate judged."""
     sentence: str = ""
+    sampler: str = ""
+    """Name of the one under which its targets had to rise, where that was written."""
+    unjudged: str = ""
+    """The stage whose weights entered, where no gate had judged them."""
     targets: tuple[Target, ...] = ()
     fallen_slices: tuple[FallenSlice, ...] = ()
 
@@ -353,3 +381,56 @@ class Check(Record):
     stopped: str = ""
     """Why the run ended before its budget; its weights of then are judged at every later check, or those judged before,
     where an update broke them."""
+
+
+class Cell(_Part):
+    """A sampler that was tried, and the measure that chooses, on the prompts that choose."""
+
+    sampler: Mapping[str, Any]
+    mean: MaybeNumber
+    low: MaybeNumber
+    high: MaybeNumber
+    n: int
+
+
+class Chosen(_Part):
+    """Weights at their best: the sampler that won at a budget, and how they are judged with it on the other prompts."""
+
+    model: str
+    forwards: int
+    """That a clip costs."""
+    sampler: Mapping[str, Any]
+    tried: tuple[Cell, ...]
+    measures: Mapping[str, Summary]
+
+
+class Levels(_Part):
+    """A measure of two that are held against each other; the difference is the second's minus the first's."""
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    higher_is_better: bool = True
+
+
+class Contest(_Part):
+    """Two models at a budget, each at its best."""
+
+    forwards: int
+    first: str
+    other: str
+    measures: Mapping[str, Levels]
+
+
+class Search(Record):
+    """best.json: which samplers suit which weights, chosen on one half of the prompts and judged on the other."""
+
+    by: str
+    """The measure that chose."""
+    chosen_on: int
+    judged_on: int
+    """Prompts."""
+    chosen: tuple[Chosen, ...]
+    contests: tuple[Contest, ...]

@@ -222,6 +222,8 @@ class _File:
             return self._text(value.body)
         if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("configure"):
             return self._text(value.args[-1])
+        if isinstance(value, ast.Call) and isinstance((self.follow(value.func) or ("", ""))[1], ast.ClassDef):
+            return f"{{{', '.join(f'{each.arg}: {self._text(each.value)}' for each in value.keywords)}}}"
         found = self.follow(value)
         if found and isinstance(found[1], ast.expr):
             return found[0]._text(found[1])

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
@@ -29,9 +29,13 @@ class GateConfig(Settings):
     """When a stage may hand its weights on."""
 
     targets: tuple[str, ...] = Field(min_length=1)
-    """Held-out measures that must get better: the 95 % interval of the paired difference lies on the good side of 0."""
+    """Held-out measures that must get better than with the weights that entered the stage: the 95 % interval of the
+    paired difference lies on the good side of 0."""
+    sampler: str = ""
+    """Name of the sampler of `evaluate` under which targets must get better; by default the main one."""
     guards: tuple[str, ...] = ()
-    """Measures that must not get worse beyond noise, on the whole set or on any slice (corrected for their number)."""
+    """Measures that must not get worse beyond noise, on the whole set or on any slice (corrected for their number):
+    under no sampler of `evaluate`, and neither than with the weights that entered nor than the base."""
     min_slice: int = Field(default=12, ge=2)
     """Slices with fewer clips are not judged."""
     min_gain: Mapping[str, Least] = {}
@@ -64,9 +68,6 @@ class Draw:
 
 class StageConfig(PartConfig):
     """What all stages share: settings, and what a driver asks of a stage before it is built."""
-
-    evaluates: ClassVar[bool] = False
-    """Whether it writes an evaluation under its label."""
 
     label: Label = ""
     """Name in the ledger and the report; the default is the method's or the stage's."""
@@ -105,6 +106,10 @@ class StageConfig(PartConfig):
         Each has a folder that is the stage's own.
         """
         return {}
+
+    def files(self, label: str) -> tuple[str, ...]:
+        """Names of the evaluations that it writes under its label, as in ("look", "look@guided")."""
+        return ()
 
     @property
     def shift(self) -> float | None:

@@ -152,7 +152,12 @@ def test_the_examples_for_new_parts_run_together(monkeypatch: pytest.MonkeyPatch
     _write_examples(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    small = ["evaluate.sampler.steps=2", "evaluate.members=2", "stages.1.sampler.steps=2", "stages.0.sampler.steps=8"]
+    small = [
+        "evaluate.samplers=[{steps: 2}]",
+        "evaluate.members=2",
+        "stages.1.sampler.steps=2",
+        "stages.0.sampler.steps=8",
+    ]
     tree = configs.override(
         configs.read(Path("my_lab.yaml")), [*small, "stages.1.members=2", "stages.0.learner.lr=0.001"]
     )

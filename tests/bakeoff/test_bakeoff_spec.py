@@ -97,6 +97,16 @@ def test_a_bad_spec_is_refused_with_one_sentence(spec_tree: Make, changes: dict[
     assert "\n" not in str(refusal.value)
 
 
+def test_a_bakeoff_ranks_under_one_sampler(spec_tree: Make) -> None:
+    tree = spec_tree()
+    tree["evaluate"]["samplers"] = [{"steps": 4}, {"steps": 8}]
+    sentence = (
+        r"^evaluate: a bake-off ranks under one sampler, but samplers names s4g3, s8g3; leave one, and judge under"
+    )
+    with pytest.raises(UserError, match=sentence):
+        configs.validate(Spec, tree)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

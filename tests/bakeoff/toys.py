@@ -20,7 +20,7 @@ def tree(root: Path, **changes: Any) -> dict[str, Any]:
         "model": {"name": "gaussian", "side": 2, "var": 0.5, "bins": 2},
         "evaluate": {
             "dataset": {"name": DATA, "size": 6},
-            "sampler": {"steps": 4, "shift": 3.0, "guidance": 1.0},
+            "samplers": [{"steps": 4, "shift": 3.0, "guidance": 1.0}],
             "metrics": ["tests.parts.mean_level:build"],
             "videos": 0,
         },

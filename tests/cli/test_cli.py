@@ -460,7 +460,7 @@ def test_what_commands_cannot_do_is_said_in_a_sentence(reelign: Call, words: tup
 
 def test_compare_reads_two_runs(reelign: Call, recipe: Path, tmp_path: Path) -> None:
     metrics = "metrics: ['tests.parts.mean_level:build']"
-    evaluate = f"evaluate={{dataset: {DATA['name']}, {metrics}, videos: 0, sampler: {{steps: 2}}}}"
+    evaluate = f"evaluate={{dataset: {DATA['name']}, {metrics}, videos: 0, samplers: [{{steps: 2}}]}}"
     for name in ("first", "second"):
         code, _, err = reelign("align", recipe, "--set", f"run.name={name}", "--set", evaluate)
         assert code == 0, err

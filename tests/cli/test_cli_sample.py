@@ -53,7 +53,7 @@ def test_a_samplers_defaults_are_those_of_a_recipes_evaluation() -> None:
     from reelign.cli import sample
     from reelign.stages.evaluate import Config
 
-    own = Config.model_fields["sampler"].default
+    own = Config.model_fields["samplers"].default[0]
     help_of = {name: parameter.default.help for name, parameter in inspect.signature(sample.command).parameters.items()}
     assert f"default: {own.steps}," in help_of["steps"]
     assert f"else {own.shift:g}," in help_of["shift"]

@@ -42,7 +42,7 @@ def _judge(before: torch.Tensor, after: torch.Tensor, *, higher: bool = True, **
 
 def _compared(before: dict[str, Any], after: dict[str, Any], gate: GateConfig) -> dict[str, Any]:
     old, new = Evaluation.model_validate(before), Evaluation.model_validate(after)
-    return gates.judge(old, new, gate).model_dump(mode="json")
+    return gates.judge([old], [new], gate).model_dump(mode="json")
 
 
 def test_a_target_that_rose_passes_and_the_sentence_says_from_where_to_where() -> None:
@@ -148,6 +148,8 @@ def test_a_stage_without_a_gate_is_done_and_says_that_none_judged_it() -> None:
     assert found.model_dump(mode="json") == {
         "verdict": "ungated",
         "sentence": "no gate judged it.",
+        "sampler": "",
+        "unjudged": "",
         "targets": [],
         "fallen_slices": [],
     }
@@ -272,3 +274,96 @@ def test_a_guard_that_applies_to_some_clips_only_holds_if_it_still_does() -> Non
     before = _noise(1)
     before[::3] = torch.nan
     assert _judge(before, before + 0.5, guards=("level",))["verdict"] == "passed"
+
+
+def _under(values: torch.Tensor, sampler: str, label: str) -> Evaluation:
+    """An evaluation under a sampler of that name."""
+    found = _evaluation(values, label=label)
+    return Evaluation.model_validate({**found, "sampler": {"name": sampler, "steps": 4, "guidance": 3.0}})
+
+
+def _pair(plain: torch.Tensor, guided: torch.Tensor, label: str) -> list[Evaluation]:
+    """What was judged under the main sampler and under a further one."""
+    return [_under(plain, "plain", label), _under(guided, "guided", label)]
+
+
+GUARDED = GateConfig(targets=("level",), guards=("level",))
+
+
+def test_targets_rise_under_the_sampler_that_the_gate_names_and_by_default_under_the_main_one() -> None:
+    before = _noise(1)
+    old, new = _pair(before, before, "base"), _pair(before, before + 0.5 + _noise(2, 0.2), "sft")
+    flat = gates.judge(old, new, GateConfig(targets=("level",)))
+    assert (flat.verdict, flat.sampler) == ("failed", "plain")
+    risen = gates.judge(old, new, GateConfig(targets=("level",), sampler="guided"))
+    assert (risen.verdict, risen.sampler) == ("passed", "guided")
+    assert risen.targets[0].difference == pytest.approx(0.5, abs=0.1)
+    assert risen.sentence.endswith("; no slice fell under any sampler.")
+
+
+@pytest.mark.parametrize("named", ["", "plain", "guided"])
+def test_a_guard_holds_under_every_sampler_whichever_the_targets_are_of(named: str) -> None:
+    """Under one sampler all rises; under the other the red prompts fall."""
+    before, better = _noise(1), _noise(1) + 0.6 + _noise(2, 0.1)
+    worse = better.clone()
+    worse[0::3] -= 1.2
+    for plain, guided, where in ((better, worse, "guided"), (worse, better, "plain")):
+        gate = GateConfig(targets=("level",), guards=("level",), sampler=named)
+        found = gates.judge(_pair(before, before, "base"), _pair(plain, guided, "sft"), gate)
+        assert found.verdict == "failed"
+        assert [(fell.slice, fell.sampler, fell.against) for fell in found.fallen_slices] == [("color=red", where, "")]
+        assert found.fallen_slices[0].level == pytest.approx(1 - 0.05 / 12)  # six slices under two samplers
+        assert f"worse beyond noise: level on color=red under {where} (-0." in found.sentence
+
+
+def test_a_guard_that_applies_to_fewer_clips_under_another_sampler_has_not_held() -> None:
+    before = _noise(1)
+    blank = before + 0.5
+    blank[:30] = torch.nan
+    found = gates.judge(_pair(before, before, "base"), _pair(before + 0.5, blank, "sft"), GUARDED)
+    assert [(fell.metric, fell.sampler) for fell in found.fallen_slices] == [("clips that level applies to", "guided")]
+    assert found.verdict == "failed"
+
+
+def test_stages_that_lose_a_little_each_fail_once_the_base_is_lost() -> None:
+    """Each step is below what matters between two stages, but not from the base on; the target is another measure."""
+    gate = GateConfig(targets=("level",), guards=("kept",), tolerance={"kept": 0.15})
+    kept, levels = [0.0, -0.1, -0.2], [_noise(1) + k for k in range(3)]
+
+    def judged(stage: int, label: str) -> list[Evaluation]:
+        found = _evaluation(levels[stage], label=label)
+        found["measures"]["kept"] = {**UNSAID, "mean": kept[stage]}
+        for index, clip in enumerate(found["clips"]):
+            clip["measures"]["kept"] = kept[stage] + 0.01 * (index % 7)
+        return [Evaluation.model_validate(found)]
+
+    base, first, second = judged(0, "base"), judged(1, "sft"), judged(2, "grpo")
+    assert gates.judge(base, first, gate, base).verdict == "passed"
+    assert gates.judge(first, second, gate).verdict == "passed"
+    found = gates.judge(first, second, gate, base)
+    assert found.verdict == "failed"
+    assert {fell.against for fell in found.fallen_slices} == {"base"}
+    assert found.fallen_slices[0].difference == pytest.approx(-0.2)
+    assert found.sentence.startswith("worse than the base beyond noise: kept on ")
+    assert found.targets[0].rose
+
+
+def test_targets_need_only_rise_against_what_entered() -> None:
+    """A stage that mends half of what an ungated one has lost has its target, and no guard asks for more."""
+    base, low = _noise(1), _noise(1) - 2
+    entered, after, start = _evaluation(low, label="sft"), _evaluation(low + 1), _evaluation(base, label="base")
+    rounds = [[Evaluation.model_validate(each)] for each in (entered, after, start)]
+    assert gates.judge(*rounds[:2], GateConfig(targets=("level",)), rounds[2]).verdict == "passed"
+    assert gates.judge(*rounds[:2], GUARDED, rounds[2]).verdict == "failed"
+
+
+@pytest.mark.parametrize("rise", [0.5, -0.5])
+def test_weights_that_entered_unjudged_are_said_to_be_so(rise: float) -> None:
+    before = _noise(1)
+    old, new = (
+        Evaluation.model_validate(_evaluation(before, label="sft")),
+        Evaluation.model_validate(_evaluation(before + rise, label="grpo")),
+    )
+    found = gates.judge([old], [new], GateConfig(targets=("level",)), unjudged="sft")
+    assert found.unjudged == "sft"
+    assert found.sentence.endswith(" What entered is from sft, which no gate judged.")

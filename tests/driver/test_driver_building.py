@@ -31,7 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "stages.1.batch": 2,
     },
     "wan21-1.3b-lora": {
-        "evaluate.sampler.steps": 2,
+        "evaluate.samplers": [{"steps": 2}],
         "stages.0.steps": 1,
         "stages.0.batch": 1,
         "stages.1.steps": 1,
@@ -42,7 +42,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "stages.2.batch": 1,
     },
 }
-PLAYGROUND = {"evaluate.dataset.prompts": 2, "evaluate.members": 2, "evaluate.videos": 0, "evaluate.sampler.steps": 2}
+PLAYGROUND = {
+    "evaluate.dataset.prompts": 2,
+    "evaluate.members": 2,
+    "evaluate.videos": 0,
+    "evaluate.samplers": [{"steps": 2}],
+}
 BUILT: dict[str, dict[str, int]] = {
     "sft": {"offline": 1, "sft": 1},
     "grpo": {"online": 1, "grpo": 1, "attributes": 1, "motion": 1, "physics": 1, "safety": 1, "clarity": 1},
@@ -129,7 +134,7 @@ def test_the_demo_builds_each_part_once_for_the_stage_that_uses_it(
     reelign: Call, tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     demo.write_data(tmp_path / "demo-data", clips=4, prompts=4, judged=2)
-    small = {"runtime.threads": 1, "evaluate.videos": 0, "evaluate.sampler.steps": 2, "stages.0.steps": 1}
+    small = {"runtime.threads": 1, "evaluate.videos": 0, "evaluate.samplers": [{"steps": 2}], "stages.0.steps": 1}
     small |= {"stages.0.batch": 2, "stages.1.steps": 1, "stages.1.prompts": 2, "stages.1.group": 2}
     small |= {"stages.2.prompts": 2, "stages.2.members": 2, "stages.2.tie": 0.0, "stages.3.steps": 1}
     small |= {"stages.3.batch": 1, "stages.1.sampler.steps": 6, "stages.2.sampler.steps": 2}

@@ -55,7 +55,7 @@ def _recipe(root: Path, data: Path, **changes: Any) -> driver.Recipe:
             "dataset": prompts,
             "members": 2,
             "scale": 1,
-            "sampler": sampler,
+            "samplers": [sampler],
             "metrics": ["moving", "diversity"],
         },
         **changes,
@@ -66,14 +66,21 @@ def _recipe(root: Path, data: Path, **changes: Any) -> driver.Recipe:
 def _seeing(root: Path, data: Path) -> driver.Recipe:
     """Stages and an evaluation whose judges look at what each video was given."""
     reward = "tests.parts.opening:Reward"
-    drawn = {"dataset": {"name": "prompt_file", "path": str(data / "prompts.jsonl")}, "sampler": {"steps": 4}}
-    online = {"name": "online", "steps": 4, "prompts": 2, "group": 3, "rewards": [reward, "steady_motion"], **drawn}
+    drawn = {"dataset": {"name": "prompt_file", "path": str(data / "prompts.jsonl")}}
+    sampled = {**drawn, "sampler": {"steps": 4}}
+    online = {"name": "online", "steps": 4, "prompts": 2, "group": 3, "rewards": [reward, "steady_motion"], **sampled}
     worse = {"name": "degraded", "of": reward, "noise": 0.0}
     stages = [
         {**online, "method": {"name": "grpo", "among": 3}},
-        {"name": "collect", "prompts": 4, "per_step": 2, "members": 2, "rewards": [worse], **drawn},
+        {"name": "collect", "prompts": 4, "per_step": 2, "members": 2, "rewards": [worse], **sampled},
     ]
-    evaluate = {**drawn, "members": 2, "scale": 1, "metrics": ["tests.parts.opening:Metric", "diversity"]}
+    evaluate = {
+        **drawn,
+        "samplers": [{"steps": 4}],
+        "members": 2,
+        "scale": 1,
+        "metrics": ["tests.parts.opening:Metric", "diversity"],
+    }
     return _recipe(root, data, stages=stages, evaluate=evaluate)
 
 

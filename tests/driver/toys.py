@@ -25,7 +25,7 @@ def tree_of(root: Path, **changes: Any) -> dict[str, Any]:
         "evaluate": {
             "dataset": {**DATA, "what": "held-out prompt"},
             "members": 2,
-            "sampler": {"steps": 4, "shift": 3.0, "guidance": 1.0},
+            "samplers": [{"steps": 4, "shift": 3.0, "guidance": 1.0}],
             "metrics": ["tests.parts.mean_level:build"],
             "batch": 8,
             "videos": 0,

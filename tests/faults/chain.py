@@ -35,7 +35,7 @@ def tree(seed: int = 3) -> dict[str, Any]:
         "model": {"name": "gaussian", "side": 16, "mean": 0.5, "var": 0.002},
         "evaluate": {
             "dataset": DATA,
-            "sampler": {"steps": 2, "guidance": 1.0},
+            "samplers": [{"steps": 2, "guidance": 1.0}, {"name": "guided", "steps": 2, "prompts": 2}],
             "metrics": ["tests.parts.mean_level:build"],
             "videos": 1,
         },

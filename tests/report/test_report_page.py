@@ -279,7 +279,7 @@ def test_a_stage_whose_weights_were_not_kept_is_marked_wherever_it_is_shown(make
     assert html.count('aria-label="Clip of DPO (not kept)"') == 8
     assert re.search(rf'<th scope="col" class="dropped">{marked}</th>', html)  # measures, and on a phone:
     assert html.count('<td class="dropped" data-label="DPO (not kept)">') == len(synthetic_run.MEASURES)
-    assert re.search(rf'<button [^>]*data-tab="slices-3">{marked}</button>', html)
+    assert re.search(rf'<button [^>]*data-tab="slices-0-3">{marked}</button>', html)
     assert re.search(rf"<caption>{marked}</caption>", html)
     assert re.search(rf'<tr class="dropped"><th scope="row">{marked}</th><td class="wide">', html)  # diversity
     assert re.search(rf'<h3 class="stage">{marked}</h3>', html)  # curves

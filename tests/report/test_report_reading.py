@@ -11,7 +11,7 @@ import pytest
 import synthetic_run
 
 from reelign.errors import UserError
-from reelign.report import caveats, headline, load, page, reading, tables
+from reelign.report import caveats, headline, load, page, reading, run, tables
 
 Make = Callable[..., Path]
 
@@ -204,6 +204,6 @@ def test_stages_to_come_are_named_as_the_driver_names_them(tmp_path: Path):
         row["method"] = {"name": stage.method.name}
     names = driver.labels(driver.Recipe.model_construct(stages=asked))
     assert names == ["sft", "sft-2", "sft-3", "base-2", "collect"]
-    assert load.labels({"stages": written}) == tuple(names)
+    assert run.labels({"stages": written}) == tuple(names)
     synthetic_run.write_config(tmp_path / "begun")
     assert load.load(tmp_path / "begun").planned == ("sft", "grpo", "dpo")

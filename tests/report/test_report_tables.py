@@ -114,7 +114,7 @@ def test_the_table_tells_the_interval_that_the_gate_judged_by(make_run: Make):
     folder = make_run(videos=0)
     evaluations = load.load(folder).evaluations
     names = ("attributes_right", "physics_violation", "order_right", "diversity")
-    judged = gates.judge(evaluations["base"], evaluations["sft"], GateConfig(targets=names))
+    judged = gates.judge([evaluations["base"]], [evaluations["sft"]], GateConfig(targets=names))
     verdict = judged.model_dump(mode="json")
     ledger = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     ledger[0]["gate"] = verdict

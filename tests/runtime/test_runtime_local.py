@@ -194,7 +194,14 @@ def test_videos_are_gone_before_the_next_are_made(
             (tmp_path / "prompts.txt").write_text("a\nb\nc\n")
             dataset = {"name": "prompt_file", "path": str(tmp_path / "prompts.txt")}
             config = evaluate.Config.model_validate(
-                {"dataset": dataset, "metrics": metrics, "members": 2, "batch": 2, "sampler": SAMPLER, "videos": 0}
+                {
+                    "dataset": dataset,
+                    "metrics": metrics,
+                    "members": 2,
+                    "batch": 2,
+                    "samplers": [SAMPLER.model_dump()],
+                    "videos": 0,
+                }
             )
             list(evaluate.run(work, evaluate.prepare(config), "base", tmp_path, "", frozenset()))
     assert len(made) >= 3

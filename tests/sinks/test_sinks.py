@@ -14,7 +14,14 @@ from reelign.errors import MissingExtra
 from reelign.events import About, Event, Sink
 
 STEP = Event(10.0, "step", "sft", 3, 5, {"offline/loss": 0.5, "wall_s": 0.1})
-JUDGED = Event(11.0, "evaluation", "sft", 3, 5, {"label": "steps/sft@3", "means": {"level": 0.25, "none": None}})
+JUDGED = Event(
+    11.0,
+    "evaluation",
+    "sft",
+    3,
+    5,
+    {"label": "steps/sft@3", "means": {"level": 0.25, "none": None}, "others": {"s16g3": {"level": 0.5}}},
+)
 
 
 class Noting:
@@ -75,7 +82,7 @@ def test_wandb_gets_a_row_a_step_with_the_stages_own_axis_and_stays_offline(libr
     assert noting.named("define_metric") == [(("sft/*",), {"step_metric": "sft/step"})]
     assert [args[0] for args, _ in noting.named("log")] == [
         {"sft/offline/loss": 0.5, "sft/wall_s": 0.1, "sft/step": 3},
-        {"sft/held-out/level": 0.25, "sft/step": 3},
+        {"sft/held-out/level": 0.25, "sft/held-out@s16g3/level": 0.5, "sft/step": 3},
     ]
     assert len(noting.named("finish")) == 1
 
@@ -115,6 +122,7 @@ def test_tensorboard_gets_curves_and_takes_back_the_steps_that_are_repeated(
         ("offline/loss", 0.5, 3),
         ("wall_s", 0.1, 3),
         ("held-out/level", 0.25, 3),
+        ("held-out@s16g3/level", 0.5, 3),
     ]
     assert len(only.named("close")) == 1
 

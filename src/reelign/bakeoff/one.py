@@ -67,7 +67,7 @@ class Spending:
 
     def __init__(self, spec: Spec, runs: int, watcher: Progress) -> None:
         """Begin with nothing of so many runs."""
-        sampler = spec.evaluate.sampler
+        sampler = spec.evaluate.samplers[0]
         self.clip = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
         self.judging = evaluate.prepare(spec.evaluate)
         self.evaluation = self.judging.clips * self.clip
@@ -179,7 +179,7 @@ class One:
 
     def _check(self) -> Look:
         """The next check; only the last one keeps videos."""
-        return Look(f"check-{len(self.checks):02d}", videos=len(self.checks) == self.spec.checks - 1)
+        return Look(f"check-{len(self.checks):02d}", whole=len(self.checks) == self.spec.checks - 1)
 
     def _passed(self, units: int) -> int:
         """Forward-units of this run so far, with its evaluations."""

@@ -133,6 +133,17 @@ class Spec(Settings):
             raise ValueError(f"there is no entry {shown(label)}; entries: {cut(', '.join(labels), 300)}")
         return given
 
+    @field_validator("evaluate")
+    @classmethod
+    def _one_sampler(cls, given: EvaluateConfig) -> EvaluateConfig:
+        if len(given.samplers) > 1:
+            called = ", ".join(sampler.called for sampler in given.samplers)
+            raise ValueError(
+                f"a bake-off ranks under one sampler, but samplers names {cut(called, 200)}; leave one, and "
+                "judge under another in a bake-off of its own"
+            )
+        return given
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Of the entries, as given."""

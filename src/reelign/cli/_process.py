@@ -41,7 +41,11 @@ def model(config: "PartConfig", runtime: "RuntimeConfig", root: str | None = Non
 
 
 def measures(model: "VideoModel", config: "EvaluateConfig", name: str, out: Path, weights: str, title: str) -> Any:
-    """Evaluate weights under a bar of that title, into a folder that is there; returns what each measure found."""
+    """Evaluate weights under a bar of that title, into a folder that is there.
+
+    Returns:
+        What each measure found, by the name of the sampler.
+    """
     from reelign.progress import Bar
     from reelign.runtime.local import Local
     from reelign.stages import evaluate
@@ -51,4 +55,6 @@ def measures(model: "VideoModel", config: "EvaluateConfig", name: str, out: Path
         bar.begin(f"{title} (clips)", evaluation.clips, 0)
         for done in evaluate.run(Local(model), evaluation, name, out, weights, frozenset()):
             bar.step(done, {})
-    return json.loads((out / "evaluations" / f"{name}.json").read_text(encoding="utf-8"))["measures"]
+    files = [out / "evaluations" / f"{key}.json" for key in config.files(name)]
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return {row["sampler"]["name"]: row["measures"] for row in rows}

@@ -72,12 +72,12 @@ def measure(
         config = evaluate.Config.model_validate(
             {
                 "dataset": {"name": "prompt_file", "path": path},
-                "sampler": {"steps": 10, "shift": 3.0, "guidance": guidance},
+                "samplers": [{"steps": 10, "shift": 3.0, "guidance": guidance}],
                 "metrics": ["playground"],
                 "videos": 0,
             }
         )
-        measures = _process.measures(model, config, "base", out, str(folder), "measure")
+        (measures,) = _process.measures(model, config, "base", out, str(folder), "measure").values()
     failed = {
         "attributes": "attributes_right",
         "motion": "motion_right",

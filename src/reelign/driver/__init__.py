@@ -85,7 +85,7 @@ def run(
             settled = {} if resume else started.settled(recipe.model)
             folder.prepare(recipe, resume, {**(about or {}), "notes": findings.cautions, **settled})
             with _ending(company, (lambda: None) if resume else partial(folder.clear_if_untouched, recipe)):
-                folder.sweep(recipe, labels(recipe))
+                folder.sweep(recipe)
                 if resume:
                     if _nothing_to_do(recipe, folder, company):
                         return folder.path

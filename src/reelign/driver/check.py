@@ -9,8 +9,8 @@ from typing import Any
 from reelign import declared, names, parts
 from reelign.batches import Geometry, Prompts, Request, texts
 from reelign.driver import places
-from reelign.driver.recipe import Recipe, datasets_in
-from reelign.errors import BadConfig, BadData, cut
+from reelign.driver.recipe import HeldOut, Recipe, datasets_in
+from reelign.errors import BadConfig, BadData, cut, shown
 from reelign.judges import Named
 from reelign.opened import Datasets
 from reelign.parts import PartConfig
@@ -96,15 +96,15 @@ def check(recipe: Recipe, opened: Datasets | None = None) -> Findings:
     measured = _measures(recipe, data)
     for index, stage in enumerate(recipe.stages):
         _check_stage(index, stage, data)
-        _check_gate(index, stage, measured)
+        _check_gate(index, stage, recipe.evaluate, measured)
     whole = (*_cut(model, recipe.model, data.texts), *_overlap(data.texts))
     return Findings((*data.told, *whole), (*data.cautions, *whole), tuple(data.left_out))
 
 
-def _measures(recipe: Recipe, data: _Data) -> set[str] | None:
+def _measures(recipe: Recipe, data: _Data) -> set[str]:
     """Names of all that the evaluation measures, after reading its prompts."""
     if recipe.evaluate is None:
-        return None
+        return set()
     for where, config in datasets_in(recipe.evaluate, "evaluate"):
         _refuse_run(where, config)
     with _of(HELD_OUT):
@@ -132,11 +132,11 @@ def _check_judges(asked: Sequence[Named], where: str, data: _Data) -> None:
             judge.check_requests(data.requests.get(where, ()))
 
 
-def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> None:
+def _check_gate(index: int, stage: StageConfig, evaluate: HeldOut | None, measured: set[str]) -> None:
     if stage.gate is None:
         return
     where = f"stages.{index}.gate"
-    if measured is None:
+    if evaluate is None:
         raise BadConfig(
             f"{where}: gates compare evaluations, but the recipe has no `evaluate`; add it or drop the gate."
         )
@@ -144,6 +144,12 @@ def _check_gate(index: int, stage: StageConfig, measured: set[str] | None) -> No
         if name not in measured:
             known = ", ".join(sorted(measured))
             raise BadConfig(f"{where}: no metric of `evaluate` measures {name!r}; measured: {known}.")
+    samplers = [sampler.called for sampler in evaluate.samplers]
+    if stage.gate.sampler and stage.gate.sampler not in samplers:
+        raise BadConfig(
+            f"{where}.sampler: no sampler of `evaluate` is called {shown(stage.gate.sampler)}; there are "
+            f"{cut(', '.join(samplers), 300)}."
+        )
 
 
 def _check_stage(index: int, stage: StageConfig, data: _Data) -> None:

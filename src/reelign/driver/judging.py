@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import cached_property
 
 from reelign import records
@@ -76,14 +75,17 @@ class Judging:
     def evaluate(self, look: Look, stage: str, step: int = 0, of: int = 0) -> records.Evaluation:
         """Judge the present weights; what is told of it has the position within the stage.
 
+        Returns:
+            What was found under the main sampler.
+
         Raises:
             Interrupted: there is a wish to stop.
             Over: the run ends with it.
         """
         self._folder.see_it_there()
         judged = self._prepared
-        if not look.videos:
-            judged = replace(judged, config=judged.config.model_copy(update={"videos": 0}))
+        if not look.whole:
+            judged = judged.glimpse
         self._company.send("phase", stage, 0, judged.clips, {"phase": "evaluating"})
         trained = frozenset[str]().union(*(stage.trains_on for stage in self._recipe.stages))
         where = look.label, self._folder.path, look.label, trained
@@ -91,8 +93,14 @@ class Judging:
             self._company.send("phase", stage, done, judged.clips, {"phase": "evaluating"})
             if self.wish:
                 raise Interrupted(f"saved before evaluating {stage}; go on with --resume.")
-        self._folder.judged(look.label)
-        evaluation = self._folder.evaluation(look.label)
-        means = {name: measure.mean for name, measure in evaluation.measures.items()}
-        self.told(self._company.send("evaluation", stage, step, of, {"label": look.label, "means": means}))
-        return evaluation
+        for key in (keys := judged.config.files(look.label)):
+            self._folder.judged(key)
+        main, *others = [self._folder.evaluation(key) for key in keys]
+        told = {"label": look.label, "means": main.means, "others": {each.under: each.means for each in others}}
+        self.told(self._company.send("evaluation", stage, step, of, told))
+        return main
+
+    def ends(self, label: str) -> list[records.Evaluation]:
+        """What evaluating the weights `label` has found under each sampler of the recipe."""
+        assert self._recipe.evaluate is not None, "gates need an evaluation, as was checked"
+        return [self._folder.evaluation(key) for key in self._recipe.evaluate.files(label)]

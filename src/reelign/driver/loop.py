@@ -192,17 +192,19 @@ class Driver:
         """Evaluate the stage's weights and judge them; a failed gate brings the entering weights back."""
         label, rules = self.labels[index], self.recipe.stages[index].gate
         if not trains:
-            if self.recipe.stages[index].evaluates:
-                self.folder.judged(label)
+            for key in self.recipe.stages[index].files(label):
+                self.folder.judged(key)
             return gates.ungated("it trains nothing.")
         self.held.take_best()
         if self.recipe.evaluate is not None:
             done = self.state.next
-            self.judging.evaluate(Look(label, videos=True), label, done, done)
+            self.judging.evaluate(Look(label, whole=True), label, done, done)
         if rules is None or self.recipe.evaluate is None:
             return gates.ungated("no gate judged it.")
-        before = self.folder.evaluation(self.folder.kept_before(index))
-        gate = gates.judge(before, self.folder.evaluation(label), rules)
+        entered = self.folder.kept_before(index)
+        before, after, base = map(self.judging.ends, (entered, label, "base"))
+        free = any(row["stage"] == entered and row["gate"]["verdict"] == "ungated" for row in self.folder.rows)
+        gate = gates.judge(before, after, rules, base, entered if free else "")
         if gate.verdict == "failed":
             entering = self.folder.checkpoints.load(self._leaving(index - 1), self.held.fingerprint)
             self.held.bring_back_weights(entering)

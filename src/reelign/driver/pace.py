@@ -14,8 +14,8 @@ class Look:
 
     label: str
     """The path of its file below evaluations/, without its ending."""
-    videos: bool = False
-    """Whether videos for the report are kept."""
+    whole: bool = False
+    """Whether it is made under all samplers and keeps videos for the report; else under the main one only."""
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class AsAsked:
         if config is None:
             return None
         if event.stage == "base":
-            return Look("base", videos=True)
+            return Look("base", whole=True)
         last = event.step == event.of
         if (
             event.kind != "step"

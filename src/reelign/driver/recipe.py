@@ -74,6 +74,18 @@ class Recipe(Settings):
                 )
         return stages
 
+    @model_validator(mode="after")
+    def _one_file_an_evaluation(self) -> "Recipe":
+        files = {names.same(key): label for label in labels(self) for key in _judged_as(self, label)}
+        for label in ("base", *labels(self)):
+            others = [key for key in _judged_as(self, label) if files.get(names.same(key), label) != label]
+            if others:
+                raise ValueError(
+                    f"the evaluation of stage {files[names.same(others[0])]!r} would be written where that "
+                    f"of {label!r} under another sampler lies; give one of the two another name"
+                )
+        return self
+
     @property
     def path(self) -> Path:
         """The run folder."""
@@ -83,6 +95,13 @@ class Recipe(Settings):
 def labels(recipe: Recipe) -> list[str]:
     """The stages' names, made unique also for file systems that ignore case."""
     return names.unique((stage.label or stage.title for stage in recipe.stages), ["base"])
+
+
+def _judged_as(recipe: Recipe, label: str) -> tuple[str, ...]:
+    """Names of the files that are written of a stage's weights, whoever judges them."""
+    stages = zip(labels(recipe), recipe.stages, strict=True)
+    own = [key for name, stage in stages if name == label for key in stage.files(label)]
+    return tuple(own) or (recipe.evaluate.files(label) if recipe.evaluate else ())
 
 
 def essential(tree: Any) -> Any:
@@ -134,4 +153,4 @@ def all_datasets(recipe: Recipe, first: int = 0) -> Iterator[tuple[str, PartConf
 def shift(recipe: Recipe) -> float | None:
     """The time shift to sample the result with: that of the last stage which has one, else the evaluation's."""
     own = [stage.shift for stage in recipe.stages if stage.shift is not None]
-    return own[-1] if own else recipe.evaluate and recipe.evaluate.sampler.shift
+    return own[-1] if own else recipe.evaluate and recipe.evaluate.samplers[0].shift

@@ -105,9 +105,9 @@ class RunFolder:
         finally:
             os.close(file)
 
-    def sweep(self, recipe: Recipe, labels: list[str]) -> None:
+    def sweep(self, recipe: Recipe) -> None:
         """Put right what a killed run left half-written; the lock must be held."""
-        samples = [self.path / "samples" / label for label in ("base", *labels)]
+        samples = sorted((self.path / "samples").glob("*"))
         made = [each.folder for _, each in self.collected(recipe)]
         pairs = [folder for each in made for folder in (each.parent, each, each / "clips")]
         judged = [self.path / "evaluations", self.path / "evaluations" / ON_THE_WAY]

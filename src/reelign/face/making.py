@@ -90,7 +90,8 @@ def sampler(folder: Path | None, asked: Mapping[str, Any]) -> SamplerConfig:
     Raises:
         BadConfig: a value that it cannot take.
     """
-    default = evaluate.Config.model_fields["sampler"].default.model_dump() | _on_card(folder)
+    main = evaluate.Config.model_fields["samplers"].default[0]
+    default = main.model_dump(include=set(SamplerConfig.model_fields)) | _on_card(folder)
     return configs.validate(SamplerConfig, default | {key: value for key, value in asked.items() if value is not None})
 
 

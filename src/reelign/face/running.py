@@ -52,8 +52,23 @@ class Run:
 
     @property
     def evaluations(self) -> Mapping[str, Evaluation]:
-        """By label of the stage whose weights were judged, "base" before the first: `.measures["moving"].mean`."""
+        """By label of the stage whose weights were judged, "base" before the first: `.measures["moving"].mean`.
+
+        They are under the main sampler; for others see `under`.
+        """
         return self.read.evaluations
+
+    def under(self, sampler: str) -> Mapping[str, Evaluation]:
+        """The same as `evaluations` under a sampler of the recipe's `evaluate.samplers`, by its name, such as "s16g3".
+
+        Raises:
+            BadConfig: the run was not judged under one of that name.
+        """
+        read = self.read
+        known = {read.main: read.evaluations, **read.others}
+        if sampler not in known:
+            raise BadConfig(f"no sampler {shown(sampler)} has judged this run; those that have: {', '.join(known)}.")
+        return known[sampler]
 
     def metrics(self, stage: str) -> Mapping[str, Series]:
         """What each step of a stage reported, by quantity: `run.metrics("grpo")["online/reward"].values`.

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from reelign.records import judged_as
 from reelign.report import stations, words
-from reelign.report.load import Run
+from reelign.report.run import Run
 from reelign.report.tables import FEWEST_PROMPTS, TOO_FEW, Difference, MeasureTable, Row
 
 _EDGE = 5
@@ -24,21 +25,24 @@ class Caveat:
 Caveats = Iterator[Caveat]
 
 
-def caveats(run: Run, table: MeasureTable) -> tuple[Caveat, ...]:
-    """What qualifies the numbers of this run, the grave ones first."""
+def caveats(run: Run, *tables: MeasureTable) -> tuple[Caveat, ...]:
+    """What qualifies the numbers of this run, the grave ones first; each view of it has its table."""
     found = [
-        *_hacking(run, table),
-        *_given_back(run, table),
-        *_trained_on(table),
-        *_missing(run),
-        *_infinite(run),
-        *_unlike_evaluations(run),
+        *(caveat for view, table in zip(run.views, tables, strict=True) for caveat in _of_view(view, table)),
+        *_trained_on(tables[0]),
         *(Caveat(words.sentence(note)) for note in run.notes),
         *(Caveat(f"{words.title(stage.stage)}: {words.sentence(stage.note)}") for stage in run.stages if stage.note),
         *_fallen(run),
         *_in_general(run),
     ]
     return tuple(sorted(found, key=lambda caveat: not caveat.grave))
+
+
+def _of_view(view: Run, table: MeasureTable) -> Caveats:
+    """What qualifies the numbers under one sampler, which is named where there are several."""
+    found = [*_hacking(view, table), *_given_back(view, table), *_missing(view), *_infinite(view)]
+    for caveat in (*found, *_unlike_evaluations(view)):
+        yield replace(caveat, text=f"{view.title}: {caveat.text}") if view.title else caveat
 
 
 def _in_general(run: Run) -> Caveats:
@@ -109,8 +113,8 @@ def _trained_on(table: MeasureTable) -> Caveats:
 def _missing(run: Run) -> Caveats:
     for label in run.missing:
         yield Caveat(
-            f"evaluations/{label}.json is missing although the stage was evaluated, so what {words.title(label)} "
-            "changed is not shown, and the stage after it is compared with the one before.",
+            f"evaluations/{judged_as(label, run.sampler)}.json is missing although the stage was evaluated, so what "
+            f"{words.title(label)} changed is not shown, and the stage after it is compared with the one before.",
             grave=True,
         )
 
@@ -144,7 +148,7 @@ def _unlike_evaluations(run: Run) -> Caveats:
 def _fallen(run: Run) -> Caveats:
     for stage in run.stages:
         if stage.gate and stage.gate.fallen_slices:
-            fallen = [f"{words.plain(f.metric)} on {words.where(f.slice)}" for f in stage.gate.fallen_slices]
+            fallen = [stations.fell(run, f) for f in stage.gate.fallen_slices]
             more = len(fallen) - _MOST_NAMED
             named = [*fallen[:_MOST_NAMED], f"{more} more"] if more > 1 else fallen
             text = f"{words.title(stage.stage)} made some slices worse: {words.join(named)}."

@@ -10,7 +10,7 @@ import av.error
 
 from reelign.records import Clip, Sample
 from reelign.report import words
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 
 EMBEDDED_MIB = 96
 """Most video that one page holds; browsers grow slow well before 200 MiB."""
@@ -40,8 +40,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A prompt and member through all the stages under one sampler, which `title` names where there are several."""
+
+    title: str
+    clips: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClipRow:
-    """One prompt and member through all the stages. `change` compares right answers at the end with the base's."""
+    """One prompt and member, a line a sampler. `change` compares right answers at the end with the base's."""
 
     number: int
     prompt: str
@@ -49,7 +57,7 @@ class ClipRow:
     seed: int
     slices: dict[str, str]
     change: str
-    clips: tuple[Shown, ...]
+    lines: tuple[Line, ...]
 
 
 def clip_rows(run: Run) -> tuple[tuple[ClipRow, ...], int]:
@@ -57,29 +65,69 @@ def clip_rows(run: Run) -> tuple[tuple[ClipRow, ...], int]:
 
     A row is there if any evaluation kept its video. Rows come in prompt order, the members of a prompt together.
     """
-    keyed = {
-        label: {(clip.prompt_id, clip.member, clip.prompt): clip for clip in evaluation.clips}
-        for label, evaluation in run.evaluations.items()
-    }
-    keys = sorted({key for clips in keyed.values() for key, clip in clips.items() if clip.video is not None})
-    final = run.final.label if run.final else BASE
+    views = [(view, _keyed(view)) for view in run.views]
+    keys = sorted(
+        {key for _, keyed in views for of in keyed.values() for key, clip in of.items() if clip.video is not None}
+    )
     rows: list[ClipRow] = []
     room = EMBEDDED_MIB * 2**20
     for position, key in enumerate(keys):
-        clips = {label: found[key] for label, found in keyed.items() if key in found}
-        paths = {label: run.video(clip) for label, clip in clips.items()}
-        room -= sum(size(path) for path in paths.values())
+        takes = [_Take.of(view, keyed, key) for view, keyed in views]
+        room -= sum(size(path) for take in takes for path in take.paths.values())
         if room < 0:
             return tuple(rows), len(keys) - position
-        measured = [m for m in run.measures if any(c.measures.get(m) is not None for c in clips.values())]
-        films = tuple(
-            shown(label, clips.get(label), paths.get(label), _badges(run, clips.get(label), measured))
-            for label in keyed
-        )
-        some = next(iter(clips.values()))
-        change = _change(run, final, clips, measured)
-        rows.append(ClipRow(len(rows), some.prompt, some.member, some.seed, dict(some.slices), change, films))
+        lines = tuple(take.line() for take in takes if take.clips)
+        first = next(take for take in takes if take.clips)
+        some = next(iter(first.clips.values()))
+        rows.append(ClipRow(len(rows), some.prompt, some.member, some.seed, dict(some.slices), first.change, lines))
     return tuple(rows), 0
+
+
+Key = tuple[int, int, str]
+"""Prompt, member and text."""
+
+
+def _keyed(view: Run) -> dict[str, dict[Key, Clip]]:
+    """The clips of each evaluation."""
+    return {
+        label: {(clip.prompt_id, clip.member, clip.prompt): clip for clip in evaluation.clips}
+        for label, evaluation in view.evaluations.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """A prompt and member under one sampler: its clips by label, and where their videos lie."""
+
+    view: Run
+    clips: dict[str, Clip]
+    paths: dict[str, Path | None]
+
+    @classmethod
+    def of(cls, view: Run, keyed: dict[str, dict[Key, Clip]], key: Key) -> "_Take":
+        clips = {label: found[key] for label, found in keyed.items() if key in found}
+        return cls(view, clips, {label: view.video(clip) for label, clip in clips.items()})
+
+    @property
+    def measured(self) -> list[str]:
+        """Measures that any of the clips has."""
+        return [m for m in self.view.measures if any(c.measures.get(m) is not None for c in self.clips.values())]
+
+    @property
+    def change(self) -> str:
+        """See `_change`."""
+        final = self.view.final.label if self.view.final else BASE
+        return _change(self.view, final, self.clips, self.measured)
+
+    def line(self) -> Line:
+        """The clips as they are shown."""
+        measured = self.measured
+        films = (
+            shown(label, clip, self.paths.get(label), _badges(self.view, clip, measured))
+            for label in self.view.evaluations
+            for clip in [self.clips.get(label)]
+        )
+        return Line(self.view.title, tuple(films))
 
 
 def filters(rows: Sequence[ClipRow]) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """Two runs on their held-out measures: what B does better or worse than A, with intervals."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from reelign.core import stats
 from reelign.errors import UserError
 from reelign.records import Evaluation
 from reelign.report import stations, words
-from reelign.report.load import Run, load
+from reelign.report.load import load
+from reelign.report.run import Run
 from reelign.report.tables import Difference, Levels, Verdict, judge, paired, spread
 
 
@@ -30,6 +32,8 @@ class MeasureComparison:
     high: float
     n: int
     verdict: Verdict
+    sampler: str = ""
+    """How clips were sampled, where the runs were judged under several samplers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +59,12 @@ class Comparison:
 
     def table(self) -> str:
         """Plain text for a terminal: measures by run, and notes below them."""
-        head = ("measure", "A", "B", "B \N{MINUS SIGN} A", "95 % interval", "clips", "verdict on B")
-        found = [
-            (
-                words.plain(m.measure) + ("" if m.higher_is_better else " (lower is better)"),
-                words.number(m.a, m.rate),
-                words.number(m.b, m.rate),
-                words.signed(m.difference, m.rate, m.b),
-                words.signed_limits(m.low, m.high, m.rate, m.b),
-                str(m.n),
-                m.verdict,
-            )
-            for m in self.measures
-        ]
-        rows: list[tuple[str, ...]] = [head, *found]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = [
             f"A: {_what(self.run_a, self.label_a, self.unfinished_a)}",
             f"B: {_what(self.run_b, self.label_b, self.unfinished_b)}",
-            "",
         ]
-        for row in rows:
-            first, *middle, last = (text.replace("\N{NO-BREAK SPACE}", " ") for text in row)
-            cells = [text.rjust(width) for text, width in zip(middle, widths[1:-1], strict=True)]
-            lines.append("  ".join([first.ljust(widths[0]), *cells, last]))
+        for title in dict.fromkeys(m.sampler for m in self.measures):
+            lines += ["", *([f"{title}:"] if title else []), *_rows([m for m in self.measures if m.sampler == title])]
         if self.notes:
             lines += ["", *(f"Note: {note}" for note in self.notes)]
         return "\n".join(lines)
@@ -94,22 +80,20 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         UserError: a folder is no run, has no evaluation, or the two share no held-out measure.
     """
     first, second = load(run_a), load(run_b)
-    a, b = _final(first), _final(second)
-    same_prompts = a.prompts == b.prompts
-    found, left_out = [], dict[str, list[str]]()
-    for name in dict.fromkeys((*a.measures, *b.measures)):
-        reason = _not_comparable(name, a, b)
-        compared = None if reason else _measure(name, a, b, name in first.rates & second.rates, same_prompts)
-        if compared:
-            found.append(compared)
-        else:
-            left_out.setdefault(reason or "no clip of both has", []).append(words.plain(name))
+    found, notes, views = [], [], _views(first, second)
+    for one, other in views:
+        measures, told = _under(one, other)
+        found += measures
+        notes += [f"{title}: {note}" if (title := one.title or other.title) else note for note in told]
+    for side, compared in ((first, [one for one, _ in views]), (second, [other for _, other in views])):
+        alone = [view.title for view in side.views if view.title and view not in compared]
+        notes += [f"only {side.name} was judged with {title}." for title in alone]
+    a, b = map(_final, views[0])
     if not found:
         raise UserError(
             f"{run_a} and {run_b} have no held-out measure in common, so there is nothing to compare; "
             "evaluate both with the same metrics."
         )
-    notes = [*_unlike(a, b), *(f"left out, since {why} {words.join(names)}." for why, names in left_out.items())]
     return Comparison(
         run_a=first.name,
         run_b=second.name,
@@ -117,10 +101,57 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
         label_b=b.label,
         unfinished_a=stations.unfinished(first),
         unfinished_b=stations.unfinished(second),
-        paired=same_prompts,
+        paired=a.prompts == b.prompts,
         measures=tuple(found),
         notes=tuple(notes),
     )
+
+
+def _rows(measures: Sequence[MeasureComparison]) -> list[str]:
+    """Lines of a table."""
+    head = ("measure", "A", "B", "B \N{MINUS SIGN} A", "95 % interval", "clips", "verdict on B")
+    found = [
+        (
+            words.plain(m.measure) + ("" if m.higher_is_better else " (lower is better)"),
+            words.number(m.a, m.rate),
+            words.number(m.b, m.rate),
+            words.signed(m.difference, m.rate, m.b),
+            words.signed_limits(m.low, m.high, m.rate, m.b),
+            str(m.n),
+            m.verdict,
+        )
+        for m in measures
+    ]
+    rows: list[tuple[str, ...]] = [head, *found]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = []
+    for row in rows:
+        first, *middle, last = (text.replace("\N{NO-BREAK SPACE}", " ") for text in row)
+        cells = [text.rjust(width) for text, width in zip(middle, widths[1:-1], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells, last]))
+    return lines
+
+
+def _views(first: Run, second: Run) -> list[tuple[Run, Run]]:
+    """What is compared: what both were judged with, whatever it is called; where that is nothing, the main samplers."""
+    there = [(a, b, a.final, b.final) for a in first.views for b in second.views]
+    alike = [(a, b) for a, b, old, new in there if old and new and _settings(old) == _settings(new)]
+    return alike or [(first.views[0], second.views[0])]
+
+
+def _under(first: Run, second: Run) -> tuple[list[MeasureComparison], list[str]]:
+    """Measures under one sampler, and what is to be known of them."""
+    a, b = _final(first), _final(second)
+    found, left_out = [], dict[str, list[str]]()
+    for name in dict.fromkeys((*a.measures, *b.measures)):
+        reason = _not_comparable(name, a, b)
+        rate = name in first.rates & second.rates
+        compared = None if reason else _measure(name, a, b, rate, a.prompts == b.prompts)
+        if compared:
+            found.append(replace(compared, sampler=first.title or second.title))
+        else:
+            left_out.setdefault(reason or "no clip of both has", []).append(words.plain(name))
+    return found, [*_unlike(a, b), *(f"left out, since {why} {words.join(names)}." for why, names in left_out.items())]
 
 
 def _unlike(a: Evaluation, b: Evaluation) -> list[str]:
@@ -130,9 +161,14 @@ def _unlike(a: Evaluation, b: Evaluation) -> list[str]:
         notes.append("the runs were evaluated on different prompts, so their means are compared as independent ones.")
     elif not b.shares_noise(a):
         notes.append("the runs were sampled from different noise, so clips are paired by prompt only.")
-    if a.sampler != b.sampler:
+    if _settings(a) != _settings(b):
         notes.append("the runs were sampled with different settings, so part of a difference may be the sampler's.")
     return notes
+
+
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
+    """Of its sampler, whatever that is called."""
+    return {key: value for key, value in evaluation.sampler.items() if key != "name"}
 
 
 def _what(run: str, label: str, missing: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelign.report import words
-from reelign.report.load import Run
+from reelign.report.run import Run
 
 KINDS = {
     "offline": "learned from clips or pairs that were there before",
@@ -57,7 +57,14 @@ def _judged(run: Run) -> Fact | None:
         return None
     dataset = _at(run.config, "evaluate", "dataset", "path") or _at(run.config, "evaluate", "dataset", "name")
     text = f"{words.count(len(run.final.prompts), 'prompt')}, {words.count(run.final.members, 'clip')} each"
-    return Fact("Judged on", text, words.clipped(f"from {dataset}", 200) if dataset else "")
+    more = [f"from {dataset}"] if dataset else []
+    for view in run.views if run.others else ():
+        if view.final is None:
+            continue
+        several = len(view.final.prompts)
+        part = "" if several == len(run.final.prompts) else f", the first {words.count(several, 'prompt')} only"
+        more.append(f"with {view.title}{part}")
+    return Fact("Judged on", text, words.clipped("; ".join(more), 400))
 
 
 def _device(run: Run) -> Fact | None:

@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from reelign.report import stations, words
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 from reelign.report.tables import TOO_FEW, Cell, Difference, MeasureTable, Row, Verdict
 
 _MOST_NAMED = 3
@@ -12,13 +12,57 @@ Found = list[tuple[Row, Cell, Difference]]
 """Measures where the run ends, and what it changed since the base."""
 
 
-def headline(run: Run, table: MeasureTable) -> tuple[Markup, ...]:
-    """What got better, what got worse, what stayed, whether a gate failed, and what is still to come."""
+def headline(run: Run, *tables: MeasureTable) -> tuple[Markup, ...]:
+    """What got better, what got worse, what stayed, whether a gate failed, and what is still to come.
+
+    The first three are told of each view of the run, whose table is given.
+    """
+    told = [line for view, table in zip(run.views, tables, strict=True) for line in _under(view, table)]
+    return (*told, *_at_best(run), *_not_kept(run), *_ahead(run))
+
+
+def _at_best(run: Run) -> list[Markup]:
+    """Best against best at equal forwards a clip, where that was searched."""
+    if run.search is None:
+        return []
+    by, chosen = run.search.by, {(each.model, each.forwards): each for each in run.search.chosen}
+    told = []
+    for contest in run.search.contests:
+        found = contest.measures.get(by)
+        if found is None:
+            continue
+        rate = by in run.rates
+        suits = [chosen[name, contest.forwards].sampler for name in (contest.first, contest.other)]
+        text = Markup(
+            '<span class="under">Best against best at {} forwards a clip.</span> {} with {}, {} with {}: {} from {} to '
+            "<strong>{}</strong> ({} {}), {}. The settings were chosen on {} and judged on {} others."
+        )
+        beyond = found.low > 0 or found.high < 0
+        verdict = "no difference beyond noise"
+        if beyond:
+            verdict = "better" if (found.difference > 0) == found.higher_is_better else "worse"
+        ends = words.number(found.before, rate), words.number(found.after, rate)
+        change = words.signed(found.difference, rate), words.signed_limits(found.low, found.high, rate)
+        which = [
+            words.title(contest.first),
+            words.sampled(suits[0]),
+            words.title(contest.other),
+            words.sampled(suits[1]),
+        ]
+        halves = words.count(run.search.chosen_on, "prompt"), run.search.judged_on
+        told.append(text.format(contest.forwards, *which, words.plain(by), *ends, *change, verdict, *halves))
+    return told
+
+
+def _under(view: Run, table: MeasureTable) -> list[Markup]:
+    """What there is to say of one sampler, which is named where there are several."""
+    if view.only_aside:
+        return []
     held_out = [row for row in table.rows if not row.trained_on]
     ends = [(row, cell) for row in held_out if (cell := row.at(table.final))]
     compared = [(row, cell, cell.to_base) for row, cell in ends if cell.to_base]
-    told = _changes(run, compared) if compared else [_no_comparison(run, held_out)]
-    return (*told, *_not_kept(run), *_ahead(run))
+    first, *more = _changes(view, compared) if compared else [_no_comparison(view, held_out)]
+    return [Markup('<span class="under">{}.</span> {}').format(view.title, first) if view.title else first, *more]
 
 
 def _changes(run: Run, compared: Found) -> list[Markup]:

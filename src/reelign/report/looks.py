@@ -1,8 +1,8 @@
 """What was measured on the way of a stage: a curve with intervals for each held-out measure."""
 
 from reelign.report import curves, words
-from reelign.report.load import Run
 from reelign.report.quantities import Chart
+from reelign.report.run import Run
 
 Level = tuple[float, float, float, float]
 """A step, and mean and limits then."""

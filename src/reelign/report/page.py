@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,30 @@ from reelign.report import (
     tables,
     words,
 )
-from reelign.report.load import BASE, Run, load
+from reelign.report.load import load
+from reelign.report.run import BASE, Run
 
 PIXELATED_BELOW = 256
 """Videos narrower than this are enlarged without smoothing: they are small worlds, not small films."""
 _TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """What the page shows of one view of a run."""
+
+    run: Run
+    table: tables.MeasureTable
+    marks: dict[tuple[str, str], Markup]
+    slices: list[slices.SliceTable]
+    diversity: list[tuple[tables.Row, dict[str, float], dict[str, Markup]]]
+
+    @classmethod
+    def of(cls, view: Run) -> "Panel":
+        """Compute it."""
+        table = tables.measure_table(view)
+        by_slice = [found for found in slices.slice_tables(view).values() if found.rows or found.crowded]
+        return cls(view, table, _marks(table), by_slice, _diversity(table))
 
 
 def write(run: Path) -> Path:
@@ -82,11 +102,11 @@ def settings(config: Mapping[str, Any]) -> str:
 
 def render(run: Run, live: bool = False) -> str:
     """The page as text: of the run folder, and of whether a run under way still lives. A `live` one asks for newer."""
-    table = tables.measure_table(run)
+    panels = [Panel.of(view) for view in run.views]
+    own = [panel.table for panel in panels]
     names = ("report.css", "report.js", *(["live.js"] if live else []))
     style, *scripts = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in names)
     rows, no_room = clips.clip_rows(run)
-    by_slice = [found for found in slices.slice_tables(run).values() if found.rows or found.crowded]
     environment = templates(_TEMPLATES)
     environment.filters["named"] = partial(stations.named, run)
     return environment.get_template("report.html.j2").render(
@@ -100,18 +120,15 @@ def render(run: Run, live: bool = False) -> str:
             "media-src data: blob:",
             "img-src data:",
         ),
-        headline=headline.headline(run, table),
-        caveats=caveats.caveats(run, table),
+        headline=headline.headline(run, *own),
+        caveats=caveats.caveats(run, *own),
         facts=facts.facts(run),
         stations=stations.stations(run),
         total_s=facts.total_s(run),
         kinds=facts.KINDS,
         sample=curves.whisker(0.62, 0.48, 0.76, limits=(0.0, 1.0), reference=0.2),
-        table=table,
-        marks=_marks(table),
-        slices=by_slice,
-        crowded=sorted({kind for found in by_slice for kind in found.crowded}),
-        diversity=_diversity(table),
+        panels=panels,
+        crowded=sorted({kind for panel in panels for found in panel.slices for kind in found.crowded}),
         rows=rows,
         no_room=no_room,
         members=sorted({row.member for row in rows}),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from reelign.report import curves, words
-from reelign.report.load import Run
+from reelign.report.run import Run
 from reelign.report.series import Series
 
 KNOWN = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from reelign.records import Clip, Evaluation
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 from reelign.report.tables import Difference, paired
 
 Clips = Mapping[tuple[int, int], Clip]

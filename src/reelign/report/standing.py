@@ -7,7 +7,7 @@ from datetime import datetime
 
 from reelign.records import OVER, Status
 from reelign.report import words
-from reelign.report.load import BASE
+from reelign.report.run import BASE
 
 SILENT_S, SILENT_STEPS = 600.0, 20.0
 """A run on another machine is taken for dead after so many seconds of silence, or steps if those take longer."""

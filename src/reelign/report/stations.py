@@ -7,7 +7,7 @@ from markupsafe import Markup
 from reelign.records import FallenSlice, Gate, Stage, Target
 from reelign.report import curves, words
 from reelign.report.facts import total_s
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 
 _VERDICTS = {"passed": "Gate passed", "failed": "Gate failed", "ungated": "No gate"}
 
@@ -56,6 +56,13 @@ def named(run: Run, label: str) -> str:
     """A stage where only plain text can stand, such as "DPO (not kept)"."""
     standing = run.standing(label)
     return words.title(label) + (f" ({standing})" if standing else "")
+
+
+def fell(run: Run, fallen: FallenSlice) -> str:
+    """Which clips got worse at what: than what entered or than the base, and under which of several samplers."""
+    told = f"{words.plain(fallen.metric)} on {words.where(fallen.slice)}"
+    told += f" with {run.titles[fallen.sampler]}" if fallen.sampler in run.titles else ""
+    return f"{told} (worse than the base)" if fallen.against else told
 
 
 def unfinished(run: Run) -> str:
@@ -107,11 +114,12 @@ def _unjudged(stage: Stage) -> str:
 
 def _reason(stage: Stage, gate: Gate) -> str:
     """Why a gate passed or failed, in words; the numbers stand below."""
+    note = f" What entered is from {words.title(gate.unjudged)}, which no gate judged." if gate.unjudged else ""
     flat = [words.plain(t.metric) for t in gate.targets if not t.rose and not t.low > 0]
     little = [words.plain(t.metric) for t in gate.targets if not t.rose and t.low > 0]
     better = [words.plain(t.metric) for t in gate.targets if t.rose]
     if gate.verdict == "passed" and better:
-        return f"{words.sentence(words.join(better))[:-1]} got better, and no slice got worse."
+        return f"{words.sentence(words.join(better))[:-1]} got better, and no slice got worse.{note}"
     parts = [
         f"no gain beyond noise in {words.join(flat)}" if flat else "",
         f"{words.join(little)} got better by less than the gate asks for" if little else "",
@@ -120,25 +128,26 @@ def _reason(stage: Stage, gate: Gate) -> str:
     if not any(parts):
         return words.sentence(gate.sentence)
     kept = " The weights that entered were kept." if gate.verdict == "failed" else ""
-    return words.sentence("; ".join(filter(None, parts))) + kept
+    return words.sentence("; ".join(filter(None, parts))) + kept + note
 
 
 def _findings(run: Run, gate: Gate) -> tuple[Finding, ...]:
-    return (*(_target(run, target) for target in gate.targets), *(_fallen(run, f) for f in gate.fallen_slices))
+    return (*(_target(run, target, gate) for target in gate.targets), *(_fallen(run, f) for f in gate.fallen_slices))
 
 
-def _target(run: Run, target: Target) -> Finding:
+def _target(run: Run, target: Target, gate: Gate) -> Finding:
     rate = target.metric in run.rates
     move = words.number(target.before, rate), words.number(target.after, rate)
     known = target.before is not None and target.after is not None
     shows = not known or words.differ(target.before or 0.0, target.after or 0.0, rate)
     tone = "better" if target.rose and shows else "none"
-    about = "lower is better" if _lower(run, target.metric) else ""
+    said = [run.titles.get(gate.sampler, ""), "lower is better" if _lower(run, target.metric) else ""]
+    about = "; ".join(filter(None, said))
     return Finding(words.plain(target.metric), move, *_own_sign(run, target, target.after), tone, about)
 
 
 def _fallen(run: Run, fallen: FallenSlice) -> Finding:
-    name = f"{words.plain(fallen.metric)} on {words.where(fallen.slice)}"
+    name = fell(run, fallen)
     summary = run.measures.get(fallen.metric)
     about = [_coverage(fallen.level), "lower is better" if _lower(run, fallen.metric) else ""]
     more = "; ".join(filter(None, about))

@@ -6,7 +6,7 @@ from itertools import groupby
 from reelign.records import Sample
 from reelign.report import words
 from reelign.report.clips import Badge, Shown, shown, size
-from reelign.report.load import Run
+from reelign.report.run import Run
 
 EMBEDDED_MIB = 24
 """Most video of one stage's strip."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from reelign.core import stats
 from reelign.records import Clip
 from reelign.report import words
-from reelign.report.load import BASE, Run
+from reelign.report.run import BASE, Run
 
 Verdict = Literal["better", "worse", "no difference", "no difference that shows", "too few prompts to tell"]
 TOO_FEW: Verdict = "too few prompts to tell"

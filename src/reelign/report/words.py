@@ -1,6 +1,8 @@
 """Names and numbers as a reader sees them, and whether a reader can tell two of them apart."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 _ACRONYMS = (
     "sft", "dpo", "ppo", "grpo", "dgpo", "pcpo", "dppo", "cps", "nft", "awm", "crd", "rwr", "bpgo", "vipo", "taros",
@@ -49,6 +51,19 @@ def where(name: str) -> str:
         ('color red', 'all clips')
     """
     return "all clips" if name == "all" else plain(name.replace("=", " ", 1))
+
+
+def sampled(sampler: Mapping[str, Any]) -> str:
+    """How clips were sampled, as a title.
+
+    Example:
+        >>> sampled({"steps": 16, "guidance": 3.0, "shift": 3.0}), sampled({})
+        ('16 steps, guidance 3', 'unknown settings')
+    """
+    steps, guidance = sampler.get("steps"), sampler.get("guidance")
+    told = [count(steps, "step")] if isinstance(steps, int) else []
+    told += [f"guidance {guidance:g}"] if isinstance(guidance, int | float) else []
+    return ", ".join(told) or "unknown settings"
 
 
 def count(n: int, noun: str) -> str:

@@ -46,7 +46,8 @@ def row(event: Event) -> dict[str, Any]:
     """An event's numbers by name, with the step of its stage beside them; nothing where it has none.
 
     Example:
-        >>> row(Event(0.0, "evaluation", "sft", 20, 40, {"label": "steps/sft@20", "means": {"clip_right": 0.5}}))
+        >>> told = {"label": "steps/sft@20", "means": {"clip_right": 0.5}, "others": {}}
+        >>> row(Event(0.0, "evaluation", "sft", 20, 40, told))
         {'sft/held-out/clip_right': 0.5, 'sft/step': 20}
     """
     named = {f"{event.stage}/{name}": value for name, value in points(event).items()}
@@ -54,7 +55,15 @@ def row(event: Event) -> dict[str, Any]:
 
 
 def points(event: Event) -> Mapping[str, float]:
-    """The points that an event adds to the curves of its stage, by curve."""
-    if event.kind == "evaluation":
-        return {f"held-out/{name}": mean for name, mean in event.data["means"].items() if mean is not None}
-    return event.data if event.kind == "step" else {}
+    """The points that an event adds to the curves of its stage, by curve: under other samplers than the main one too.
+
+    Example:
+        >>> told = {"label": "sft", "means": {"clip_right": 0.5}, "others": {"s16g3": {"clip_right": 0.6}}}
+        >>> points(Event(0.0, "evaluation", "sft", 40, 40, told))
+        {'held-out/clip_right': 0.5, 'held-out@s16g3/clip_right': 0.6}
+    """
+    if event.kind != "evaluation":
+        return event.data if event.kind == "step" else {}
+    means = {"held-out": event.data["means"]}
+    means |= {f"held-out@{sampler}": own for sampler, own in event.data["others"].items()}
+    return {f"{where}/{name}": mean for where, own in means.items() for name, mean in own.items() if mean is not None}

@@ -1,11 +1,13 @@
-"""Held-out evaluation: the same prompts and seeds for every checkpoint, measured clip by clip, with intervals."""
+"""Held-out evaluation: the same prompts and seeds for every checkpoint, measured clip by clip, with intervals.
+
+It may be repeated under several samplers. The first is the main one: its file is called after the label alone.
+"""
 
 import json
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -13,15 +15,15 @@ from torch import Tensor
 
 from reelign import judges, panel, records, video
 from reelign.batches import Prompts, Videos
-from reelign.core import rng, stats
-from reelign.declared import Declaration
+from reelign.core import rng
 from reelign.files import write_text
 from reelign.judges import Judge, Named
 from reelign.opened import Datasets
 from reelign.parts import AnyDataset, AnyMetric
 from reelign.runtime.work import Samples, StageSpec, Work
-from reelign.sampling import SamplerConfig
 from reelign.stage import Context, Draw, Report, StageConfig
+from reelign.stages import _found as found
+from reelign.stages._samplers import Sampler, Samplers
 
 Json = dict[str, Any]
 
@@ -35,8 +37,9 @@ class Config(StageConfig):
     """Held-out prompts: never those of a training stage."""
     members: int = Field(default=2, ge=1, le=10**4)
     """Samples of each prompt; diversity needs at least 2."""
-    sampler: SamplerConfig = SamplerConfig(guidance=3.0)
-    """Guidance is 3 where it is not said, as people sample; without it (1) an evaluation takes half the time."""
+    samplers: Samplers = (Sampler(),)
+    """How clips are sampled: first the main one, which alone judges on the way of a stage and chooses `best`; the base
+    and what each stage leaves are judged under all."""
     metrics: tuple[AnyMetric, ...] = Field(min_length=1)
     """What is measured on each clip."""
     seed: int = 0
@@ -44,11 +47,9 @@ class Config(StageConfig):
     batch: int = Field(default=32, ge=1)
     """Samples in one forward pass."""
     videos: int = Field(default=12, ge=0)
-    """The first so many prompts keep their first member's video for the report."""
+    """The first so many prompts keep their first member's video for the report, under each sampler."""
     scale: int | None = Field(default=None, ge=1, le=64)
     """Enlargement of those videos; by default tiny clips are enlarged to about 256 pixels of width."""
-
-    evaluates: ClassVar = True
 
     @property
     def asks(self) -> tuple[Named, ...]:
@@ -59,6 +60,12 @@ class Config(StageConfig):
     def draws(self) -> Draw:
         """Every prompt."""
         return Draw("prompts")
+
+    def files(self, label: str) -> tuple[str, ...]:
+        """Names of the files, without their ending, of what is judged under `label`: one a sampler."""
+        return tuple(
+            records.judged_as(label, "" if not place else each.called) for place, each in enumerate(self.samplers)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +78,18 @@ class Evaluation:
 
     @property
     def clips(self) -> int:
-        """How many clips are judged."""
-        return len(self.prompts) * self.prompts.group
+        """How many clips are judged, under all samplers."""
+        return sum(len(self.under(sampler)) for sampler in self.config.samplers) * self.prompts.group
+
+    @property
+    def glimpse(self) -> "Evaluation":
+        """The same under the main sampler only, with no video kept."""
+        only = {"samplers": self.config.samplers[:1], "videos": 0}
+        return replace(self, config=self.config.model_copy(update=only))
+
+    def under(self, sampler: Sampler) -> Prompts:
+        """The prompts that judge under a sampler."""
+        return self.prompts[: sampler.prompts]
 
 
 def prepare(config: Config, opened: Datasets | None = None) -> Evaluation:
@@ -94,12 +111,12 @@ def seeds(config: Config, prompts: Prompts) -> list[int]:
 def run(
     source: Samples, evaluation: Evaluation, label: str, folder: Path, checkpoint: str, trained_on: frozenset[str]
 ) -> Iterator[int]:
-    """Evaluate into `folder/evaluations/<label>.json`; yields how many of the `clips` are sampled as it goes.
+    """Evaluate into `folder/evaluations/`, a file a sampler; yields how many of the `clips` are sampled as it goes.
 
     Args:
         source: of the weights to judge.
         evaluation: what to measure.
-        label: "base" or a stage's label.
+        label: "base" or a stage's label; the files are called `evaluation.config.files(label)`.
         folder: the run folder.
         checkpoint: where the weights came from, for the record.
         trained_on: names of rewards that train in this run; measures and metrics of the same name are flagged.
@@ -108,87 +125,74 @@ def run(
         PartFailed: a metric that raised, or gave something else than one number a clip.
         RunStopped: latents or frames that are not finite.
     """
-    config, prompts, metrics = evaluation.config, evaluation.prompts, evaluation.metrics
-    own_seeds, where = seeds(config, prompts), f"the evaluation of {label}"
-    of = {name: judge for judge in metrics for name in judge.names}
-    measures: dict[str, list[Tensor]] = {name: [] for name in of}
-    written: dict[int, str] = {}
-    # Whole prompts at a time, as measures of sets compare the samples of each; of their videos nothing stays.
-    whole, done = max(1, config.batch // config.members) * config.members, 0
-    for videos in source.sample(prompts.repeated, own_seeds, config.sampler, whole):
-        first = done // config.members
-        some = prompts[first : first + len(videos) // config.members]
-        done += len(videos)
-        for name, values in judges.ask(metrics, videos, some.repeated, where).items():
-            measures[name].append(values)
-        written |= _write_videos(config, folder, label, some, first, videos)
-        del videos  # before the next ones are made
-        yield done
-    measured = {name: torch.cat(values) for name, values in measures.items()}
     flagged: set[str] = set(trained_on)
-    for judge in metrics:
+    for judge in evaluation.metrics:
         flagged |= set(judge.names) if "." in judge.name and judge.name in trained_on else set()
-    content = {
-        "label": label,
-        "checkpoint": checkpoint,
-        "sampler": config.sampler.model_dump(),
-        "members": config.members,
-        "measures": {
-            name: _summary(name, values, prompts, of[name].says, name in flagged) for name, values in measured.items()
-        },
-        "clips": _rows(prompts, own_seeds, measured, written),
-    }
-    judged = records.Evaluation.model_validate(content)
-    path = folder / "evaluations" / f"{label}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(judged.dump(), ensure_ascii=False, indent=1))
+    done, config = 0, evaluation.config
+    for sampler, key in zip(config.samplers, config.files(label), strict=True):
+        judging = _Judging(evaluation, sampler, label, key, folder)
+        for clips in judging.measure(source):
+            done += clips
+            yield done
+        content = {"label": label, "checkpoint": checkpoint, **judging.told(flagged)}
+        judged = records.Evaluation.model_validate(content)
+        path = folder / "evaluations" / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(judged.dump(), ensure_ascii=False, indent=1))
+
+
+class _Judging:
+    """Weights under one sampler: clips are measured as they come, and nothing of them stays but some videos."""
+
+    def __init__(self, evaluation: Evaluation, sampler: Sampler, label: str, key: str, folder: Path) -> None:
+        self.evaluation, self.sampler, self.key, self.folder = evaluation, sampler, key, folder
+        self.prompts = evaluation.under(sampler)
+        self.seeds, self.where = seeds(evaluation.config, self.prompts), f"the evaluation of {label}"
+        self.of = {name: judge for judge in evaluation.metrics for name in judge.names}
+        self.measures: dict[str, list[Tensor]] = {name: [] for name in self.of}
+        self.written: dict[int, str] = {}
+
+    def measure(self, source: Samples) -> Iterator[int]:
+        """Sample and measure all of it; yields how many clips each batch has."""
+        config, metrics = self.evaluation.config, self.evaluation.metrics
+        # Whole prompts at a time, as measures of sets compare the samples of each.
+        whole, done = max(1, config.batch // config.members) * config.members, 0
+        for videos in source.sample(self.prompts.repeated, self.seeds, self.sampler, whole):
+            first = done // config.members
+            some = self.prompts[first : first + len(videos) // config.members]
+            done += (clips := len(videos))
+            for name, values in judges.ask(metrics, videos, some.repeated, self.where).items():
+                self.measures[name].append(values)
+            self.written |= _write_videos(config, self.folder, self.key, some, first, videos)
+            del videos  # before the next ones are made
+            yield clips
+
+    def told(self, flagged: set[str]) -> Json:
+        """What the record says of it."""
+        measured = {name: torch.cat(values) for name, values in self.measures.items()}
+        return {
+            "sampler": self.sampler.recorded(),
+            "members": self.prompts.group,
+            "measures": {
+                name: found.summary(name, values, self.prompts, self.of[name].says, name in flagged)
+                for name, values in measured.items()
+            },
+            "clips": found.rows(self.prompts, self.seeds, measured, self.written),
+        }
 
 
 def _write_videos(
-    config: Config, folder: Path, label: str, prompts: Prompts, first: int, videos: Videos
+    config: Config, folder: Path, key: str, prompts: Prompts, first: int, videos: Videos
 ) -> dict[int, str]:
     """Keep the first member's video of each prompt that the report shows; `first` is their place among all."""
     shown, written = min(config.videos - first, len(prompts)), {}
     if shown > 0:
-        (folder / "samples" / label).mkdir(parents=True, exist_ok=True)
+        (folder / "samples" / key).mkdir(parents=True, exist_ok=True)
     for p in range(shown):
-        name = f"samples/{label}/{prompts.ids[p]:04d}-0.mp4"
+        name = f"samples/{key}/{prompts.ids[p]:04d}-0.mp4"
         video.write(folder / name, videos.frames[p * prompts.group], videos.fps, scale=config.scale)
         written[(first + p) * prompts.group] = name
     return written
-
-
-def _summary(name: str, values: Tensor, prompts: Prompts, metric: Declaration, trained_on: bool) -> Json:
-    ids = [prompt for prompt in prompts.ids for _ in range(prompts.group)]
-    known = [(value, prompt) for value, prompt in zip(values.tolist(), ids, strict=True) if not math.isnan(value)]
-    base = {"n": len(known), "higher_is_better": metric.higher_is_better[name]}
-    base |= {"description": metric.description[name], "version": metric.version, "trained_on": trained_on}
-    if not known:
-        return {"mean": None, "low": None, "high": None, **base}
-    estimate = stats.over_prompts([value for value, _ in known], [prompt for _, prompt in known])
-    return {"mean": estimate.estimate, "low": estimate.low, "high": estimate.high, **base}
-
-
-def _rows(
-    prompts: Prompts, own_seeds: Sequence[int], measures: dict[str, Tensor], written: dict[int, str]
-) -> list[Json]:
-    columns = {name: values.tolist() for name, values in measures.items()}
-    rows = []
-    for index, seed in enumerate(own_seeds):
-        p, member = divmod(index, prompts.group)
-        values = {name: None if math.isnan(column[index]) else column[index] for name, column in columns.items()}
-        rows.append(
-            {
-                "prompt": prompts.requests[p].text,
-                "prompt_id": prompts.requests[p].id,
-                "member": member,
-                "seed": seed,
-                "slices": dict(prompts.requests[p].slices),
-                "measures": values,
-                "video": written.get(index),
-            }
-        )
-    return rows
 
 
 class Evaluate:
@@ -199,7 +203,8 @@ class Evaluate:
     def __init__(self, config: Config, context: Context) -> None:
         self.config, self.context = config, context
         self.spec, self.evaluation = StageSpec(), prepare(config, context.opened)
-        self.steps = -(-len(self.evaluation.prompts) // max(1, config.batch // config.members))
+        prompts, whole = map(len, map(self.evaluation.under, config.samplers)), max(1, config.batch // config.members)
+        self.steps = sum(-(-n // whole) for n in prompts)
 
     def run(self, work: Work, start: int) -> Iterator[Report]:
         """Steps `start` to the end. What was sampled before an interruption is not kept, and is sampled again."""

@@ -4,8 +4,7 @@
   const FIRST = 6; // prompts shown before "show all"
   const LOOSE = 0.12; // seconds a playing clip may stray from the common clock
 
-  const tabs = document.querySelector("[data-tabs]");
-  if (tabs) {
+  for (const tabs of document.querySelectorAll("[data-tabs]")) {
     const buttons = [...tabs.querySelectorAll("[data-tab]")];
     const choose = (chosen) => {
       for (const button of buttons) {
