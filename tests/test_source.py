@@ -25,6 +25,11 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     return next((found for inner in get_args(annotation) if (found := _model(inner))), None)
 
 
+def _written(item: Any) -> Any:
+    """One of a default's list as a recipe writes it."""
+    return item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else item
+
+
 def _agree(read: tuple[source.Setting, ...], known: type[BaseModel]) -> None:
     assert [each.name for each in read] == [
         name for name in known.model_fields if name != "name" or read[0].name == "name"
@@ -35,7 +40,7 @@ def _agree(read: tuple[source.Setting, ...], known: type[BaseModel]) -> None:
         default = field.get_default(call_default_factory=True)
         if default is not PydanticUndefined and not isinstance(default, BaseModel):
             said = strict_yaml.parse(each.default or "", each.name)
-            assert said == (list(default) if isinstance(default, tuple) else default), each.name
+            assert said == ([_written(x) for x in default] if isinstance(default, tuple) else default), each.name
         for limit, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
             bounds = [float(getattr(m, limit)) for m in field.metadata if hasattr(m, limit)]
             assert [float(number) for number in re.findall(rf", {sign} (\S+?)(?=,|$)", each.type)] == bounds, each.name
