@@ -32,7 +32,7 @@ def _written(item: Any) -> Any:
 
 def _agree(read: tuple[source.Setting, ...], known: type[BaseModel]) -> None:
     assert [each.name for each in read] == [
-        name for name in known.model_fields if name != "name" or read[0].name == "name"
+        name for name in known.model_fields if name != "name" or any(each.name == "name" for each in read)
     ]
     for each in read:
         field = known.model_fields[each.name]

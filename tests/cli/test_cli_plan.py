@@ -35,8 +35,8 @@ def test_it_says_what_the_model_and_each_stage_hold(reelign: Call, tmp_path: Pat
 def test_a_dry_run_says_it_without_the_passes(reelign: Call, tmp_path: Path) -> None:
     out = reelign("align", _recipe(tmp_path), "--dry-run", "--set", f"run.root={tmp_path}")[1]
     assert "memory of the model on cpu: 22." in out
-    assert "memory of sft beside it: " in out
-    assert "pass" not in out
+    assert "memory of sft beside it, without its forward passes: " in out
+    assert " pass " not in out
 
 
 def test_a_family_without_an_outline_is_said_to_have_none(reelign: Call, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_a_difference_that_no_one_would_care_for_is_no_gain_and_no_loss(scale: f
 def test_rounding_is_no_difference_even_where_all_clips_are_alike() -> None:
     alike = torch.zeros(N, MEMBERS)
     found = _judge(alike, alike + 2e-7, guards=("level",))
-    assert "too small a gain in level (+0.00000020 of 1e-06)" in found["sentence"]
+    assert "too small a gain in level (+0.00000020; what counts is 1e-06)" in found["sentence"]
     assert _judge(alike, alike - 2e-7, guards=("level",))["fallen_slices"] == []
 
 
@@ -194,7 +194,8 @@ def test_a_recipe_says_what_gain_and_what_loss_matter() -> None:
     assert _judge(before, after, min_gain={"level": 0.09})["verdict"] == "passed"
     found = _judge(before, after, min_gain={"level": 0.2})
     assert (
-        found["sentence"] == "too small a gain in level (+0.100 of 0.2). The weights that entered the stage are kept."
+        found["sentence"]
+        == "too small a gain in level (+0.100; what counts is 0.2). The weights that entered the stage are kept."
     )
     assert _judge(before, before - 0.1, guards=("level",), tolerance={"level": 0.2})["fallen_slices"] == []
     assert _judge(before, before - 0.1, guards=("level",), tolerance={"level": 0.05})["fallen_slices"] != []

@@ -235,3 +235,14 @@ def test_a_part_of_the_model_is_no_place_for_a_run(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"tokenizer', which model.weights reads"):
         places.refuse_inside(recipe.model_copy(update={"model": pipeline}))
     places.refuse_inside(recipe)
+
+
+def test_a_judge_on_a_device_that_is_not_there_is_refused(check: Callable[..., driver.Findings]) -> None:
+    """Its stage may begin hours after the start."""
+    reward = {"name": "tests.parts.network_reward", "device": "cuda:99"}
+    stages = {**SFT, "dataset": CLIPS}, {**GRPO, "dataset": PROMPTS, "method": "flow_grpo", "rewards": [reward]}
+    with pytest.raises(
+        BadConfig, match=r"^device of the reward 'tests\.parts\.network_reward' is 'cuda:99', which cannot"
+    ):
+        check(*stages)
+    check(stages[0], {**stages[1], "rewards": [{**reward, "device": "cpu"}]})

@@ -215,7 +215,7 @@ def _sentence(
         return f"rose: {', '.join(rises)}; no slice fell{' under any sampler' if several else ''}.{note}"
     parts = []
     noise = [t.metric for t in flat if t.low <= 0]
-    small = [f"{t.metric} ({_signed(t.difference)} of {t.min_gain or 0.0:.2g})" for t in flat if t.low > 0]
+    small = [f"{t.metric} ({_signed(t.difference)}; what counts is {t.min_gain or 0.0:.2g})" for t in flat if t.low > 0]
     if noise:
         parts.append(f"no gain beyond noise in {', '.join(noise)}")
     if small:

@@ -15,7 +15,7 @@ from reelign.judges import Named
 from reelign.opened import Datasets
 from reelign.parts import PartConfig
 from reelign.protocols import Card
-from reelign.runtime.local import resolve
+from reelign.runtime.local import present, resolve
 from reelign.settings import RUN, in_run
 from reelign.stage import Draw, StageConfig
 
@@ -121,7 +121,9 @@ def _check_judges(asked: Sequence[Named], where: str, data: _Data) -> None:
     """Let rewards or metrics refuse what they will be shown: the model's videos, and prompts where they are there."""
     made = data.geometry and (data.geometry.frames, data.geometry.height, data.geometry.width)
     for judge in asked:
-        reads = judge.says.reads
+        device, reads = getattr(judge.config, "device", None), judge.says.reads
+        if isinstance(device, str) and device != "auto":
+            present(f"device of the {judge.kind} {judge.name!r}", device)
         if made and reads and reads != made:
             size, own = (f"{frames} x {height} x {width}" for frames, height, width in (made, reads))
             raise BadConfig(

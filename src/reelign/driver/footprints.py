@@ -31,7 +31,8 @@ def told(recipe: Recipe, device: torch.device, *, working: bool) -> list[str]:
         if stage.burden is not None:
             held = footprint.kept(outline, stage.learner, stage.burden)
             held |= footprint.working(outline, stage.burden) if working else {}
-            sentences.append(_sentence(f"{label} beside it", held))
+            beside = "beside it" if working else "beside it, without its forward passes"
+            sentences.append(_sentence(f"{label} {beside}", held))
     return sentences
 
 

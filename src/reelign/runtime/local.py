@@ -60,18 +60,24 @@ def resolve(config: RuntimeConfig) -> torch.device:
     Raises:
         BadConfig: torch has no such device, or none that can hold a tensor here.
     """
-    name = config.device
-    if name == "auto":
+    if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return present("runtime.device", config.device, "auto or ")
+
+
+def present(where: str, name: str, also: str = "") -> torch.device:
+    """A device by its name, which a setting gives, if it can hold a tensor.
+
+    Raises:
+        BadConfig: torch has no such device, or none that can hold a tensor here; `also` is what is allowed besides.
+    """
     try:
         named = torch.device(name)
         torch.zeros(1, device=named).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:  # each kind of device has its own way to be absent
         seen = torch.cuda.device_count()
         here = f"cpu or cuda ({seen} there)" if seen else "cpu, as torch sees no CUDA device"
-        raise BadConfig(
-            f"runtime.device is {shown(name)}, which cannot hold a tensor here; use auto or {here}."
-        ) from error
+        raise BadConfig(f"{where} is {shown(name)}, which cannot hold a tensor here; use {also}{here}.") from error
     return torch.device("cpu") if named.type == "cpu" else named
 
 
