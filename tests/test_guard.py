@@ -82,3 +82,12 @@ def test_memory_of_numpy_is_lent_as_copies() -> None:
     lent.videos().frames.numpy()[:] = 7
     assert torch.equal(videos.frames, _videos().frames)
     assert torch.equal(lent.videos().frames, _videos().frames)
+
+
+def test_frames_in_memory_that_torch_did_not_allocate_are_one_tensor_to_all_who_only_read() -> None:
+    """Frames that wait outside the heap are such; by the tensor readers remember what they saw in it."""
+    lent = Lent(Videos(torch.from_numpy(np.zeros((1, 2, 3, 4, 4), dtype=np.float32)), 8.0))
+    first = lent.videos().frames
+    assert lent.videos().frames is first
+    first.add_(1)
+    assert not lent.videos().frames.any()

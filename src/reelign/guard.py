@@ -63,8 +63,8 @@ class Lent:
 def _lazy_copy(frames: Tensor) -> Tensor:
     try:
         return frames._lazy_clone()
-    except RuntimeError:  # memory that torch did not allocate, such as a numpy array's
-        return frames.clone()
+    except RuntimeError:  # memory that torch did not allocate, such as a numpy array's, or what frames wait in
+        return frames.clone()._lazy_clone()
 
 
 def _touched(frames: Tensor) -> bool:
