@@ -363,3 +363,10 @@ def test_the_page_about_python_runs_as_it_stands(here: Path, monkeypatch: pytest
     assert [stage.stage for stage in run.stages] == ["sft", "grpo"]
     assert {"still", "diversity"} <= set(run.evaluations["grpo"].measures)
     assert (run.folder / "report.html").is_file()
+
+
+def test_no_public_name_is_also_a_file_that_would_take_its_place_once_imported() -> None:
+    files = {path.stem for path in Path(reelign.__file__).parent.iterdir()}
+    assert not files & {*reelign.__all__}
+    assert callable(reelign.best)
+    assert callable(reelign.best)  # its first use imports what it stands on

@@ -82,7 +82,7 @@ def _search(tree: Mapping[str, Any], as_json: bool, models: Sequence[str], out: 
     recipe = configs.validate(driver.Recipe, dict(tree))
     _process.bind_threads(recipe.runtime)
     found = searching.best(models, recipe, out=out, **{name: value for name, value in asked.items() if value})
-    emit(found.dump(), as_json, f"{searching.told(found)}\n\nwritten {out / searching.searches.FILE}")
+    emit(found.dump(), as_json, f"{searching.told(found)}\n\nwritten {out / searching.contest.FILE}")
 
 
 def _table(sampler: str, measures: Mapping[str, Any], several: bool) -> str:

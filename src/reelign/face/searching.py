@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelign import best as searches
 from reelign import config as configs
-from reelign import driver, glance, names, parts
+from reelign import contest, driver, glance, names, parts
 from reelign.errors import BadConfig
 from reelign.face.table import table
 from reelign.face.typed import plain, sentences
@@ -25,7 +24,7 @@ def best(
     *,
     by: str = "",
     prompts: str | Path | None = None,
-    guidances: Sequence[float] = searches.GUIDANCES,
+    guidances: Sequence[float] = contest.GUIDANCES,
     out: str | Path = "evaluation",
     set: Mapping[str, Any] | None = None,
 ) -> Search:
@@ -57,22 +56,22 @@ def best(
             parts.find("model", settings.name).check(settings)
         config, by = _config(checked, prompts), by or _target(checked)
         budgets = [forwards] if isinstance(forwards, int) else list(forwards)
-        plan = searches.plan(config, by, budgets, guidances)
+        plan = contest.plan(config, by, budgets, guidances)
         called = names.unique((names.of_model(weights) for weights in asked), [])
         if not called or len({*asked}) < len(asked):
             raise BadConfig("there is no model, or one is named twice; name each model once.")
         return _run(dict(zip(called, asked, strict=True)), checked, plan, Path(out).expanduser())
 
 
-def _run(models: Mapping[str, str], recipe: driver.Recipe, plan: searches.Plan, out: Path) -> Search:
-    found: list[searches.Found] = []
+def _run(models: Mapping[str, str], recipe: driver.Recipe, plan: contest.Plan, out: Path) -> Search:
+    found: list[contest.Found] = []
     with Bar() as bar:
         bar.begin("search (clips)", plan.clips(len(models)), done := 0)
         for name, weights in models.items():
             settings = _settings(recipe, weights)
-            mark = searches.fingerprint(weights, configs.dump(settings))
+            mark = contest.fingerprint(weights, configs.dump(settings))
             model = equip.build(settings, recipe.runtime, recipe.run.root)
-            steps = searches.search(name, mark, Local(model), plan, out)
+            steps = contest.search(name, mark, Local(model), plan, out)
             while True:
                 try:
                     done += next(steps)
@@ -80,7 +79,7 @@ def _run(models: Mapping[str, str], recipe: driver.Recipe, plan: searches.Plan, 
                     found += end.value
                     break
                 bar.step(done, {})
-    return searches.write(found, plan, out)
+    return contest.write(found, plan, out)
 
 
 def _settings(recipe: driver.Recipe, weights: str) -> PartConfig:
@@ -125,9 +124,9 @@ def told(found: Search) -> str:
         judged = chosen.measures[found.by]
         lines += ["", f"{chosen.model} at {chosen.forwards} forwards a clip", table(head, rows)]
         lines += [f"judged: {judged.mean:.3f} [{judged.low:.3f}, {judged.high:.3f}]" if judged.mean is not None else ""]
-    for contest in found.contests:
-        each = contest.measures.get(found.by)
+    for held in found.contests:
+        each = held.measures.get(found.by)
         if each:
-            lines += ["", f"{contest.other} minus {contest.first}, each at its best with {contest.forwards} forwards:"]
+            lines += ["", f"{held.other} minus {held.first}, each at its best with {held.forwards} forwards:"]
             lines += [f"{found.by} {each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from reelign import best
+from reelign import contest
 from reelign.batches import Request, Videos
 from reelign.core import rng
 from reelign.errors import BadData
@@ -32,16 +32,16 @@ class Source:
         yield Videos((level + noise).view(-1, 1, 1, 1, 1).expand(-1, 2, 3, 4, 4).contiguous(), 8.0)
 
 
-def _plan(tmp_path: Path, prompts: int = 12, **more: Any) -> best.Plan:
+def _plan(tmp_path: Path, prompts: int = 12, **more: Any) -> contest.Plan:
     (tmp_path / "p.txt").write_text("".join(f"prompt {n}\n" for n in range(prompts)))
     dataset = {"name": "prompt_file", "path": str(tmp_path / "p.txt")}
     metrics = ["tests.parts.mean_level:build"]
     config = evaluate.Config.model_validate({"dataset": dataset, "metrics": metrics, "batch": 64, **more})
-    return best.plan(config, "level", [8], (1.0, 2.0, 4.0))
+    return contest.plan(config, "level", [8], (1.0, 2.0, 4.0))
 
 
-def _search(name: str, source: Source, plan: best.Plan, out: Path) -> list[best.Found]:
-    steps = best.search(name, "toy", source, plan, out)
+def _search(name: str, source: Source, plan: contest.Plan, out: Path) -> list[contest.Found]:
+    steps = contest.search(name, "toy", source, plan, out)
     told = 0
     while True:
         try:
@@ -104,11 +104,11 @@ def test_what_lies_there_of_another_search_is_refused(tmp_path: Path, change: st
 def test_models_are_held_against_the_first_each_at_its_best_from_the_same_noise(tmp_path: Path) -> None:
     plan = _plan(tmp_path)
     found = [*_search("base", Source(4.0), plan, tmp_path), *_search("final", Source(1.0, gain=0.1), plan, tmp_path)]
-    result = best.write(found, plan, tmp_path)
+    result = contest.write(found, plan, tmp_path)
     assert [chosen.sampler["guidance"] for chosen in result.chosen] == [4.0, 1.0]
-    (contest,) = result.contests
-    assert (contest.first, contest.other, contest.forwards) == ("base", "final", 8)
-    level = contest.measures["level"]
+    (held,) = result.contests
+    assert (held.first, held.other, held.forwards) == ("base", "final", 8)
+    level = held.measures["level"]
     assert level.difference == pytest.approx(0.1, abs=1e-6)
     assert level.low == pytest.approx(level.high, abs=1e-6)
     assert json.loads((tmp_path / "best.json").read_text()) == json.loads(json.dumps(result.dump()))
